@@ -1,2 +1,3 @@
 //! stub
 pub mod sampling;
+pub mod tokenizer;

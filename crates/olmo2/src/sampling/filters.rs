@@ -3,8 +3,6 @@
 //!
 //! Semantics are those of transformers 5.23, `generation/logits_process.py`.
 
-use std::cmp::Ordering;
-
 use super::SamplingError;
 
 const DROPPED: f32 = f32::NEG_INFINITY;
@@ -107,34 +105,28 @@ pub(super) fn top_p(scores: &mut [f32], p: f32) {
         return;
     }
     let max = largest(scores);
-    let weight = |score: f32| f64::from(score - max).exp();
+    let weight = |score: f32| f64::from((score - max).exp());
     let total: f64 = scores.iter().map(|&score| weight(score)).sum();
     let budget = f64::from(p) * total;
 
-    let mut ids: Vec<u32> = (0..scores.len() as u32)
-        .filter(|&id| scores[id as usize] > DROPPED)
-        .collect();
+    let mut ranks = ranks(scores);
     let mut before = 0.0;
     let mut done = 0;
     // The tokens that matter are few: bring them to the front in growing blocks, not all at once.
-    let mut block = 64;
-    while done < ids.len() {
-        let rest = &mut ids[done..];
-        let n = block.min(rest.len());
-        if n < rest.len() {
-            rest.select_nth_unstable_by(n - 1, by_rank(scores));
-        }
-        rest[..n].sort_unstable_by(by_rank(scores));
-        for i in done..done + n {
+    let mut block = 256;
+    while done < ranks.len() {
+        let end = done + block.min(ranks.len() - done);
+        sort_front(&mut ranks[done..], end - done);
+        for i in done..end {
             if i > 0 && before >= budget {
-                ids[i..]
+                ranks[i..]
                     .iter()
-                    .for_each(|&id| scores[id as usize] = DROPPED);
+                    .for_each(|&rank| scores[id(rank)] = DROPPED);
                 return;
             }
-            before += weight(scores[ids[i] as usize]);
+            before += weight(scores[id(ranks[i])]);
         }
-        done += n;
+        done = end;
         block *= 8;
     }
 }
@@ -156,7 +148,12 @@ pub(super) fn draw(scores: &mut [f32], uniform: f64) -> Option<u32> {
     let max = largest(scores);
     let mut total = 0.0;
     for score in scores.iter_mut() {
-        *score = (*score - max).exp();
+        // exp(-inf) is 0, but most scores are that, and asking is faster.
+        *score = if *score > DROPPED {
+            (*score - max).exp()
+        } else {
+            0.0
+        };
         total += f64::from(*score);
     }
     let target = uniform * total;
@@ -175,13 +172,37 @@ pub(super) fn draw(scores: &mut [f32], uniform: f64) -> Option<u32> {
     last
 }
 
-/// Most likely first, and between equals the lower id.
-pub(super) fn by_rank(scores: &[f32]) -> impl Fn(&u32, &u32) -> Ordering {
-    |a, b| {
-        let (x, y) = (scores[*a as usize], scores[*b as usize]);
-        // `+ 0.0` makes -0.0 a 0.0, so that they are equals here too.
-        (y + 0.0).total_cmp(&(x + 0.0)).then(a.cmp(b))
+/// A number for each score above -inf, smaller for a larger score and, between equals, for a
+/// lower id: plain integers sort several times faster than ids by the scores they point to.
+pub(super) fn ranks(scores: &[f32]) -> Vec<u64> {
+    let rank = |id: u32, score: f32| {
+        // `+ 0.0` makes -0.0 a 0.0. Flipped like this, the bits of floats sort as the floats do.
+        let bits = (score + 0.0).to_bits();
+        let ascending = if bits >> 31 == 1 {
+            !bits
+        } else {
+            bits | 1 << 31
+        };
+        u64::from(!ascending) << 32 | u64::from(id)
+    };
+    (0u32..)
+        .zip(scores)
+        .filter(|(_, score)| **score > DROPPED)
+        .map(|(id, &score)| rank(id, score))
+        .collect()
+}
+
+/// The id in a rank.
+pub(super) fn id(rank: u64) -> usize {
+    (rank & u64::from(u32::MAX)) as usize
+}
+
+/// Brings the `n` smallest (at most all) to the front, sorted.
+pub(super) fn sort_front(ranks: &mut [u64], n: usize) {
+    if 0 < n && n < ranks.len() {
+        ranks.select_nth_unstable(n - 1);
     }
+    ranks[..n].sort_unstable();
 }
 
 /// The largest score, -inf for none.
@@ -331,15 +352,16 @@ mod tests {
 
         #[test]
         fn top_p_equals_a_full_sort(row in rows(), p in 0f32..1.0) {
-            let mut ids: Vec<u32> = (0..row.len() as u32).collect();
-            ids.sort_by(by_rank(&row));
-            let weight = |id: u32| f64::from(row[id as usize] - largest(&row)).exp();
-            let total: f64 = (0..row.len() as u32).map(weight).sum();
+            let mut ids: Vec<usize> = (0..row.len()).collect();
+            // Stable: equals stay in order of id.
+            ids.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).expect("no NaN"));
+            let weight = |id: usize| f64::from((row[id] - largest(&row)).exp());
+            let total: f64 = (0..row.len()).map(weight).sum();
             let mut before = 0.0;
             let mut expected = vec![DROPPED; row.len()];
             for (i, &id) in ids.iter().enumerate() {
                 if i == 0 || before < f64::from(p) * total {
-                    expected[id as usize] = row[id as usize];
+                    expected[id] = row[id];
                 }
                 before += weight(id);
             }

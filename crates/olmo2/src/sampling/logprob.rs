@@ -1,6 +1,6 @@
 //! Log probabilities of a row of logits, for `logprobs` and perplexity.
 
-use super::filters::{by_rank, largest};
+use super::filters::{self, largest, ranks, sort_front};
 
 /// One token and its natural log probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,23 +21,18 @@ pub fn log_prob(logits: &[f32], id: u32) -> f64 {
 }
 
 /// The `n` most likely tokens of a row of logits, best first, the lower id first between equals,
-/// with log probabilities as [`log_prob`] has them. Fewer if the row is shorter.
+/// with log probabilities as [`log_prob`] has them. Fewer if fewer logits are above -inf.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<TokenLogprob> {
-    let n = n.min(logits.len());
-    if n == 0 {
-        return Vec::new();
-    }
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    if n < ids.len() {
-        ids.select_nth_unstable_by(n - 1, by_rank(logits));
-        ids.truncate(n);
-    }
-    ids.sort_unstable_by(by_rank(logits));
+    let mut ranks = ranks(logits);
+    let n = n.min(ranks.len());
+    sort_front(&mut ranks, n);
     let norm = log_sum_exp(logits);
-    ids.into_iter()
+    ranks[..n]
+        .iter()
+        .map(|&rank| filters::id(rank))
         .map(|id| TokenLogprob {
-            id,
-            logprob: f64::from(logits[id as usize]) - norm,
+            id: id as u32,
+            logprob: f64::from(logits[id]) - norm,
         })
         .collect()
 }
@@ -93,6 +88,8 @@ mod tests {
         assert_eq!(ids(0), [] as [u32; 0]);
         assert_eq!(ids(3), [1, 3, 0]);
         assert_eq!(ids(9), [1, 3, 0, 2]);
+        let zeros = top_logprobs(&[-0.0, 0.0, f32::NEG_INFINITY], 3);
+        assert_eq!(zeros.iter().map(|t| t.id).collect::<Vec<_>>(), [0, 1]);
         for token in top_logprobs(&row, 4) {
             assert_eq!(token.logprob, log_prob(&row, token.id));
         }
