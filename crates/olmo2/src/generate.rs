@@ -118,9 +118,9 @@ impl GenerateError {
         match self {
             Self::Input(e) => e.hint(),
             Self::Sampling(e) => e.hint(),
-            Self::TooLong { which: "context", .. } => {
-                Some("raise `--context`, or lower `--max-new-tokens`".into())
-            }
+            Self::TooLong {
+                which: "context", ..
+            } => Some("raise `--context`, or lower `--max-new-tokens`".into()),
             Self::TooLong { .. } => Some("lower `--max-new-tokens`, or shorten the prompt".into()),
         }
     }
@@ -206,10 +206,19 @@ impl<'m, B: Backend> Session<'m, B> {
     }
 
     /// Runs what the cache does not hold yet, in chunks; returns the last position's logits.
-    fn prefill(&mut self, prompt: &[u32], timings: &mut Timings) -> Result<Vec<f32>, GenerateError> {
+    fn prefill(
+        &mut self,
+        prompt: &[u32],
+        timings: &mut Timings,
+    ) -> Result<Vec<f32>, GenerateError> {
         // The last token is run again even if it is held: its logits are wanted. Keys under
         // dynamic rope were rotated for another length, so nothing is reused there.
-        let same = self.held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let same = self
+            .held
+            .iter()
+            .zip(prompt)
+            .take_while(|(a, b)| a == b)
+            .count();
         let reused = match self.model.config().rope.is_dynamic() {
             true => 0,
             false => same.min(prompt.len().saturating_sub(1)),
@@ -225,7 +234,11 @@ impl<'m, B: Backend> Session<'m, B> {
         let (mut rest, mut logits) = (&prompt[reused..], Vec::new());
         loop {
             let (now, later) = rest.split_at(rest.len().min(chunk));
-            let rows = if later.is_empty() { LogitRows::Last } else { LogitRows::None };
+            let rows = if later.is_empty() {
+                LogitRows::Last
+            } else {
+                LogitRows::None
+            };
             logits = self.run(now, rows)?.unwrap_or(logits);
             rest = later;
             if rest.is_empty() {
@@ -235,7 +248,9 @@ impl<'m, B: Backend> Session<'m, B> {
     }
 
     fn run(&mut self, ids: &[u32], rows: LogitRows) -> Result<Option<Vec<f32>>, InputError> {
-        let input = ForwardInput::ids(ids).with_cache(&mut self.cache).logits(rows);
+        let input = ForwardInput::ids(ids)
+            .with_cache(&mut self.cache)
+            .logits(rows);
         let output = self.model.forward(input)?;
         self.held.extend_from_slice(ids);
         Ok(output.logits.map(host))

@@ -71,7 +71,7 @@ impl Plan {
         for (row, positions) in rows.iter_mut().zip(&positions) {
             let last = positions.iter().copied().max().unwrap_or(0);
             let max = config.max_position_embeddings;
-            if last >= max && !rope.is_dynamic() {
+            if last >= max && !config.rope.is_dynamic() {
                 let position = last;
                 return Err(InputError::Position { position, max });
             }
