@@ -13,6 +13,7 @@ mod mask;
 mod model;
 mod norm;
 mod pass;
+mod plan;
 mod precision;
 pub mod rope;
 pub mod sampling;
