@@ -1,1 +1,4 @@
 //! stub
+
+#[cfg(feature = "hub")]
+pub mod hub;
