@@ -71,6 +71,11 @@ fn a_refusal_tells_of_the_token() {
         "{error}"
     );
     assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("hf_wrong"));
+}
+
+#[test]
+fn a_gated_model_says_to_ask_for_access() {
+    let mut setup = Setup::new(tiny());
     setup.options.token = Some("hf_secret".into());
     setup.server.state().gated = true;
     let error = setup.fetch("main").unwrap_err();
@@ -117,9 +122,13 @@ fn a_later_run_goes_on_where_the_last_one_stopped() {
             .exists()
     );
     setup.downloads();
+    // Twice the connection breaks before the first byte: what is there is not asked for again.
+    setup.options.retries = 2;
+    setup.server.state().drop_after = Some((0, 2));
     let (folder, seen) = setup.fetch_seen("main");
     assert_eq!(fs::read(folder.unwrap().join(WEIGHTS)).unwrap(), weights(1));
-    assert_eq!(setup.downloads(), [Some("bytes=300000-".to_owned())]);
+    let range = Some("bytes=300000-".to_owned());
+    assert_eq!(setup.downloads(), [range.clone(), range.clone(), range]);
     assert_eq!(seen.bytes[0], (WEIGHTS.into(), 300_000, Some(1 << 20)));
     assert!(!part.exists());
 }
@@ -128,11 +137,11 @@ fn a_later_run_goes_on_where_the_last_one_stopped() {
 fn retries_end() {
     let mut setup = Setup::new(tiny());
     setup.options.retries = 2;
-    setup.server.state().drop_after = Some((0, usize::MAX));
+    setup.server.state().drop_after = Some((0, 50));
     assert!(matches!(setup.fetch("main"), Err(HubError::Network { .. })));
     assert_eq!(setup.downloads().len(), 3);
     // The same bytes again are no progress.
-    setup.server.state().drop_after = Some((1000, usize::MAX));
+    setup.server.state().drop_after = Some((1000, 50));
     setup.server.state().no_ranges = true;
     assert!(matches!(setup.fetch("main"), Err(HubError::Network { .. })));
     assert_eq!(setup.downloads().len(), 3);
@@ -230,16 +239,14 @@ fn a_silent_server_is_left_after_the_timeout() {
     setup.server.state().stall = true;
     let start = Instant::now();
     let error = setup.fetch("main").unwrap_err();
+    // Far from the 20 s after which the server itself gives up.
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert!(matches!(error, HubError::Network { .. }), "{error}");
     assert!(
-        error.to_string().contains("no answer within 0.3 s"),
+        error.to_string().contains("the server is silent"),
         "{error}"
     );
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    setup.options.timeout = Duration::from_secs(20);
     setup.server.state().stall = false;
     assert!(setup.fetch("main").is_ok());
 }

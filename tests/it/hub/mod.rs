@@ -92,8 +92,9 @@ impl Setup {
         let cache = tempfile::tempdir().unwrap();
         let mut options = HubOptions::new(cache.path());
         options.endpoint = server.url();
-        options.timeout = Duration::from_secs(2);
-        options.metadata_timeout = Duration::from_secs(2);
+        // Bounds a test, and is far above what a busy machine takes.
+        options.timeout = Duration::from_secs(20);
+        options.metadata_timeout = Duration::from_secs(20);
         options.retry_wait = Duration::from_millis(1);
         Self {
             server,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use serde_json::json;
 
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Files of a commit.
 pub(super) type Tree = BTreeMap<String, Vec<u8>>;

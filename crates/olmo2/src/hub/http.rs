@@ -43,12 +43,14 @@ pub(super) struct FileMetadata {
     pub(super) sha256: Option<String>,
 }
 
-/// What to ask about a file.
+/// What to ask for.
 #[derive(Clone, Copy, PartialEq)]
 enum Ask {
-    /// Its headers.
+    /// An answer of the API.
+    Api,
+    /// The headers of a file.
     Head,
-    /// Its bytes from this one on.
+    /// The bytes of a file from this one on.
     From(u64),
 }
 
@@ -67,7 +69,6 @@ impl Client {
             .accept_encoding("identity")
             .timeout_resolve(Some(options.timeout))
             .timeout_connect(Some(options.timeout))
-            .timeout_per_read(Some(options.timeout))
             .timeout_per_write(Some(options.timeout))
             .build();
         Self {
@@ -93,7 +94,7 @@ impl Client {
         revision: &str,
     ) -> Result<T, HubError> {
         let url = format!("{}/api/{path}", self.endpoint);
-        let response = self.follow(&url, Ask::From(0))?;
+        let response = self.follow(&url, Ask::Api)?;
         let mut response = self.check(response, id, revision, id)?;
         let body = response
             .body_mut()
@@ -185,7 +186,7 @@ impl Client {
     fn send(&self, url: &str, ask: Ask, trusted: bool) -> Result<Response<Body>, HubError> {
         let mut request = match ask {
             Ask::Head => self.agent.head(url),
-            Ask::From(_) => self.agent.get(url),
+            Ask::Api | Ask::From(_) => self.agent.get(url),
         };
         if let Ask::From(from @ 1..) = ask {
             request = request.header("Range", format!("bytes={from}-"));
@@ -193,11 +194,15 @@ impl Client {
         if let (true, Some(token)) = (trusted, &self.token) {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let wait = match url.contains("/resolve/") && ask != Ask::Head {
-            true => self.timeout,
-            false => self.metadata_timeout,
+        let wait = match ask {
+            Ask::Api | Ask::Head => self.metadata_timeout,
+            Ask::From(_) => self.timeout,
         };
-        let request = request.config().timeout_recv_response(Some(wait)).build();
+        let request = request
+            .config()
+            .timeout_recv_response(Some(wait))
+            .timeout_per_read(Some(wait))
+            .build();
         request.call().map_err(|error| self.failed(url, &error))
     }
 
@@ -265,7 +270,7 @@ impl Client {
     fn failed(&self, url: &str, error: &Error) -> HubError {
         let reason = match error {
             Error::HostNotFound => "the host name does not resolve".into(),
-            Error::Timeout(_) => format!("no answer within {} s", self.timeout.as_secs_f32()),
+            Error::Timeout(_) => "the server is silent".into(),
             other => other.to_string(),
         };
         HubError::Network {

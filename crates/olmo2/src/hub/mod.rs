@@ -192,21 +192,20 @@ fn download_all(mut download: Download<'_>, info: &RepoInfo, files: Files) -> Re
         .iter()
         .map(|sibling| sibling.rfilename.clone());
     let siblings: Vec<String> = siblings.collect();
-    let mut names = files::small_files(download.id, &siblings, files)?;
-    let last = names.last().is_some_and(|name| name == files::INDEX);
-    for name in &names {
+    let small = files::small_files(download.id, &siblings, files)?;
+    for name in &small {
         download.file(name)?;
     }
-    if !last {
+    if small.last().is_none_or(|name| name != files::INDEX) {
         return Ok(());
     }
-    let index = download.folder.snapshot(download.commit).join(files::INDEX);
-    names = files::shards(&index)?;
-    if let Some(name) = names.iter().find(|name| !siblings.contains(name)) {
+    let snapshot = download.folder.snapshot(download.commit);
+    let shards = files::shards(&snapshot.join(files::INDEX))?;
+    if let Some(name) = shards.iter().find(|name| !siblings.contains(name)) {
         return Err(HubError::MissingFile {
             id: download.id.into(),
             file: name.clone(),
         });
     }
-    names.iter().try_for_each(|name| download.file(name))
+    shards.iter().try_for_each(|name| download.file(name))
 }
