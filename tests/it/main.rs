@@ -1,5 +1,6 @@
 //! All tests that cross files, in one binary.
 
 mod cache;
+mod hub;
 mod parity;
 mod slow;

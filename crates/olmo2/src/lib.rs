@@ -6,6 +6,8 @@ mod cache;
 mod cast;
 pub mod config;
 mod generate;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod input;
 pub mod layout;
 mod linear;
