@@ -3,4 +3,5 @@
 mod cache;
 mod hub;
 mod parity;
+mod seams;
 mod slow;
