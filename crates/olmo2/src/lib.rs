@@ -1,3 +1,5 @@
 //! stub
+pub mod chat;
+pub mod generation_config;
 pub mod sampling;
 pub mod tokenizer;
