@@ -1,2 +1,26 @@
-//! stub
-fn main() {}
+//! The workspace's own tools: `cargo xtask COMMAND`.
+
+use clap::{Parser, Subcommand};
+
+mod ci;
+mod tidy;
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask", about = "Tools of this workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
+    /// goldens, and that every backend compiles.
+    Ci(ci::CiArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Ci(args) => ci::run(&args),
+    }
+}

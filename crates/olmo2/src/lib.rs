@@ -1,11 +1,40 @@
 //! OLMo 2 as a generic burn module.
 #![deny(missing_docs)]
 
+mod attention;
+mod cache;
+mod cast;
 pub mod config;
+mod generate;
+mod input;
 pub mod layout;
+mod linear;
+mod load;
+mod loss;
+mod mask;
+mod model;
+mod norm;
+mod pass;
+mod plan;
+mod precision;
 pub mod rope;
 mod safetensors;
+pub mod sampling;
+pub mod tokenizer;
 pub mod weights;
 
+pub use cache::{CacheOptions, KvCache};
 pub use config::{ConfigError, Olmo2Config};
+pub use generate::{
+    DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams, Generation, Session, Timings,
+};
+pub use input::{ForwardInput, ForwardOutput, InputError, LogitRows};
+pub use linear::{Embedding, Linear};
+pub use load::{LoadError, LoadOptions};
+pub use loss::causal_lm_loss;
+pub use model::{Attention, Decoder, DecoderLayer, Mlp, Olmo2};
+pub use norm::RmsNorm;
+pub use precision::{Precision, PrecisionError};
+pub use sampling::{Sampler, SamplingError, SamplingParams};
+pub use tokenizer::Tokenizer;
 pub use weights::{StoredTensor, Weights, WeightsError};

@@ -1,0 +1,100 @@
+//! One forward pass, as its layers see it: the seam at which a cache decides how attention is done.
+
+use burn::prelude::*;
+
+use crate::attention::attention;
+use crate::cache::KvCache;
+use crate::cast;
+use crate::norm::RmsNorm;
+use crate::plan::Plan;
+use crate::rope::{RotaryEmbedding, Rotation};
+
+/// The state that all layers of one pass share.
+#[derive(Debug)]
+pub(crate) struct Pass<'c, B: Backend> {
+    plan: Plan,
+    head_dim: usize,
+    rotation: Rotation<B>,
+    cache: Option<&'c mut KvCache<B>>,
+    /// Made when a layer first needs it: own kernels do without.
+    mask: Option<Option<Tensor<B, 4, Bool>>>,
+    device: B::Device,
+}
+
+impl<'c, B: Backend> Pass<'c, B> {
+    /// Makes room in the cache and uploads the rotation.
+    pub(crate) fn new(
+        plan: Plan,
+        rope: &RotaryEmbedding,
+        head_dim: usize,
+        mut cache: Option<&'c mut KvCache<B>>,
+        device: &B::Device,
+    ) -> Self {
+        if let Some(cache) = &mut cache {
+            cache.reserve(plan.len());
+        }
+        Self {
+            rotation: plan.rotation(rope, device),
+            plan,
+            head_dim,
+            cache,
+            mask: None,
+            device: device.clone(),
+        }
+    }
+
+    /// Norms and rotates queries and keys, stores keys and values, and attends.
+    ///
+    /// # Shapes
+    /// - `q`: `[batch, seq, heads * head_dim]`; `k`, `v`: `[batch, seq, kv_heads * head_dim]`, as
+    ///   the projections leave them
+    /// - returns: `[batch, seq, heads * head_dim]`
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        [q, k, v]: [Tensor<B, 3>; 3],
+        q_norm: &RmsNorm<B>,
+        k_norm: &RmsNorm<B>,
+    ) -> Tensor<B, 3> {
+        let q = self.rotation.apply(self.heads(q_norm.forward(q)));
+        let k = self.rotation.apply(self.heads(k_norm.forward(k)));
+        let v = self.heads(v);
+        match self.cache {
+            Some(_) => self.attend_cached(layer, [q, k, v]),
+            None => {
+                let mask = self
+                    .mask
+                    .get_or_insert_with(|| self.plan.mask(&self.device));
+                attention(q, k.swap_dims(1, 2), v.swap_dims(1, 2), mask.clone())
+            }
+        }
+    }
+
+    /// Stores keys and values, `[batch, seq, kv_heads, head_dim]`, and attends over the slots.
+    fn attend_cached(&mut self, layer: usize, [q, k, v]: [Tensor<B, 4>; 3]) -> Tensor<B, 3> {
+        let cache = self.cache.as_mut().expect("a pass with a cache");
+        let rows = &self.plan.rows;
+        if let Some(attended) = cast::attend(cache, layer, rows, [&q, &k, &v]) {
+            return attended;
+        }
+        cache.write(layer, rows, k.swap_dims(1, 2), v.swap_dims(1, 2));
+        let keys = cache.attended(self.plan.len());
+        let mask = || self.plan.cached_mask(keys, &self.device);
+        let mask = self.mask.get_or_insert_with(mask).clone();
+        let (k, v) = cache.read(layer, rows, keys);
+        attention(q, k, v, mask)
+    }
+
+    /// Lets the cache know that the pass is done.
+    pub(crate) fn finish(self) {
+        if let Some(cache) = self.cache {
+            cache.advance(&self.plan.rows);
+        }
+    }
+
+    /// `[batch, seq, heads, head_dim]`
+    fn heads(&self, x: Tensor<B, 3>) -> Tensor<B, 4> {
+        let [batch, seq, width] = x.dims();
+        x.reshape([batch, seq, width / self.head_dim, self.head_dim])
+    }
+}
