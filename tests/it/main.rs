@@ -1,3 +1,5 @@
 //! All tests that cross files, in one binary.
 
 mod cache;
+mod parity;
+mod slow;

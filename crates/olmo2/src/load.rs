@@ -55,7 +55,11 @@ impl<B: Backend> Olmo2<B> {
     /// # Errors
     /// The config or the weights are not those of an OLMo 2 model, or the backend does not
     /// compute in the precision asked for.
-    pub fn load(folder: &Path, options: &LoadOptions, device: &B::Device) -> Result<Self, LoadError> {
+    pub fn load(
+        folder: &Path,
+        options: &LoadOptions,
+        device: &B::Device,
+    ) -> Result<Self, LoadError> {
         let config = Olmo2Config::from_folder(folder)?;
         let weights = Weights::open(folder, &config)?;
         Self::from_weights(&config, &weights, options, device)
