@@ -228,7 +228,10 @@ impl<E: Element> Tiles<'_, E> {
             let x = self.x.add(row * self.x_stride);
             for b in 0..blocks {
                 self.block::<S, R, M>(s, weights, x.add(b * block), &mut sums);
-                if M > 1 && row == 0 {
+                // One row alone leaves the prefetching to the CPU, which does it better; with
+                // more there is time between lines, and the next four rows come early. To ask
+                // again with each group of activations measured better than once.
+                if M > 1 {
                     for weight in weights {
                         s.prefetch(weight.wrapping_add(self.in_features));
                     }
