@@ -6,6 +6,7 @@ mod cache;
 mod cast;
 pub mod chat;
 pub mod config;
+pub mod convert;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod generate;
@@ -23,6 +24,7 @@ mod norm;
 mod pass;
 mod plan;
 mod precision;
+pub mod record;
 pub mod rope;
 mod safetensors;
 pub mod sampling;

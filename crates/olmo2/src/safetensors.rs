@@ -50,28 +50,26 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
-/// The weights of one file that is in memory; `name` stands for it in messages.
-#[cfg(feature = "demo")]
-pub(crate) fn from_bytes(
-    name: &Path,
-    bytes: &bytes::Bytes,
+/// Checks the tensors of one file that is in memory.
+pub(crate) fn read(
     config: &Olmo2Config,
+    origin: &Path,
+    bytes: &bytes::Bytes,
 ) -> Result<Weights, WeightsError> {
     let mut builder = WeightsBuilder::new(config);
-    add_bytes(&mut builder, name, bytes, |_| Ok(()))?;
-    builder.finish(name)
-}
-
-/// Whether the folder holds safetensors weights.
-pub(crate) fn is_checkpoint(folder: &Path) -> bool {
-    folder.join(SINGLE).exists() || folder.join(INDEX).exists()
+    add_tensors(&mut builder, origin, bytes, |_| Ok(()))?;
+    builder.finish(origin)
 }
 
 fn no_weights(folder: &Path) -> WeightsError {
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut other: Vec<String> = names
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".bin") || name.ends_with(".safetensors"))
+        .filter(|name| {
+            [".bin", ".safetensors", ".bpk"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
         .map(|name| format!("`{name}`"))
         .collect();
     other.sort();
@@ -132,11 +130,10 @@ fn add_file(
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
-    add_bytes(builder, path, &bytes::Bytes::from_owner(map), check_name)
+    add_tensors(builder, path, &bytes::Bytes::from_owner(map), check_name)
 }
 
-/// Adds the tensors of one file, which `path` stands for in messages.
-fn add_bytes(
+fn add_tensors(
     builder: &mut WeightsBuilder,
     path: &Path,
     bytes: &bytes::Bytes,
@@ -265,8 +262,10 @@ fn explain(
 
 fn element_size(dtype: &str) -> Option<u64> {
     match dtype {
-        "F32" => Some(4),
-        "BF16" | "F16" => Some(2),
+        "F64" | "I64" | "U64" => Some(8),
+        "F32" | "I32" | "U32" => Some(4),
+        "BF16" | "F16" | "I16" | "U16" => Some(2),
+        "U8" | "I8" | "BOOL" => Some(1),
         _ => None,
     }
 }
