@@ -1,1 +1,3 @@
-//! stub
+//! All tests that cross files, in one binary.
+
+mod cache;

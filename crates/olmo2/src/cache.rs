@@ -1,0 +1,287 @@
+//! The KV cache: slots, one for each sequence, that grow together in buckets.
+
+use burn::prelude::*;
+use burn::tensor::DType;
+
+use crate::config::Olmo2Config;
+use crate::pass::Row;
+
+/// Positions are allocated in powers of two from here, so that shapes, and with them compiled
+/// kernels, repeat.
+const FIRST_BUCKET: usize = 256;
+
+/// Size and number of the sequences that a cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Sequences held at once.
+    pub slots: usize,
+    /// Positions of each at most. Memory is taken as they fill.
+    pub capacity: usize,
+}
+
+impl Default for CacheOptions {
+    /// One sequence of 4096 positions: OLMo 2's trained length.
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            capacity: 4096,
+        }
+    }
+}
+
+/// What is known of one sequence.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    len: usize,
+    /// Longest length so far, of dynamic rope alone.
+    longest: usize,
+}
+
+/// Keys and values of one layer, `[slots, kv_heads, allocated, head_dim]`.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerCache<B: Backend> {
+    pub(crate) k: Tensor<B, 4>,
+    pub(crate) v: Tensor<B, 4>,
+}
+
+/// Keys (normed and rotated) and values of sequences in f32 or the model's compute dtype.
+///
+/// A failed pass leaves lengths as they were.
+#[derive(Debug, Clone)]
+pub struct KvCache<B: Backend> {
+    layers: Vec<Option<LayerCache<B>>>,
+    slots: Vec<Slot>,
+    capacity: usize,
+    allocated: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    dtype: DType,
+    device: B::Device,
+}
+
+impl<B: Backend> KvCache<B> {
+    pub(crate) fn new(
+        config: &Olmo2Config,
+        options: CacheOptions,
+        dtype: DType,
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            layers: vec![None; config.num_hidden_layers],
+            slots: vec![Slot::default(); options.slots],
+            capacity: options.capacity,
+            allocated: 0,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// Number of slots.
+    pub fn num_slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Positions that a slot can hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Positions that `slot` holds.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn len(&self, slot: usize) -> usize {
+        self.slots[slot].len
+    }
+
+    /// Whether `slot` holds nothing.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn is_empty(&self, slot: usize) -> bool {
+        self.len(slot) == 0
+    }
+
+    /// Bytes that are allocated for keys and values.
+    pub fn size_bytes(&self) -> usize {
+        let positions = self.layers.iter().flatten().count() * self.slots.len() * self.allocated;
+        2 * positions * self.kv_heads * self.head_dim * self.dtype.size()
+    }
+
+    /// Forgets what follows the first `len` positions of `slot`.
+    ///
+    /// With dynamic rope the kept keys keep the rotation that they got.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn truncate(&mut self, slot: usize, len: usize) {
+        let slot = &mut self.slots[slot];
+        slot.len = slot.len.min(len);
+        if slot.len == 0 {
+            slot.longest = 0;
+        }
+    }
+
+    /// Empties every slot; memory is kept.
+    pub fn clear(&mut self) {
+        self.slots.fill(Slot::default());
+    }
+
+    /// Makes the first `len` positions of slot `to` those of slot `from`.
+    ///
+    /// # Panics
+    /// If there is no such slot, or `from` holds fewer positions.
+    pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+        assert!(
+            len <= self.slots[from].len,
+            "slot {from} holds fewer than {len} positions"
+        );
+        assert!(to < self.slots.len(), "no slot {to}");
+        if from == to {
+            return self.truncate(from, len);
+        }
+        let (heads, dim) = (self.kv_heads, self.head_dim);
+        for layer in self.layers.iter_mut().flatten() {
+            let copy = |x: Tensor<B, 4>| {
+                let part = x.clone().slice([from..from + 1, 0..heads, 0..len, 0..dim]);
+                x.slice_assign([to..to + 1, 0..heads, 0..len, 0..dim], part)
+            };
+            *layer = LayerCache {
+                k: copy(layer.k.clone()),
+                v: copy(layer.v.clone()),
+            };
+        }
+        self.slots[to] = Slot {
+            len,
+            ..self.slots[from]
+        };
+    }
+
+    pub(crate) fn num_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    pub(crate) fn longest(&self, slot: usize) -> usize {
+        self.slots[slot].longest
+    }
+
+    /// Notes that a pass is done.
+    pub(crate) fn advance(&mut self, rows: &[Row]) {
+        for row in rows {
+            self.slots[row.slot] = Slot {
+                len: row.end(),
+                longest: row.longest,
+            };
+        }
+    }
+
+    /// Positions allocated for `len`: a power of two, at most the capacity.
+    fn bucket(&self, len: usize) -> usize {
+        len.next_power_of_two().max(FIRST_BUCKET).min(self.capacity)
+    }
+
+    /// Makes room for `len` positions, layer by layer, so that no more than one layer is held
+    /// twice.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        let wanted = self.bucket(len);
+        if wanted <= self.allocated {
+            return;
+        }
+        let shape = [self.slots.len(), self.kv_heads, wanted, self.head_dim];
+        let old = [0..shape[0], 0..shape[1], 0..self.allocated, 0..shape[3]];
+        for layer in &mut self.layers {
+            let grow = |x: Option<Tensor<B, 4>>| {
+                let new = Tensor::zeros(shape, (&self.device, self.dtype));
+                match x {
+                    Some(x) => new.slice_assign(old.clone(), x),
+                    None => new,
+                }
+            };
+            let (k, v) = layer.take().map(|layer| (layer.k, layer.v)).unzip();
+            *layer = Some(LayerCache {
+                k: grow(k),
+                v: grow(v),
+            });
+        }
+        self.allocated = wanted;
+    }
+
+    /// Stores keys and values of new tokens, `[batch, kv_heads, seq, head_dim]`.
+    pub(crate) fn write(&mut self, layer: usize, rows: &[Row], k: Tensor<B, 4>, v: Tensor<B, 4>) {
+        let cached = self.take(layer);
+        let dtype = self.dtype;
+        let (k, v) = (k.cast(dtype), v.cast(dtype));
+        self.layers[layer] = Some(LayerCache {
+            k: assign(cached.k, rows, k),
+            v: assign(cached.v, rows, v),
+        });
+    }
+
+    /// Keys and values of the rows' slots, `[batch, kv_heads, len, head_dim]`.
+    pub(crate) fn read(
+        &self,
+        layer: usize,
+        rows: &[Row],
+        len: usize,
+    ) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        let cached = self.layers[layer]
+            .as_ref()
+            .expect("reserved before the pass");
+        let view = |x: &Tensor<B, 4>| {
+            let x = match in_order(rows) {
+                true => x.clone(),
+                false => {
+                    let slots = rows.iter().map(|row| row.slot as i32).collect::<Vec<_>>();
+                    x.clone()
+                        .select(0, Tensor::from_data(slots.as_slice(), &self.device))
+                }
+            };
+            x.slice([0..rows.len(), 0..self.kv_heads, 0..len, 0..self.head_dim])
+        };
+        (view(&cached.k), view(&cached.v))
+    }
+
+    /// The length to attend over: cached positions in a bucket, so that shapes repeat.
+    pub(crate) fn attended(&self, len: usize) -> usize {
+        len.next_multiple_of(64).min(self.allocated)
+    }
+
+    /// Moves a layer's tensors out, so that a backend that can writes into them in place.
+    pub(crate) fn take(&mut self, layer: usize) -> LayerCache<B> {
+        self.layers[layer].take().expect("reserved before the pass")
+    }
+
+    pub(crate) fn put(&mut self, layer: usize, cached: LayerCache<B>) {
+        self.layers[layer] = Some(cached);
+    }
+}
+
+fn in_order(rows: &[Row]) -> bool {
+    rows.iter().enumerate().all(|(i, row)| row.slot == i)
+}
+
+/// Writes each row's tokens behind those of its slot; one operation where all rows stand alike.
+fn assign<B: Backend>(cached: Tensor<B, 4>, rows: &[Row], new: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [batch, heads, seq, dim] = new.dims();
+    let first = &rows[0];
+    let alike = rows
+        .iter()
+        .all(|row| row.start == first.start && row.padding == 0);
+    if alike && in_order(rows) {
+        return cached.slice_assign([0..batch, 0..heads, first.start..first.end(), 0..dim], new);
+    }
+    rows.iter().enumerate().fold(cached, |cached, (i, row)| {
+        let tokens = new
+            .clone()
+            .slice([i..i + 1, 0..heads, row.padding..seq, 0..dim]);
+        let place = [
+            row.slot..row.slot + 1,
+            0..heads,
+            row.start..row.end(),
+            0..dim,
+        ];
+        cached.slice_assign(place, tokens)
+    })
+}

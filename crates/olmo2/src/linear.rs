@@ -1,0 +1,85 @@
+//! The holders of weight matrices, and the one function in which a weight decides its product.
+
+use burn::module::Param;
+use burn::nn::Initializer;
+use burn::prelude::*;
+use burn::tensor::DType;
+
+/// A projection whose weight lies as in the checkpoint: `[out, in]`, one output's weights in a row.
+#[derive(Module, Debug)]
+pub struct Linear<B: Backend> {
+    /// `[out, in]`.
+    pub weight: Param<Tensor<B, 2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<B, 1>>>,
+}
+
+impl<B: Backend> Linear<B> {
+    /// Normal weights of standard deviation `std`, zero bias.
+    pub fn new([out, input]: [usize; 2], bias: bool, std: f64, device: &B::Device) -> Self {
+        Self {
+            weight: Initializer::Normal { mean: 0.0, std }.init([out, input], device),
+            bias: bias.then(|| Initializer::Zeros.init([out], device)),
+        }
+    }
+}
+
+/// Multiplies one input by several weights: q, k and v, or gate and up.
+///
+/// A backend with an own kernel for the weight's dtype does it in one pass over memory; every
+/// other multiplies by a transposed view, in the dtype of `x`.
+///
+/// # Shapes
+/// - `x`: `[batch, seq, in]`
+/// - returns: `[batch, seq, out]` for each weight, in the dtype of `x`
+pub fn project<B: Backend, const N: usize>(
+    x: Tensor<B, 3>,
+    linears: [&Linear<B>; N],
+) -> [Tensor<B, 3>; N] {
+    let [batch, seq, input] = x.dims();
+    let rows = x.reshape([batch * seq, input]);
+    linears.map(|linear| {
+        let weight = linear.weight.val().cast(rows.dtype());
+        let out = weight.dims()[0];
+        let y = rows.clone().matmul(weight.transpose());
+        let y = match &linear.bias {
+            Some(bias) => y + bias.val().cast(rows.dtype()).unsqueeze(),
+            None => y,
+        };
+        y.reshape([batch, seq, out])
+    })
+}
+
+/// The matrix of the vocabulary: rows are looked up at the entrance, and at the exit, where it is
+/// tied to the head, multiplied.
+#[derive(Module, Debug)]
+pub struct Embedding<B: Backend> {
+    /// `[vocab_size, hidden_size]`.
+    pub weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> Embedding<B> {
+    /// Normal weights of standard deviation `std`.
+    pub fn new([vocab, hidden]: [usize; 2], std: f64, device: &B::Device) -> Self {
+        Self {
+            weight: Initializer::Normal { mean: 0.0, std }.init([vocab, hidden], device),
+        }
+    }
+
+    /// Looks ids up.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, seq]`
+    /// - returns: `[batch, seq, hidden_size]` in `dtype`
+    pub fn forward(&self, ids: Tensor<B, 2, Int>, dtype: DType) -> Tensor<B, 3> {
+        burn::tensor::module::embedding(self.weight.val(), ids).cast(dtype)
+    }
+
+    /// The head that is tied to this matrix.
+    pub(crate) fn as_head(&self) -> Linear<B> {
+        Linear {
+            weight: self.weight.clone(),
+            bias: None,
+        }
+    }
+}
