@@ -32,7 +32,11 @@ struct Character {
 }
 
 fn possessive(name: &str) -> String {
-    if name.ends_with('s') { format!("{name}'") } else { format!("{name}'s") }
+    if name.ends_with('s') {
+        format!("{name}'")
+    } else {
+        format!("{name}'s")
+    }
 }
 
 /// Binds `prefix` (subject) and `prefix.o .p .he .him .his .self .kind .the .intro .open .trait`.
@@ -47,7 +51,9 @@ pub(super) fn cast(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<(
     // Two foxes or two Annas in one story would be hard to tell apart.
     for _ in 0..8 {
         let twin = scene.get("h").is_some_and(|name| name == character.name)
-            || scene.get("h.kind").is_some_and(|kind| kind == character.kind && !HUMAN.contains(&kind.as_str()));
+            || scene
+                .get("h.kind")
+                .is_some_and(|kind| kind == character.kind && !HUMAN.contains(&kind.as_str()));
         if !twin {
             break;
         }
@@ -71,7 +77,11 @@ pub(super) fn cast(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<(
     }
     if prefix == "h" {
         let we = scene.get("h").is_some_and(|name| name == "I");
-        let [they, them, their] = if we { ["we", "us", "our"] } else { ["they", "them", "their"] };
+        let [they, them, their] = if we {
+            ["we", "us", "our"]
+        } else {
+            ["they", "them", "their"]
+        };
         scene.bind("they", they.to_owned());
         scene.bind("them", them.to_owned());
         scene.bind("their", their.to_owned());
@@ -136,13 +146,17 @@ fn of_kind(scene: &mut Scene<'_>, kind: &str) -> Result<Character> {
     }
 }
 
-/// A name from the lists, or one in eight a made-up name, so that copying is learnt and not only
+/// A name from the lists, or one in twelve a made-up name, so that copying is learnt and not only
 /// the names of the lists.
 fn given_name(scene: &mut Scene<'_>, female: bool) -> Result<String> {
-    if !scene.chance(12) {
+    if !scene.chance(8) {
         return scene.expand(if female { "{girl-name}" } else { "{boy-name}" });
     }
-    scene.expand(if female { "{Syllable-first}{syllable-girl}" } else { "{Syllable-first}{syllable-boy}" })
+    scene.expand(if female {
+        "{Syllable-first}{syllable-girl}"
+    } else {
+        "{Syllable-first}{syllable-boy}"
+    })
 }
 
 fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
@@ -150,11 +164,23 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     let the = format!("the {kind}");
     let trait_ = scene.expand("{trait}")?;
     let size = scene.expand("[little|young|small|little]")?;
-    let adjective = if scene.chance(50) { size.clone() } else { trait_.clone() };
+    let adjective = if scene.chance(50) {
+        size.clone()
+    } else {
+        trait_.clone()
+    };
     // One child in five has no name.
     let named = !scene.chance(20);
-    let name = if named { given_name(scene, female)? } else { the.clone() };
-    let tail = if named { format!(" [named|called] {name}") } else { String::new() };
+    let name = if named {
+        given_name(scene, female)?
+    } else {
+        the.clone()
+    };
+    let tail = if named {
+        format!(" [named|called] {name}")
+    } else {
+        String::new()
+    };
     Ok(Character {
         object: name.clone(),
         possessive: possessive(&name),
@@ -162,7 +188,11 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
         kind: kind.to_owned(),
         the,
         intro: scene.with_article(&format!("{adjective} {kind}{tail}"))?,
-        opening: if named { name.clone() } else { format!("the {size} {kind}") },
+        opening: if named {
+            name.clone()
+        } else {
+            format!("the {size} {kind}")
+        },
         trait_,
         name,
     })
@@ -173,7 +203,13 @@ fn animal(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Cha
         Some(kind) => kind.to_owned(),
         None => scene.expand("{animal}")?,
     };
-    being(scene, female, kind, "{pet-name}", "[little|small|young|old|{trait}|{trait}|{fur}|{fur}]")
+    being(
+        scene,
+        female,
+        kind,
+        "{pet-name}",
+        "[little|small|young|old|{trait}|{trait}|{fur}|{fur}]",
+    )
 }
 
 fn fantasy(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Character> {
@@ -186,10 +222,22 @@ fn fantasy(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Ch
         "prince" | "king" | "knight" | "wizard" | "giant" => false,
         _ => female,
     };
-    being(scene, female, kind, "{pet-name}", "[little|young|old|{trait}|{trait}]")
+    being(
+        scene,
+        female,
+        kind,
+        "{pet-name}",
+        "[little|young|old|{trait}|{trait}]",
+    )
 }
 
-fn being(scene: &mut Scene<'_>, female: bool, kind: String, names: &str, adjectives: &str) -> Result<Character> {
+fn being(
+    scene: &mut Scene<'_>,
+    female: bool,
+    kind: String,
+    names: &str,
+    adjectives: &str,
+) -> Result<Character> {
     let trait_ = scene.expand("{trait}")?;
     let adjective = scene.expand(adjectives)?;
     let the = format!("the {kind}");
@@ -199,7 +247,11 @@ fn being(scene: &mut Scene<'_>, female: bool, kind: String, names: &str, adjecti
         (true, false) => scene.expand(names)?,
         _ => the.clone(),
     };
-    let tail = if named { format!(" [named|called] {name}") } else { String::new() };
+    let tail = if named {
+        format!(" [named|called] {name}")
+    } else {
+        String::new()
+    };
     let intro = scene.with_article(&format!("{adjective} {kind}{tail}"))?;
     let opening = if named {
         format!("{name} the {kind}")
@@ -239,7 +291,11 @@ fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
         _ => (the.clone(), String::new()),
     };
     let intro = scene.with_article(&format!("{adjective} {kind}{tail}"))?;
-    let opening = if tail.is_empty() { format!("the {adjective} {kind}") } else { format!("{name} the {kind}") };
+    let opening = if tail.is_empty() {
+        format!("the {adjective} {kind}")
+    } else {
+        format!("{name} the {kind}")
+    };
     Ok(Character {
         object: name.clone(),
         possessive: possessive(&name),

@@ -29,7 +29,10 @@ impl Corpus {
     /// # Errors
     /// A grammar file that cannot be read.
     pub(crate) fn new(seed: u64) -> Result<Self> {
-        Ok(Self { grammar: Grammar::embedded()?, seed })
+        Ok(Self {
+            grammar: Grammar::embedded()?,
+            seed,
+        })
     }
 
     /// The document's text, with the chat template around its turns, without the final `<|endoftext|>`.
@@ -39,7 +42,11 @@ impl Corpus {
     pub(crate) fn document(&self, split: Split, index: u64) -> Result<String> {
         let (mut scene, plot) = self.begin(split, index)?;
         let pieces = scene.write(plot)?;
-        Ok(if plot.kind == Kind::Chat { render_chat(&pieces) } else { join(&pieces) })
+        Ok(if plot.kind == Kind::Chat {
+            render_chat(&pieces)
+        } else {
+            join(&pieces)
+        })
     }
 
     fn begin(&self, split: Split, index: u64) -> Result<(Scene<'_>, &Plot)> {
@@ -60,7 +67,6 @@ impl Corpus {
         let plot = scene.draw_plot(|plot| Some(plot.kind) == kind)?;
         Ok((scene, plot))
     }
-
 
     pub(crate) fn name(&self, split: Split, index: u64) -> Result<&str> {
         Ok(&self.begin(split, index)?.1.name)
@@ -95,10 +101,20 @@ impl Turns for [Piece] {
         let starts: Vec<(usize, Role)> = self
             .iter()
             .enumerate()
-            .filter_map(|(at, piece)| if let Piece::Turn(role) = piece { Some((at, *role)) } else { None })
+            .filter_map(|(at, piece)| {
+                if let Piece::Turn(role) = piece {
+                    Some((at, *role))
+                } else {
+                    None
+                }
+            })
             .collect();
         let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([self.len()]);
-        starts.iter().zip(ends).map(|(&(at, role), end)| (role, &self[at + 1..end])).collect()
+        starts
+            .iter()
+            .zip(ends)
+            .map(|(&(at, role), end)| (role, &self[at + 1..end]))
+            .collect()
     }
 }
 
@@ -120,10 +136,19 @@ mod tests {
     fn a_document_depends_on_seed_split_and_index_alone() {
         let (one, two) = (Corpus::new(7).unwrap(), Corpus::new(7).unwrap());
         two.document(Split::Train, 3).unwrap();
-        assert_eq!(one.document(Split::Train, 11).unwrap(), two.document(Split::Train, 11).unwrap());
-        assert_ne!(one.document(Split::Train, 11).unwrap(), one.document(Split::HeldOut, 11).unwrap());
+        assert_eq!(
+            one.document(Split::Train, 11).unwrap(),
+            two.document(Split::Train, 11).unwrap()
+        );
+        assert_ne!(
+            one.document(Split::Train, 11).unwrap(),
+            one.document(Split::HeldOut, 11).unwrap()
+        );
         let other = Corpus::new(8).unwrap();
-        assert_ne!(one.document(Split::Train, 11).unwrap(), other.document(Split::Train, 11).unwrap());
+        assert_ne!(
+            one.document(Split::Train, 11).unwrap(),
+            other.document(Split::Train, 11).unwrap()
+        );
     }
 
     #[test]
@@ -132,7 +157,12 @@ mod tests {
         names.sort();
         names.dedup();
         let corpus = Corpus::new(7).unwrap();
-        let mut all: Vec<String> = corpus.grammar.plots.iter().map(|plot| plot.name.clone()).collect();
+        let mut all: Vec<String> = corpus
+            .grammar
+            .plots
+            .iter()
+            .map(|plot| plot.name.clone())
+            .collect();
         all.sort();
         assert_eq!(names, all);
     }
@@ -141,15 +171,22 @@ mod tests {
     fn sentences_are_separated_by_one_space() {
         for (name, text) in documents() {
             assert!(!text.contains("  "), "{name}: two spaces: {text}");
-            assert!(!text.contains(['{', '}', '[', ']', '\\']), "{name}: a template shows: {text}");
+            assert!(
+                !text.contains(['{', '}', '[', ']', '\\']),
+                "{name}: a template shows: {text}"
+            );
             let text = text.replace("Mr. ", "Mr ").replace("Mrs. ", "Mrs ");
             let characters: Vec<char> = text.chars().collect();
             for window in characters.windows(3) {
-                let joined = matches!(window[0], '.' | '!' | '?' | ',') && window[1].is_alphanumeric();
+                let joined =
+                    matches!(window[0], '.' | '!' | '?' | ',') && window[1].is_alphanumeric();
                 assert!(!joined, "{name}: no space after {window:?}: {text}");
-                let doubled = matches!(window[0], '.' | '!' | '?' | ',') && matches!(window[1], '.' | ',' | '!' | '?');
+                let doubled = matches!(window[0], '.' | '!' | '?' | ',')
+                    && matches!(window[1], '.' | ',' | '!' | '?');
                 assert!(!doubled, "{name}: two marks {window:?}: {text}");
-                let capital = matches!(window[0], '.' | '!' | '?') && window[1] == ' ' && window[2].is_lowercase();
+                let capital = matches!(window[0], '.' | '!' | '?')
+                    && window[1] == ' '
+                    && window[2].is_lowercase();
                 assert!(!capital, "{name}: no capital after {window:?}: {text}");
             }
         }
@@ -174,7 +211,18 @@ mod tests {
     #[test]
     fn articles_and_first_person_verbs_agree() {
         for (name, text) in documents() {
-            for wrong in [" a apple", " a old ", " an big", "said I.", "said I,", " asked I ", " I is ", "my my ", "the the ", "the my "] {
+            for wrong in [
+                " a apple",
+                " a old ",
+                " an big",
+                "said I.",
+                "said I,",
+                " asked I ",
+                " I is ",
+                "my my ",
+                "the the ",
+                "the my ",
+            ] {
                 assert!(!text.contains(wrong), "{name}: `{wrong}` in {text}");
             }
         }
@@ -183,12 +231,19 @@ mod tests {
     #[test]
     fn a_chat_is_the_instruct_template() {
         let corpus = Corpus::new(7).unwrap();
-        let chat = |name: &str| (0..).find(|&index| corpus.name(Split::Train, index).unwrap() == name).unwrap();
+        let chat = |name: &str| {
+            (0..)
+                .find(|&index| corpus.name(Split::Train, index).unwrap() == name)
+                .unwrap()
+        };
         let text = corpus.document(Split::Train, chat("chat-thanks")).unwrap();
         let turns: Vec<&str> = text.split("<|endoftext|>\n").collect();
         assert_eq!(turns.len(), 2, "{text}");
         for turn in turns {
-            assert!(turn.starts_with("<|user|>\n") && turn.contains("\n<|assistant|>\n"), "{text}");
+            assert!(
+                turn.starts_with("<|user|>\n") && turn.contains("\n<|assistant|>\n"),
+                "{text}"
+            );
             assert!(!turn.ends_with('\n'), "{text}");
         }
     }

@@ -55,11 +55,25 @@ pub(crate) enum Role {
 
 #[derive(Debug)]
 pub(crate) enum Step {
-    Cast { prefix: String, class: String },
-    Let { slot: String, template: String },
-    Pick { table: String, prefix: Option<String> },
-    Beat { percent: u32, variants: Vec<String> },
-    Break { percent: u32 },
+    Cast {
+        prefix: String,
+        class: String,
+    },
+    Let {
+        slot: String,
+        template: String,
+    },
+    Pick {
+        table: String,
+        prefix: Option<String>,
+    },
+    Beat {
+        percent: u32,
+        variants: Vec<String>,
+    },
+    Break {
+        percent: u32,
+    },
     Turn(Role),
 }
 
@@ -103,7 +117,9 @@ impl Grammar {
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
-                grammar.read_line(line, &mut open).with_context(|| format!("{name}:{}", index + 1))?;
+                grammar
+                    .read_line(line, &mut open)
+                    .with_context(|| format!("{name}:{}", index + 1))?;
             }
         }
         Ok(grammar)
@@ -122,15 +138,29 @@ impl Grammar {
         match open {
             Open::Nothing => bail!("line outside of a definition: {line}"),
             Open::List(name) => {
-                let items = line.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty());
+                let items = line
+                    .split(',')
+                    .map(|item| item.trim().to_owned())
+                    .filter(|item| !item.is_empty());
                 self.rules.entry(name.clone()).or_default().extend(items);
             }
-            Open::Rule(name) => self.rules.entry(name.clone()).or_default().push(line.to_owned()),
+            Open::Rule(name) => self
+                .rules
+                .entry(name.clone())
+                .or_default()
+                .push(line.to_owned()),
             Open::Table(name) => {
-                let row: Vec<String> = line.split(" | ").map(|cell| cell.trim().to_owned()).collect();
+                let row: Vec<String> = line
+                    .split(" | ")
+                    .map(|cell| cell.trim().to_owned())
+                    .collect();
                 let table = self.tables.get_mut(name).context("table vanished")?;
                 if row.len() != table.columns.len() {
-                    bail!("row of {} cells under {} columns: {line}", row.len(), table.columns.len());
+                    bail!(
+                        "row of {} cells under {} columns: {line}",
+                        row.len(),
+                        table.columns.len()
+                    );
                 }
                 table.rows.push(row);
             }
@@ -144,13 +174,22 @@ impl Grammar {
 
     fn read_definition(&mut self, rest: &str) -> Result<Open> {
         let mut words = rest.split_whitespace();
-        let (kind, name) = (words.next().unwrap_or_default(), words.next().context("name missing")?.to_owned());
+        let (kind, name) = (
+            words.next().unwrap_or_default(),
+            words.next().context("name missing")?.to_owned(),
+        );
         Ok(match kind {
             "list" => Open::List(name),
             "rule" => Open::Rule(name),
             "table" => {
                 let columns = words.map(str::to_owned).collect();
-                self.tables.insert(name.clone(), Table { columns, rows: Vec::new() });
+                self.tables.insert(
+                    name.clone(),
+                    Table {
+                        columns,
+                        rows: Vec::new(),
+                    },
+                );
                 Open::Table(name)
             }
             other => bail!("unknown definition `@{other}`"),
@@ -159,13 +198,18 @@ impl Grammar {
 
     /// The plot of that name.
     pub(crate) fn plot(&self, name: &str) -> Result<&Plot> {
-        self.plots.iter().find(|plot| plot.name == name).with_context(|| format!("no plot `{name}`"))
+        self.plots
+            .iter()
+            .find(|plot| plot.name == name)
+            .with_context(|| format!("no plot `{name}`"))
     }
 }
 
 fn read_plot(rest: &str) -> Result<Plot> {
     let words: Vec<&str> = rest.split_whitespace().collect();
-    let [name, weight, kind] = words[..] else { bail!("expected NAME WEIGHT KIND, found `{rest}`") };
+    let [name, weight, kind] = words[..] else {
+        bail!("expected NAME WEIGHT KIND, found `{rest}`")
+    };
     let kind = match kind {
         "story" => Kind::Story,
         "text" => Kind::Text,
@@ -173,7 +217,12 @@ fn read_plot(rest: &str) -> Result<Plot> {
         "part" => Kind::Part,
         other => bail!("unknown kind `{other}`"),
     };
-    Ok(Plot { name: name.to_owned(), weight: weight.parse()?, kind, steps: Vec::new() })
+    Ok(Plot {
+        name: name.to_owned(),
+        weight: weight.parse()?,
+        kind,
+        steps: Vec::new(),
+    })
 }
 
 fn percent(text: &str) -> Result<u32> {
@@ -183,9 +232,14 @@ fn percent(text: &str) -> Result<u32> {
 
 fn read_step(line: &str, steps: &mut Vec<Step>) -> Result<()> {
     if let Some(rest) = line.strip_prefix("::") {
-        steps.push(Step::Beat { percent: percent(rest)?, variants: Vec::new() });
+        steps.push(Step::Beat {
+            percent: percent(rest)?,
+            variants: Vec::new(),
+        });
     } else if let Some(rest) = line.strip_prefix("--") {
-        steps.push(Step::Break { percent: percent(rest)? });
+        steps.push(Step::Break {
+            percent: percent(rest)?,
+        });
     } else if let Some(rest) = line.strip_prefix(">>") {
         steps.push(Step::Turn(match rest.trim() {
             "user" => Role::User,
@@ -207,14 +261,24 @@ fn read_step(line: &str, steps: &mut Vec<Step>) -> Result<()> {
 fn read_binding(line: &str, steps: &mut Vec<Step>) -> Result<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     steps.push(match words[..] {
-        ["cast", prefix, class] => Step::Cast { prefix: prefix.to_owned(), class: class.to_owned() },
-        ["pick", table] => Step::Pick { table: table.to_owned(), prefix: None },
-        ["pick", table, "as", prefix] => {
-            Step::Pick { table: table.to_owned(), prefix: Some(prefix.to_owned()) }
-        }
+        ["cast", prefix, class] => Step::Cast {
+            prefix: prefix.to_owned(),
+            class: class.to_owned(),
+        },
+        ["pick", table] => Step::Pick {
+            table: table.to_owned(),
+            prefix: None,
+        },
+        ["pick", table, "as", prefix] => Step::Pick {
+            table: table.to_owned(),
+            prefix: Some(prefix.to_owned()),
+        },
         ["let", slot, "=", ..] => {
             let (_, template) = line.split_once('=').context("`=` missing")?;
-            Step::Let { slot: slot.to_owned(), template: template.trim().to_owned() }
+            Step::Let {
+                slot: slot.to_owned(),
+                template: template.trim().to_owned(),
+            }
         }
         _ => bail!("a variant outside of a beat: {line}"),
     });

@@ -36,7 +36,12 @@ impl<'g> Scene<'g> {
     pub(crate) fn new(grammar: &'g Grammar, seed: u64, index: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index);
-        Self { grammar, rng, bound: BTreeMap::new(), depth: 0 }
+        Self {
+            grammar,
+            rng,
+            bound: BTreeMap::new(),
+            depth: 0,
+        }
     }
 
     /// A uniform number in `0..bound` (multiply-shift: its bias is below 2^-22 for what is drawn here).
@@ -62,13 +67,20 @@ impl<'g> Scene<'g> {
     }
 
     pub(super) fn has_item(&self, rule: &str, item: &str) -> bool {
-        self.grammar.rules.get(rule).is_some_and(|items| items.iter().any(|other| other == item))
+        self.grammar
+            .rules
+            .get(rule)
+            .is_some_and(|items| items.iter().any(|other| other == item))
     }
 
     /// A plot drawn by weight among those of which `keep` is true.
     pub(super) fn draw_plot(&mut self, keep: impl Fn(&Plot) -> bool) -> Result<&'g Plot> {
         let grammar = self.grammar;
-        let plots: Vec<&Plot> = grammar.plots.iter().filter(|plot| plot.weight > 0 && keep(plot)).collect();
+        let plots: Vec<&Plot> = grammar
+            .plots
+            .iter()
+            .filter(|plot| plot.weight > 0 && keep(plot))
+            .collect();
         let total: u32 = plots.iter().map(|plot| plot.weight).sum();
         let mut rest = self.below(total as usize) as u32;
         for plot in plots {
@@ -84,7 +96,8 @@ impl<'g> Scene<'g> {
     pub(crate) fn write(&mut self, plot: &Plot) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         for step in &plot.steps {
-            self.step(step, &mut pieces).with_context(|| format!("in plot `{}`", plot.name))?;
+            self.step(step, &mut pieces)
+                .with_context(|| format!("in plot `{}`", plot.name))?;
         }
         Ok(pieces)
     }
@@ -118,11 +131,19 @@ impl<'g> Scene<'g> {
 
     /// Binds a row; where its first column is bound already, a row that agrees with it.
     pub(super) fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
-        let table = self.grammar.tables.get(name).with_context(|| format!("no table `{name}`"))?;
-        let slot = |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
+        let table = self
+            .grammar
+            .tables
+            .get(name)
+            .with_context(|| format!("no table `{name}`"))?;
+        let slot =
+            |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
         let wanted = self.get(&slot(&table.columns[0]));
-        let mut rows: Vec<&Vec<String>> =
-            table.rows.iter().filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row[0])).collect();
+        let mut rows: Vec<&Vec<String>> = table
+            .rows
+            .iter()
+            .filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row[0]))
+            .collect();
         if rows.is_empty() {
             rows = table.rows.iter().collect();
         }
@@ -144,7 +165,8 @@ impl<'g> Scene<'g> {
         let mut rest = template;
         while let Some(at) = rest.find(['{', '[']) {
             out.push_str(&rest[..at]);
-            let (inner, after) = enclosed(&rest[at..]).with_context(|| format!("in `{template}`"))?;
+            let (inner, after) =
+                enclosed(&rest[at..]).with_context(|| format!("in `{template}`"))?;
             let value = if rest[at..].starts_with('{') {
                 self.reference(inner)?
             } else {
@@ -175,10 +197,18 @@ impl<'g> Scene<'g> {
         }
         if let Some(prefix) = name.strip_suffix('~') {
             let subject = self.subject(&prefix.to_lowercase())?;
-            return Ok(if prefix.starts_with(char::is_uppercase) { capitalise(&subject) } else { subject });
+            return Ok(if prefix.starts_with(char::is_uppercase) {
+                capitalise(&subject)
+            } else {
+                subject
+            });
         }
         if let Some(table) = name.strip_prefix("any ") {
-            let table = self.grammar.tables.get(table).with_context(|| format!("no table `{table}`"))?;
+            let table = self
+                .grammar
+                .tables
+                .get(table)
+                .with_context(|| format!("no table `{table}`"))?;
             let row = self.below(table.rows.len());
             return Ok(table.rows[row][0].clone());
         }
@@ -190,8 +220,8 @@ impl<'g> Scene<'g> {
             let plot = self.grammar.plot(plot)?;
             return self.inline(plot);
         }
-        if let Some(value) = self.bound.get(name) {
-            return Ok(value.clone());
+        if let Some(value) = self.mention(name) {
+            return Ok(value);
         }
         if let Some(variants) = self.rule(name) {
             let variant = &variants[self.below(variants.len())];
@@ -203,31 +233,56 @@ impl<'g> Scene<'g> {
         bail!("nothing is called `{name}`")
     }
 
-    /// A rule's variants; `name.I` where the hero tells the story and such a rule exists.
-    fn rule(&self, name: &str) -> Option<&'g Vec<String>> {
-        let grammar = self.grammar;
-        if self.bound.get("h").is_some_and(|hero| hero == "I")
-            && let Some(variants) = grammar.rules.get(&format!("{name}.I"))
-        {
-            return Some(variants);
+    /// A bound slot. The second character `f` is introduced where it is first named, whichever
+    /// beat that is, and only there.
+    fn mention(&mut self, name: &str) -> Option<String> {
+        let name = match name {
+            "f" | "f.o" | "f.the" if !self.is_bound("f.met") => "f.intro",
+            "f.intro" if self.is_bound("f.met") => "f",
+            _ => name,
+        };
+        let value = self.get(name)?;
+        if name == "f.intro" {
+            self.bind("f.met", String::new());
         }
-        grammar.rules.get(name)
+        Some(value)
+    }
+
+    /// A rule's variants: `name.I` where the hero tells the story, `name.K` where the hero is kin
+    /// of who tells it, if there is such a rule.
+    fn rule(&self, name: &str) -> Option<&'g Vec<String>> {
+        let rules = &self.grammar.rules;
+        let special = match self.bound.get("h") {
+            Some(hero) if hero == "I" => rules.get(&format!("{name}.I")),
+            Some(hero) if hero.starts_with("my ") => rules.get(&format!("{name}.K")),
+            _ => None,
+        };
+        special.or_else(|| rules.get(name))
     }
 
     /// A character as the subject of a later sentence; the name where a pronoun would be unclear.
     fn subject(&mut self, prefix: &str) -> Result<String> {
         let other = if prefix == "h" { "f.he" } else { "h.he" };
-        let pronoun = self.get(&format!("{prefix}.he")).with_context(|| format!("no character `{prefix}`"))?;
+        let pronoun = self
+            .get(&format!("{prefix}.he"))
+            .with_context(|| format!("no character `{prefix}`"))?;
         let unclear = self.get(other).is_some_and(|other| other == pronoun);
         let field = match self.below(100) {
             roll if unclear && roll < 65 => "",
             _ if unclear => ".the",
-            _ if self.bound.get(prefix).is_some_and(|name| name.starts_with("my ")) => ".he",
+            _ if self
+                .bound
+                .get(prefix)
+                .is_some_and(|name| name.starts_with("my ")) =>
+            {
+                ".he"
+            }
             roll if roll < 65 => ".he",
             roll if roll < 87 => "",
             _ => ".the",
         };
-        self.get(&format!("{prefix}{field}")).with_context(|| format!("no character `{prefix}`"))
+        self.get(&format!("{prefix}{field}"))
+            .with_context(|| format!("no character `{prefix}`"))
     }
 
     fn inline(&mut self, plot: &Plot) -> Result<String> {
@@ -294,12 +349,16 @@ fn alternatives(text: &str) -> Vec<&str> {
 
 pub(super) fn capitalise(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
 fn uncapitalise(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
 }
 
 /// `an` before a vowel's sound.
@@ -307,23 +366,44 @@ fn article(text: &str) -> &'static str {
     let silent = text.starts_with("hour") || text.starts_with("honest");
     let voiced = text.starts_with("uni") || text.starts_with("use") || text.starts_with("one");
     let vowel = text.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-    if silent || (vowel && !voiced) { "an" } else { "a" }
+    if silent || (vowel && !voiced) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 /// English plural of a noun, by its ending; the irregular ones that the lists hold by name.
 pub(super) fn plural(noun: &str) -> String {
     let irregular = [
-        ("mouse", "mice"), ("goose", "geese"), ("sheep", "sheep"), ("fish", "fish"), ("deer", "deer"),
-        ("wolf", "wolves"), ("leaf", "leaves"), ("loaf", "loaves"), ("knife", "knives"), ("child", "children"),
-        ("man", "men"), ("woman", "women"), ("foot", "feet"), ("scarf", "scarves"), ("potato", "potatoes"),
-        ("tomato", "tomatoes"), ("calf", "calves"), ("shelf", "shelves"),
+        ("mouse", "mice"),
+        ("goose", "geese"),
+        ("sheep", "sheep"),
+        ("fish", "fish"),
+        ("deer", "deer"),
+        ("wolf", "wolves"),
+        ("leaf", "leaves"),
+        ("loaf", "loaves"),
+        ("knife", "knives"),
+        ("child", "children"),
+        ("man", "men"),
+        ("woman", "women"),
+        ("foot", "feet"),
+        ("scarf", "scarves"),
+        ("potato", "potatoes"),
+        ("tomato", "tomatoes"),
+        ("calf", "calves"),
+        ("shelf", "shelves"),
     ];
     for (one, many) in irregular {
         if let Some(stem) = noun.strip_suffix(one) {
             return format!("{stem}{many}");
         }
     }
-    if ["s", "x", "ch", "sh"].iter().any(|ending| noun.ends_with(ending)) {
+    if ["s", "x", "ch", "sh"]
+        .iter()
+        .any(|ending| noun.ends_with(ending))
+    {
         return format!("{noun}es");
     }
     match noun.strip_suffix('y') {
@@ -335,14 +415,20 @@ pub(super) fn plural(noun: &str) -> String {
 /// What holds for all sentences: `I said`, never `said I`; capitals; `''` is a quotation mark that
 /// names a word instead of opening a speech.
 fn finish(text: &str) -> String {
-    let mut text = text.to_owned();
+    let mut text = text.trim_matches(' ').to_owned();
     for verb in ["said", "asked", "cried", "called out", "called", "shouted"] {
         for end in [".", ",", " "] {
             text = text.replace(&format!("\" {verb} I{end}"), &format!("\" I {verb}{end}"));
         }
     }
     // An alternative may bring its own mark.
-    for (marks, mark) in [("?,", "?"), ("?.", "?"), ("?!", "?"), ("!,", "!"), (".?", ".")] {
+    for (marks, mark) in [
+        ("?,", "?"),
+        ("?.", "?"),
+        ("?!", "?"),
+        ("!,", "!"),
+        (".?", "."),
+    ] {
         text = text.replace(marks, mark);
     }
     sentence_case(&text).replace("  ", " ").replace("''", "\"")
@@ -359,7 +445,8 @@ fn sentence_case(text: &str) -> String {
             spaced = true;
             continue;
         }
-        let ended = matches!(last, '.' | '!' | '?') || (last == '"' && !quoted && before_last == '.');
+        let ended =
+            matches!(last, '.' | '!' | '?') || (last == '"' && !quoted && before_last == '.');
         let opened = last == '"' && quoted && !spaced;
         if character.is_alphabetic() && ((ended && spaced) || opened) {
             out.extend(character.to_uppercase());
