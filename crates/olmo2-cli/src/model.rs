@@ -1,7 +1,5 @@
 //! Where a model comes from: a folder, the hub, or this program itself.
 
-mod demo;
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +8,7 @@ use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
-use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights};
+use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
 use crate::backend;
@@ -112,7 +110,7 @@ impl Source {
     /// A template that cannot be read.
     pub(crate) fn template(&self) -> Result<Option<ChatTemplate>> {
         Ok(match self {
-            Self::Demo => demo::template()?,
+            Self::Demo => demo::chat_template()?,
             Self::Folder(folder) => ChatTemplate::from_folder(folder)?,
         })
     }
@@ -123,7 +121,7 @@ impl Source {
     /// A file that cannot be read.
     pub(crate) fn generation(&self) -> Result<GenerationConfig> {
         Ok(match self {
-            Self::Demo => demo::generation()?,
+            Self::Demo => demo::generation_config()?,
             Self::Folder(folder) => GenerationConfig::from_folder(folder)?.unwrap_or_default(),
         })
     }

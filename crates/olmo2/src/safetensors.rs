@@ -50,16 +50,26 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
-/// Whether the folder holds safetensors weights.
-pub(crate) fn is_checkpoint(folder: &Path) -> bool {
-    folder.join(SINGLE).exists() || folder.join(INDEX).exists()
+/// Checks the tensors of one file that is in memory.
+pub(crate) fn read(
+    config: &Olmo2Config,
+    origin: &Path,
+    bytes: &bytes::Bytes,
+) -> Result<Weights, WeightsError> {
+    let mut builder = WeightsBuilder::new(config);
+    add_tensors(&mut builder, origin, bytes, |_| Ok(()))?;
+    builder.finish(origin)
 }
 
 fn no_weights(folder: &Path) -> WeightsError {
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut other: Vec<String> = names
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".bin") || name.ends_with(".safetensors"))
+        .filter(|name| {
+            [".bin", ".safetensors", ".bpk"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
         .map(|name| format!("`{name}`"))
         .collect();
     other.sort();
@@ -120,10 +130,18 @@ fn add_file(
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
-    let bytes = bytes::Bytes::from_owner(map);
-    let header = header_len(path, &bytes)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| explain(path, &bytes, header, &error))?;
+    add_tensors(builder, path, &bytes::Bytes::from_owner(map), check_name)
+}
+
+fn add_tensors(
+    builder: &mut WeightsBuilder,
+    path: &Path,
+    bytes: &bytes::Bytes,
+    check_name: impl Fn(&str) -> Result<(), WeightsError>,
+) -> Result<(), WeightsError> {
+    let header = header_len(path, bytes)?;
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| explain(path, bytes, header, &error))?;
     let names = metadata.offset_keys();
     for name in &names {
         refuse_pre_norm(path, name)?;
@@ -244,8 +262,10 @@ fn explain(
 
 fn element_size(dtype: &str) -> Option<u64> {
     match dtype {
-        "F32" => Some(4),
-        "BF16" | "F16" => Some(2),
+        "F64" | "I64" | "U64" => Some(8),
+        "F32" | "I32" | "U32" => Some(4),
+        "BF16" | "F16" | "I16" | "U16" => Some(2),
+        "U8" | "I8" | "BOOL" => Some(1),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@ use burn_store::TensorSnapshot;
 
 use crate::Olmo2Config;
 use crate::layout::{TensorSpec, parts};
+use crate::record::Receipt;
 
 pub(crate) mod element;
 mod error;
@@ -72,7 +73,25 @@ impl Weights {
     /// # Errors
     /// Any file, tensor or field that is not what `config` asks for; see [`WeightsError`].
     pub fn open(folder: &Path, config: &Olmo2Config) -> Result<Self, WeightsError> {
-        crate::safetensors::open(folder, config)
+        match Receipt::read(folder)? {
+            Some(receipt) => crate::record::open(folder, config, &receipt),
+            None => crate::safetensors::open(folder, config),
+        }
+    }
+
+    /// Weights of a `model.safetensors` that is in memory, such as an embedded one; nothing is
+    /// copied where its elements are aligned.
+    ///
+    /// `origin` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_safetensors(
+        config: &Olmo2Config,
+        origin: &Path,
+        bytes: &bytes::Bytes,
+    ) -> Result<Self, WeightsError> {
+        crate::safetensors::read(config, origin, bytes)
     }
 
     /// A set made in memory: the weights of a trained model, or of a test.
@@ -103,6 +122,11 @@ impl Weights {
     pub fn origin(&self, name: &str) -> Option<&Path> {
         let entry = &self.tensors[*self.by_name.get(name)?];
         Some(&self.files[entry.file])
+    }
+
+    /// The files that hold the weights.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Names and tensors, in the order of the record's parts.

@@ -35,6 +35,52 @@ pub(crate) fn cast_to_bytes(bytes: &[u8], from: DType, to: DType) -> Bytes {
     out
 }
 
+/// [`cast`] of a chunk, into `buffer` where the type changes.
+pub(crate) fn cast_chunk<'a>(
+    chunk: &'a [u8],
+    from: DType,
+    to: DType,
+    buffer: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    if from == to {
+        return chunk;
+    }
+    buffer.resize(chunk.len() / from.size() * to.size(), 0);
+    cast(chunk, from, to, buffer);
+    buffer
+}
+
+/// The first finite number that a cast made infinite, and its index.
+pub(crate) fn overflow(
+    from_bytes: &[u8],
+    from: DType,
+    to_bytes: &[u8],
+    to: DType,
+) -> Option<(usize, f32)> {
+    // Exponent bits, all set in an infinite number.
+    let infinite = match to {
+        DType::BF16 => 0x7f80,
+        DType::F16 => 0x7c00,
+        _ => return None,
+    };
+    let is_infinite = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]) & 0x7fff == infinite;
+    if from == to || !to_bytes.chunks_exact(2).any(is_infinite) {
+        return None;
+    }
+    let was = |index: usize| match from {
+        DType::BF16 => read_bf16(&from_bytes[2 * index..]),
+        DType::F16 => read_f16(&from_bytes[2 * index..]),
+        _ => read_f32(&from_bytes[4 * index..]),
+    };
+    let infinite = to_bytes
+        .chunks_exact(2)
+        .enumerate()
+        .filter(|(_, bytes)| is_infinite(bytes));
+    infinite
+        .map(|(index, _)| (index, was(index)))
+        .find(|(_, value)| value.is_finite())
+}
+
 fn write(values: impl Iterator<Item = f32>, to: DType, out: &mut [u8]) {
     match to {
         DType::BF16 => each(values, out, |x| bf16::from_f32(x).to_le_bytes()),

@@ -25,6 +25,18 @@ pub enum WeightsError {
         /// What lies there instead.
         found: String,
     },
+    /// A record whose conversion did not end.
+    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is not there", folder = folder.display())]
+    Incomplete {
+        /// The folder.
+        folder: PathBuf,
+        /// The first part that is missing.
+        part: String,
+        /// Parts that the receipt lists.
+        done: usize,
+        /// Parts of the model.
+        expected: usize,
+    },
     /// A file that is not what its name says, or is cut short.
     #[error("`{file}` is damaged: {reason}", file = file.display())]
     Damaged {
@@ -113,6 +125,10 @@ impl WeightsError {
                 "PyTorch's pickled files are not read: take the checkpoint's safetensors files"
             }
             Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
+            Self::Incomplete { .. } => "run the conversion again: it goes on where it stopped",
+            Self::Mismatch { name, .. } if name == "format_version" => {
+                "convert the checkpoint again with this version"
+            }
             Self::Damaged { .. } => "fetch or convert the file again",
             Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
                 "`tie_word_embeddings` in `config.json` says whether there is a head"
