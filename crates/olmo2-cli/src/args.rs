@@ -102,11 +102,11 @@ impl From<Dtype> for Precision {
     }
 }
 
-/// A text, or ids: one of the three must be there.
+/// A text, or ids; `Prompt::read` asks for one of the three.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PromptArgs {
     /// Text to start from
-    #[arg(required_unless_present_any = ["ids", "prompt_file"], conflicts_with_all = ["ids", "prompt_file"])]
+    #[arg(conflicts_with_all = ["ids", "prompt_file"])]
     pub(crate) prompt: Option<String>,
     /// Token ids in place of a text; the model then needs no tokenizer
     #[arg(
@@ -169,7 +169,7 @@ pub(crate) struct LimitArgs {
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_new_tokens: Option<usize>,
     /// End the text before this string; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
 }
 

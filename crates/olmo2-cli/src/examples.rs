@@ -44,7 +44,7 @@ Examples:
 pub(crate) const BENCH: &str = "\
 Examples:
   olmo2-cli bench --model ./olmo2-1b --threads 2
-  olmo2-cli bench -p 0 -n 64 --depth 2048 --json
+  olmo2-cli bench -p 0 -n 64 --depth 2048 --json --model ./olmo2-1b
   olmo2-cli bench -p 128 -n 32 --batch 8";
 
 pub(crate) const MODELS: &str = "\

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use olmo2::Tokenizer;
 
 use crate::args::PromptArgs;
+use crate::failure::Failure;
 use crate::model::{Source, no_tokenizer};
 
 /// What was given as a prompt, read but not yet encoded.
@@ -18,7 +19,7 @@ pub(crate) enum Prompt {
 
 impl Prompt {
     /// # Errors
-    /// A file that cannot be read.
+    /// None of the three was given, or a file that cannot be read.
     pub(crate) fn read(args: &PromptArgs) -> Result<Self> {
         if let Some(ids) = &args.ids {
             return Ok(Self::Ids(ids.clone()));
@@ -34,7 +35,14 @@ impl Prompt {
             }
             return Ok(Self::Text(text));
         }
-        Ok(Self::Text(args.prompt.clone().unwrap_or_default()))
+        match &args.prompt {
+            Some(text) => Ok(Self::Text(text.clone())),
+            None => Err(Failure::usage(
+                "there is no prompt",
+                "give a text, `--prompt-file FILE` or `--ids ID,ID,..`",
+            )
+            .into()),
+        }
     }
 
     /// # Errors

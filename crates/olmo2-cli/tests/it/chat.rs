@@ -1,11 +1,13 @@
 //! `chat` by a pipe: turns, commands, and the cache from one turn to the next.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::fixture::{Model, TEMPLATE};
-use crate::program::{Run, run_with_input};
+use crate::program::{Run, command, run_with_input};
 
 #[track_caller]
 fn chat(model: &Model, more: &[&str], input: &str) -> Run {
@@ -122,6 +124,35 @@ fn an_error_ends_a_script() {
             .starts_with("error: there is no command `/nonsense`\nhint: "),
         "{told:?}"
     );
+}
+
+/// Ctrl-C while an answer of 4000 tokens comes.
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_the_answer_and_not_the_program() {
+    let model = Model::new().with("generation_config.json", r#"{"eos_token_id": 509}"#);
+    let mut child = command(&["chat", "--model", model.path(), "-n", "4000", "-q"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"Hello\n").expect("it reads");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0]).expect("the answer begins");
+    let id = child.id().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &id])
+        .status();
+    assert!(killed.expect("kill is there").success());
+    stdin.write_all(b"/stats\n").expect("it reads");
+    drop(stdin);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("text");
+    let told = Run::of(child.wait_with_output().expect("it ends"));
+    assert_eq!((told.code, told.stderr.as_str()), (0, ""));
+    assert!(rest.contains("tokens (interrupted), seed"), "{rest}");
 }
 
 #[test]

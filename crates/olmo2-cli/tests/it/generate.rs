@@ -1,5 +1,7 @@
 //! `generate`: the golden's tokens, text that streams whole, stop strings, defaults.
 
+use olmo2::convert::{ConvertOptions, convert};
+
 use crate::fixture::{Model, expected, golden, list};
 use crate::program::{run, run_with_input};
 
@@ -35,6 +37,18 @@ fn greedy_tokens_are_those_of_the_golden() {
             assert_eq!(ids, expected.greedy, "{name}, prompt {k}");
         }
     }
+}
+
+#[test]
+fn a_record_answers_as_its_source() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("record");
+    let options = ConvertOptions::new(golden("gqa-tiny"), &out);
+    convert(&options, &mut ()).expect("converted");
+    let expected = expected("gqa-tiny", 1);
+    let more = ["--max-new-tokens", "32", "--ignore-eos"];
+    let ids = generated(out.to_str().expect("UTF-8"), &expected.ids, &more);
+    assert_eq!(ids, expected.greedy);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod demo;
 mod fixture;
 mod generate;
 mod help;

@@ -3,21 +3,18 @@
 use std::fs;
 use std::path::Path;
 
+use crate::fixture::golden;
 use crate::program::{Run, command, run};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A cache with one model, as Python's client leaves it, its files in the snapshot.
 fn cache(folder: &Path) {
     let model = folder.join("models--org--tiny");
-    let snapshot = model
-        .join("snapshots")
-        .join("0123456789abcdef0123456789abcdef01234567");
+    let snapshot = model.join("snapshots").join(COMMIT);
     fs::create_dir_all(&snapshot).expect("created");
     fs::create_dir_all(model.join("refs")).expect("created");
-    fs::write(
-        model.join("refs/main"),
-        "0123456789abcdef0123456789abcdef01234567",
-    )
-    .expect("written");
+    fs::write(model.join("refs/main"), COMMIT).expect("written");
     fs::write(snapshot.join("config.json"), "{}").expect("written");
 }
 
@@ -34,7 +31,7 @@ fn models_are_listed_and_removed() {
     let told = run_in(folder.path(), &["models", "list"]).ok().stdout;
     assert_eq!(
         told,
-        "org/tiny  2 B\n  0123456789ab  2 B  main  incomplete\n"
+        "org/tiny  42 B\n  0123456789ab  2 B  main  incomplete\n"
     );
     let json = run_in(folder.path(), &["models", "list", "--json"])
         .ok()
@@ -44,7 +41,7 @@ fn models_are_listed_and_removed() {
     let told = run_in(folder.path(), &["models", "remove", "org/tiny"])
         .ok()
         .stdout;
-    assert_eq!(told, "removed `org/tiny`: 2 B freed\n");
+    assert_eq!(told, "removed `org/tiny`: 42 B freed\n");
     let told = run_in(folder.path(), &["models", "list"]).ok().stdout;
     assert!(told.starts_with("no models in `"), "{told}");
     let told = run_in(folder.path(), &["models", "remove", "org/tiny"]);
@@ -53,6 +50,31 @@ fn models_are_listed_and_removed() {
         told.stderr.contains("hint: `olmo2-cli models list`"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_model_in_the_cache_runs_offline_and_a_revision_that_is_not_there_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    cache(folder.path());
+    let snapshots = folder.path().join("models--org--tiny/snapshots");
+    for file in ["config.json", "model.safetensors"] {
+        let to = snapshots.join(COMMIT).join(file);
+        fs::copy(Path::new(&golden("gqa-tiny")).join(file), to).expect("copied");
+    }
+    let args = ["generate", "--ids", "1,2,3", "-n", "4", "--model"];
+    let expected = run(&[&args[..], &[&golden("gqa-tiny")]].concat())
+        .ok()
+        .stdout;
+    for revision in ["main", COMMIT] {
+        let more = ["org/tiny", "--revision", revision];
+        let told = run_in(folder.path(), &[&args[..], &more].concat()).ok();
+        assert_eq!(told.stdout, expected);
+    }
+    let more = ["org/tiny", "--revision", "stage1-step0-tokens0B"];
+    let told = run_in(folder.path(), &[&args[..], &more].concat());
+    assert_eq!(told.code, 1);
+    let expected = "`org/tiny` at revision `stage1-step0-tokens0B` is not in the cache";
+    assert!(told.stderr.contains(expected), "{told:?}");
 }
 
 #[test]

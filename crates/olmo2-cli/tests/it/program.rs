@@ -58,16 +58,6 @@ impl Run {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
-
-    /// All of it, for a snapshot.
-    pub(crate) fn told(&self) -> String {
-        let Self {
-            code,
-            stdout,
-            stderr,
-        } = self;
-        format!("exit {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
-    }
 }
 
 #[track_caller]
