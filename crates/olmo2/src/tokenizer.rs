@@ -104,7 +104,10 @@ impl Tokenizer {
         // the BPE's cache is not borrowed while the regex runs.
         let encoding = catch_unwind(AssertUnwindSafe(|| engine.encode_fast(text, false)));
         match encoding {
-            Ok(encoding) => Ok(encoding.map_err(TokenizerError::engine)?.get_ids().to_vec()),
+            Ok(encoding) => Ok(encoding
+                .map_err(|error| TokenizerError::engine(&error))?
+                .get_ids()
+                .to_vec()),
             Err(_) => Err(TokenizerError::Engine {
                 message: "the regex that splits text gave up on this one".to_owned(),
             }),

@@ -185,7 +185,7 @@ fn what_is_wrong_with_a_file_is_named() {
 fn a_missing_file_is_named_and_a_missing_config_is_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = Tokenizer::from_folder(folder.path()).expect_err("no file");
-    assert!(error.to_string().ends_with("tokenizer.json`"), "{error}");
+    assert!(error.to_string().contains("tokenizer.json`: "), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("--ids")));
     let json = tiny().to_string();
     std::fs::write(folder.path().join("tokenizer.json"), &json).expect("written");
@@ -197,18 +197,18 @@ fn a_missing_file_is_named_and_a_missing_config_is_none() {
 }
 
 /// All values in a tree of JSON, by their paths.
-fn paths(value: &Value, at: String, found: &mut Vec<String>) {
-    found.push(at.clone());
+fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
     match value {
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
-                paths(item, format!("{at}/{i}"), found);
+                paths(item, &format!("{at}/{i}"), found);
             }
         }
         Value::Object(map) => {
             for (key, item) in map {
                 let key = key.replace('~', "~0").replace('/', "~1");
-                paths(item, format!("{at}/{key}"), found);
+                paths(item, &format!("{at}/{key}"), found);
             }
         }
         _ => {}
@@ -286,7 +286,7 @@ proptest! {
         let mut json = tiny();
         for (index, value) in changes {
             let mut all = Vec::new();
-            paths(&json, String::new(), &mut all);
+            paths(&json, "", &mut all);
             // The vocabulary has most of the values: half of the cases leave it alone.
             all.retain(|path| !(outside_vocab && path.starts_with("/model/vocab/")));
             if let Some(target) = json.pointer_mut(&all[index.index(all.len())]) {
