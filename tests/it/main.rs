@@ -2,8 +2,11 @@
 
 mod cache;
 mod chat;
+mod config;
 mod hub;
 mod parity;
 mod sampling;
+mod seams;
 mod slow;
 mod tokenizer;
+mod training;

@@ -6,6 +6,8 @@ mod cache;
 mod cast;
 pub mod chat;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod generate;
 pub mod generation_config;
 #[cfg(feature = "hub")]

@@ -50,6 +50,18 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
+/// The weights of one file that is in memory; `name` stands for it in messages.
+#[cfg(feature = "demo")]
+pub(crate) fn from_bytes(
+    name: &Path,
+    bytes: &bytes::Bytes,
+    config: &Olmo2Config,
+) -> Result<Weights, WeightsError> {
+    let mut builder = WeightsBuilder::new(config);
+    add_bytes(&mut builder, name, bytes, |_| Ok(()))?;
+    builder.finish(name)
+}
+
 /// Whether the folder holds safetensors weights.
 pub(crate) fn is_checkpoint(folder: &Path) -> bool {
     folder.join(SINGLE).exists() || folder.join(INDEX).exists()
@@ -120,10 +132,19 @@ fn add_file(
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
-    let bytes = bytes::Bytes::from_owner(map);
-    let header = header_len(path, &bytes)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| explain(path, &bytes, header, &error))?;
+    add_bytes(builder, path, &bytes::Bytes::from_owner(map), check_name)
+}
+
+/// Adds the tensors of one file, which `path` stands for in messages.
+fn add_bytes(
+    builder: &mut WeightsBuilder,
+    path: &Path,
+    bytes: &bytes::Bytes,
+    check_name: impl Fn(&str) -> Result<(), WeightsError>,
+) -> Result<(), WeightsError> {
+    let header = header_len(path, bytes)?;
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| explain(path, bytes, header, &error))?;
     let names = metadata.offset_keys();
     for name in &names {
         refuse_pre_norm(path, name)?;
