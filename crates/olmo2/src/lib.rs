@@ -4,9 +4,15 @@
 mod attention;
 mod cache;
 mod cast;
+pub mod chat;
 pub mod config;
 pub mod convert;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod generate;
+pub mod generation_config;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod input;
 pub mod layout;
 mod linear;
@@ -26,10 +32,12 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use cache::{CacheOptions, KvCache};
+pub use chat::{ChatError, ChatTemplate, Message};
 pub use config::{ConfigError, Olmo2Config};
 pub use generate::{
     DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams, Generation, Session, Timings,
 };
+pub use generation_config::{GenerationConfig, GenerationConfigError};
 pub use input::{ForwardInput, ForwardOutput, InputError, LogitRows};
 pub use linear::{Embedding, Linear};
 pub use load::{LoadError, LoadOptions};

@@ -50,15 +50,16 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
-/// Checks the tensors of one file that is in memory.
-pub(crate) fn read(
-    config: &Olmo2Config,
-    origin: &Path,
+/// The weights of one file that is in memory; `name` stands for it in messages.
+#[cfg(feature = "demo")]
+pub(crate) fn from_bytes(
+    name: &Path,
     bytes: &bytes::Bytes,
+    config: &Olmo2Config,
 ) -> Result<Weights, WeightsError> {
     let mut builder = WeightsBuilder::new(config);
-    add_tensors(&mut builder, origin, bytes, |_| Ok(()))?;
-    builder.finish(origin)
+    add_bytes(&mut builder, name, bytes, |_| Ok(()))?;
+    builder.finish(name)
 }
 
 fn no_weights(folder: &Path) -> WeightsError {
@@ -130,10 +131,11 @@ fn add_file(
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
-    add_tensors(builder, path, &bytes::Bytes::from_owner(map), check_name)
+    add_bytes(builder, path, &bytes::Bytes::from_owner(map), check_name)
 }
 
-fn add_tensors(
+/// Adds the tensors of one file, which `path` stands for in messages.
+fn add_bytes(
     builder: &mut WeightsBuilder,
     path: &Path,
     bytes: &bytes::Bytes,

@@ -16,6 +16,11 @@ use std::ops::Range;
 /// The longest block, `2 * LANES`.
 const LONGEST_BLOCK: usize = 32;
 
+/// Bytes ahead of the reads that each stream of weights asks for. On a Zen 5, in shares of a plain
+/// read, with and without: 1 row 1.19 and 1.03, 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16
+/// rows 0.35 and 0.26. (On a Zen 4 one row was as fast without.)
+const AHEAD: usize = 2048;
+
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
@@ -228,9 +233,9 @@ impl<E: Element> Tiles<'_, E> {
             let x = self.x.add(row * self.x_stride);
             for b in 0..blocks {
                 self.block::<S, R, M>(s, weights, x.add(b * block), &mut sums);
-                if M > 1 && row == 0 {
-                    for weight in weights {
-                        s.prefetch(weight.wrapping_add(self.in_features));
+                for weight in weights {
+                    for line in (0..block * size_of::<E>()).step_by(64) {
+                        s.prefetch(weight.cast::<u8>().wrapping_add(AHEAD + line));
                     }
                 }
                 for weight in &mut weights {
