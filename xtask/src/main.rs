@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod ci;
+mod convert;
 mod tidy;
 
 #[derive(Debug, Parser)]
@@ -17,10 +18,13 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
+    /// Turn a checkpoint into a record.
+    Convert(convert::ConvertArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
+        Command::Convert(args) => convert::run(&args),
     }
 }
