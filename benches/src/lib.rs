@@ -1,1 +1,62 @@
-//! Benchmarks.
+//! What the benchmarks share: sizes, and weights that do not repeat within a cache line.
+
+use std::path::Path;
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use half::bf16;
+use olmo2::{LoadOptions, Olmo2, Olmo2Config, StoredTensor, Weights, layout};
+
+/// The real size under `cargo bench`, a tiny one when the benchmark runs as a test.
+pub fn sized(real: usize, tiny: usize) -> usize {
+    match std::env::args().any(|arg| arg == "--bench") {
+        true => real,
+        false => tiny,
+    }
+}
+
+/// bf16 values between -1/2 and 1/2, times `scale`.
+pub fn bf16s(len: usize, scale: f32) -> Vec<bf16> {
+    let value = |i: usize| (i * 7919 % 1009) as f32 / 1009.0 - 0.5;
+    (0..len).map(|i| bf16::from_f32(value(i) * scale)).collect()
+}
+
+/// f32 values between -1/2 and 1/2.
+pub fn f32s(len: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| (i * 6007 % 997) as f32 / 997.0 - 0.5)
+        .collect()
+}
+
+/// A model of OLMo 2 1B's layers with a small vocabulary, in bf16.
+///
+/// # Panics
+/// If the library does not take its own layout.
+pub fn model<B: Backend>(layers: usize) -> Olmo2<B> {
+    let (hidden, intermediate) = (sized(2048, 64), sized(8192, 96));
+    let heads = sized(16, 4);
+    let config = format!(
+        r#"{{"model_type": "olmo2", "vocab_size": 4096, "hidden_size": {hidden},
+            "intermediate_size": {intermediate}, "num_hidden_layers": {layers},
+            "num_attention_heads": {heads}, "max_position_embeddings": 4096}}"#
+    );
+    let config = Olmo2Config::from_json(&config).expect("a valid config");
+    let tensors = layout::parts(&config)
+        .into_iter()
+        .flat_map(|part| part.tensors);
+    let stored = tensors.map(|spec| {
+        let len = spec.shape.iter().product();
+        let scale = (spec.shape[spec.shape.len() - 1] as f32).powf(-0.5);
+        let values = bf16s(len, scale);
+        let bytes: Vec<u8> = values.into_iter().flat_map(bf16::to_le_bytes).collect();
+        let tensor = StoredTensor {
+            dtype: DType::BF16,
+            shape: spec.shape,
+            bytes: bytes.into(),
+        };
+        (spec.name, tensor)
+    });
+    let weights = Weights::from_tensors(&config, Path::new("benchmark"), stored).expect("complete");
+    let device = B::Device::default();
+    Olmo2::from_weights(&config, &weights, &LoadOptions::default(), &device).expect("a model")
+}

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod ci;
 mod convert;
+mod demo;
 mod tidy;
 
 #[derive(Debug, Parser)]
@@ -20,11 +21,14 @@ enum Command {
     Ci(ci::CiArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
+    /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
+    TrainDemo(Box<demo::DemoArgs>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::TrainDemo(args) => demo::run(&args),
     }
 }

@@ -180,10 +180,7 @@ fn module_arrows(
 fn dependency_arrows(sh: &Shell) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     let names = |package: &str| -> Result<Vec<String>> {
-        let tree = cmd!(
-            sh,
-            "cargo tree -p {package} -e normal --prefix none --format {{p}}"
-        );
+        let tree = cmd!(sh, "cargo tree -p {package} -e normal --prefix none");
         let tree = tree.quiet().read()?;
         Ok(tree
             .lines()

@@ -68,7 +68,7 @@ pub fn chat_template() -> Result<Option<ChatTemplate>, ChatError> {
 /// As [`config`].
 pub fn weights(config: &Olmo2Config) -> Result<Weights, WeightsError> {
     let bytes = bytes::Bytes::from_static(&WEIGHTS.0);
-    crate::safetensors::from_bytes(Path::new("the embedded model"), &bytes, config)
+    Weights::from_safetensors(config, Path::new("the embedded model"), &bytes)
 }
 
 /// The model itself.

@@ -50,16 +50,15 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
-/// The weights of one file that is in memory; `name` stands for it in messages.
-#[cfg(feature = "demo")]
-pub(crate) fn from_bytes(
-    name: &Path,
-    bytes: &bytes::Bytes,
+/// Checks the tensors of one file that is in memory.
+pub(crate) fn read(
     config: &Olmo2Config,
+    origin: &Path,
+    bytes: &bytes::Bytes,
 ) -> Result<Weights, WeightsError> {
     let mut builder = WeightsBuilder::new(config);
-    add_bytes(&mut builder, name, bytes, |_| Ok(()))?;
-    builder.finish(name)
+    add_tensors(&mut builder, origin, bytes, |_| Ok(()))?;
+    builder.finish(origin)
 }
 
 fn no_weights(folder: &Path) -> WeightsError {
@@ -131,11 +130,10 @@ fn add_file(
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
-    add_bytes(builder, path, &bytes::Bytes::from_owner(map), check_name)
+    add_tensors(builder, path, &bytes::Bytes::from_owner(map), check_name)
 }
 
-/// Adds the tensors of one file, which `path` stands for in messages.
-fn add_bytes(
+fn add_tensors(
     builder: &mut WeightsBuilder,
     path: &Path,
     bytes: &bytes::Bytes,

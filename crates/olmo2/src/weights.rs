@@ -79,6 +79,21 @@ impl Weights {
         }
     }
 
+    /// Weights of a `model.safetensors` that is in memory, such as an embedded one; nothing is
+    /// copied where its elements are aligned.
+    ///
+    /// `origin` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_safetensors(
+        config: &Olmo2Config,
+        origin: &Path,
+        bytes: &bytes::Bytes,
+    ) -> Result<Self, WeightsError> {
+        crate::safetensors::read(config, origin, bytes)
+    }
+
     /// A set made in memory: the weights of a trained model, or of a test.
     ///
     /// `origin` stands for the file in messages.
