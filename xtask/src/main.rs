@@ -19,16 +19,16 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
-    /// Turn a checkpoint into a record.
-    Convert(convert::ConvertArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// Turn a checkpoint into a record.
+    Convert(convert::ConvertArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
-        Command::Convert(args) => convert::run(&args),
         Command::TrainDemo(args) => demo::run(&args),
+        Command::Convert(args) => convert::run(&args),
     }
 }

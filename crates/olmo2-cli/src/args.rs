@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
     /// What computes
     #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
     pub(crate) backend: BackendKind,
-    /// What the model computes in, whatever its weights are stored in
+    /// What the model computes in, whatever its weights are stored in (OLMo 2 1B overflows in f16)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// Threads of the CPU [default: its physical cores]
@@ -84,14 +84,11 @@ pub(crate) struct RunArgs {
     pub(crate) context: Option<u32>,
 }
 
-/// The compute types, as they are spelled.
+/// The compute types; without help of their own, which would stretch every help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dtype {
-    /// Single precision
     F32,
-    /// bfloat16, where the backend has it
     Bf16,
-    /// Half precision, where the backend has it; OLMo 2 1B overflows in it
     F16,
 }
 
@@ -108,7 +105,7 @@ impl From<Dtype> for Precision {
 /// A text, or ids: one of the three must be there.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PromptArgs {
-    /// The text
+    /// Text to start from
     #[arg(required_unless_present_any = ["ids", "prompt_file"], conflicts_with_all = ["ids", "prompt_file"])]
     pub(crate) prompt: Option<String>,
     /// Token ids in place of a text; the model then needs no tokenizer
@@ -168,8 +165,7 @@ fn parse_bias(text: &str) -> Result<(u32, f32), String> {
 /// When a text ends.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
-    /// Tokens to generate at most [default: generation_config.json's, else what there is room
-    /// for, up to 256; 1024 in a chat]
+    /// Tokens to generate at most [default: generation_config.json's, else 256, in a chat 1024]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_new_tokens: Option<usize>,
     /// End the text before this string; may be repeated
@@ -210,7 +206,7 @@ pub(crate) struct ChatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenizeArgs {
-    /// The text
+    /// Text to encode
     #[arg(required_unless_present_any = ["file", "decode"], conflicts_with_all = ["file", "decode"])]
     pub(crate) text: Option<String>,
     /// Read the text from a file as it is, `-` for stdin
@@ -243,7 +239,7 @@ pub(crate) struct LogitsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PerplexityArgs {
-    /// The text, `-` for stdin
+    /// File with the text, `-` for stdin
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
     pub(crate) file: Option<PathBuf>,
     /// Token ids in place of a text; the model then needs no tokenizer

@@ -1,0 +1,136 @@
+//! `chat` by a pipe: turns, commands, and the cache from one turn to the next.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::fixture::{Model, TEMPLATE};
+use crate::program::{Run, run_with_input};
+
+#[track_caller]
+fn chat(model: &Model, more: &[&str], input: &str) -> Run {
+    let args = [&["chat", "--model", model.path(), "-n", "6"], more].concat();
+    run_with_input(&args, input)
+}
+
+#[test]
+fn turns_are_answered_and_share_the_cache() {
+    let model = Model::new().with("chat_template.jinja", TEMPLATE);
+    let told = chat(&model, &["--quiet"], "Hello\n/stats\n").ok();
+    assert_eq!(told.stderr, "");
+    // `<|user|>\nHello\n<|assistant|>\n` by bytes, and 5 of 6 answered tokens.
+    let first = "<|user|>\nHello\n<|assistant|>\n".len();
+    assert!(
+        told.stdout
+            .contains(&format!("prompt of {first} tokens, 0 of them")),
+        "{told:?}"
+    );
+    let told = chat(&model, &["--quiet"], "Hello\nAnd?\n/stats\n").ok();
+    let (_, reused) = told.stdout.split_once(" tokens, ").expect("the stats");
+    let reused: usize = reused
+        .split(' ')
+        .next()
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    assert!(reused >= first, "{reused} of {first}: {told:?}");
+    assert!(told.stdout.contains("2 turns"), "{told:?}");
+}
+
+#[test]
+fn a_second_turn_is_what_a_fresh_model_says_to_the_whole_conversation() {
+    let model = Model::new().with("chat_template.jinja", TEMPLATE);
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("chat.json");
+    let save = format!("Hello\nAnd?\n/save {}\n", saved.display());
+    chat(&model, &["--system", "Be brief."], &save).ok();
+    let json: Value = serde_json::from_slice(&fs::read(&saved).expect("saved")).expect("JSON");
+    let messages = json["messages"].as_array().expect("messages");
+    let roles: Vec<&str> = messages.iter().filter_map(|m| m["role"].as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
+    let content = |i: usize| messages[i]["content"].as_str().expect("text");
+    assert_eq!(content(0), "Be brief.");
+    let spelled = |m: &Value| {
+        format!(
+            "<|{}|>\n{}\n",
+            m["role"].as_str().expect("a role"),
+            m["content"].as_str().expect("text")
+        )
+    };
+    let prompt: String = messages[..4].iter().map(spelled).collect();
+    let prompt = prompt + "<|assistant|>\n";
+    let args = ["generate", &prompt, "--model", model.path(), "-n", "6"];
+    assert_eq!(crate::program::run(&args).ok().stdout, content(4));
+}
+
+#[test]
+fn a_base_model_continues_the_text_and_says_so() {
+    let model = Model::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("text.txt");
+    let input = format!("Once upon\n/save {}\n", saved.display());
+    let told = chat(&model, &[], &input).ok();
+    assert!(
+        told.stderr
+            .contains("note: this model has no chat template"),
+        "{told:?}"
+    );
+    let args = ["generate", "Once upon", "--model", model.path(), "-n", "6"];
+    let continued = crate::program::run(&args).ok().stdout;
+    assert_eq!(told.stdout, format!("{continued}\n"));
+    assert_eq!(
+        fs::read_to_string(&saved).expect("saved"),
+        format!("Once upon{continued}")
+    );
+    let told = chat(&model, &["-q"], "/system Be brief.\n");
+    assert_eq!(told.code, 1);
+    assert!(
+        told.stderr
+            .contains("no chat template, so no system message"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn clear_forgets_and_set_changes() {
+    let model = Model::new().with("chat_template.jinja", TEMPLATE);
+    let once = chat(&model, &["-q"], "Hello\n").ok().stdout;
+    let told = chat(&model, &["-q"], "Hello\n/clear\nHello\n").ok().stdout;
+    assert_eq!(told, once.repeat(2));
+    let told = chat(
+        &model,
+        &["-q"],
+        "/set temperature 0.5\n/set max_new_tokens 3\n/set\n",
+    );
+    insta::assert_snapshot!("chat_set", told.ok().stdout);
+}
+
+#[test]
+fn help_lists_the_commands_and_exit_leaves() {
+    let model = Model::new();
+    let told = chat(&model, &["-q"], "/help\n\n/exit\nnever said\n").ok();
+    insta::assert_snapshot!("chat_help", told.stdout);
+}
+
+#[test]
+fn an_error_ends_a_script() {
+    let model = Model::new();
+    let told = chat(&model, &["-q"], "/nonsense\nnever said\n");
+    assert_eq!((told.code, told.stdout.as_str()), (1, ""));
+    assert!(
+        told.stderr
+            .starts_with("error: there is no command `/nonsense`\nhint: "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_conversation_that_fills_the_context_says_so() {
+    let model = Model::new().with("chat_template.jinja", TEMPLATE);
+    let told = chat(&model, &["-q", "--context", "40"], "Hello\nHello again\n");
+    assert_eq!(told.code, 1);
+    assert!(
+        told.stderr.contains("leaves no room\nhint: `/clear`"),
+        "{told:?}"
+    );
+}

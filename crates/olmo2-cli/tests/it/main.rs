@@ -1,0 +1,13 @@
+//! The program as its users run it: one process for each claim.
+
+mod bench;
+mod chat;
+mod fixture;
+mod generate;
+mod help;
+mod logits;
+mod models;
+mod program;
+mod refusals;
+mod scoring;
+mod tokenize;

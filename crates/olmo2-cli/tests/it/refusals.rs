@@ -1,0 +1,287 @@
+//! What is refused: exit 2 for usage, 1 for failure; one line of error and one hint.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use crate::fixture::{Model, golden};
+use crate::program::{Run, command, run};
+
+/// Checks the form that every error has, and returns `error: ..` and `hint: ..`.
+#[track_caller]
+fn refused(told: &Run, code: i32) -> String {
+    assert_eq!(told.code, code, "{told:?}");
+    assert_eq!(told.stdout, "");
+    let lines: Vec<&str> = told.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: "), "{told:?}");
+    assert!(
+        lines.len() == 1 || (lines.len() == 2 && lines[1].starts_with("hint: ")),
+        "{told:?}"
+    );
+    told.stderr.clone()
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_exits_with_2() {
+    let model = golden("gqa-tiny");
+    let mut all = String::new();
+    let lines: &[&[&str]] = &[
+        &["generate"],
+        &["generate", "text", "--ids", "1,2"],
+        &["generate", "--ids", "1,x"],
+        &["generate", "--ids", "1", "--quantize", "q4"],
+        &["generate", "text", "--dtype", "f64"],
+        &["generate", "text", "--backend", "tpu"],
+        &["generate", "text", "--threads", "0"],
+        &["generate", "text", "--logit-bias", "5"],
+        &["generate", "text", "--revision", "main"],
+        &["generate", "text", "--verbose", "--quiet"],
+        &["generat"],
+        &["logits", "--ids", "1"],
+        &["bench", "--batch", "0"],
+        &["models", "remove"],
+        &["completions", "tcsh"],
+        &[
+            "perplexity",
+            "--ids",
+            "1,2,3",
+            "--context",
+            "2",
+            "--stride",
+            "2",
+            "--model",
+            &model,
+        ],
+        &[
+            "generate",
+            "--ids",
+            "1",
+            "--model",
+            &model,
+            "--revision",
+            "main",
+        ],
+    ];
+    for args in lines {
+        let shown = args.join(" ").replace(&model, "MODEL");
+        let told = refused(&run(args), 2).replace(&model, "MODEL");
+        let told = told.replace("has flex, ndarray", "has flex");
+        all += &format!("$ olmo2-cli {shown}\n{told}\n");
+    }
+    insta::assert_snapshot!("usage", all);
+}
+
+#[test]
+fn no_arguments_show_the_help_and_exit_with_2() {
+    let told = run(&[]);
+    assert_eq!((told.code, told.stdout.as_str()), (2, ""));
+    assert!(
+        told.stderr.contains("Usage: olmo2-cli <COMMAND>"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_backend_that_was_not_compiled_is_told_from_one_that_does_not_exist() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let told = run(&["generate", "text", "--backend", "cuda"]);
+    let told = refused(&told, 2);
+    assert!(
+        told.starts_with("error: backend `cuda` is not in this build, which has "),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("hint: build it in with `--features cuda`\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named() {
+    let mut all = String::new();
+    for (model, revision) in [
+        ("/no/such/folder", None),
+        ("nowhere", None),
+        ("Cargo.toml", None),
+        ("allenai/OLMo-2-0425-1B", Some("stage1-step0-tokens0B")),
+    ] {
+        let mut args = vec!["generate", "text", "--model", model];
+        args.extend(
+            revision
+                .iter()
+                .flat_map(|revision| ["--revision", revision]),
+        );
+        let told = refused(&run(&args), 1);
+        // The cache's folder is another in each run.
+        let (before, after) = told.split_once("the cache `").unwrap_or((&told, "`"));
+        let (_, after) = after.split_once('`').expect("a quoted folder");
+        all += &format!("$ --model {model}\n{before}{after}\n");
+    }
+    insta::assert_snapshot!("no_model", all);
+}
+
+#[test]
+fn a_folder_without_weights_or_of_another_model_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let args = ["generate", "--ids", "1", "--model", path];
+    let told = refused(&run(&args), 1);
+    assert!(told.contains("config.json"), "{told}");
+    let config = folder.path().join("config.json");
+    std::fs::write(&config, r#"{"model_type": "olmo3"}"#).expect("written");
+    let told = refused(&run(&args), 1);
+    assert!(
+        told.contains("`model_type` is `olmo3`, expected `olmo2`"),
+        "{told}"
+    );
+    std::fs::copy(golden("gqa-tiny") + "/config.json", &config).expect("copied");
+    let told = refused(&run(&args), 1);
+    assert!(told.contains("no weights in"), "{told}");
+}
+
+#[test]
+fn an_output_that_does_not_fit_names_both_numbers() {
+    let model = golden("gqa-tiny");
+    let args = |more: &[&'static str]| {
+        let mut args = vec!["generate", "--ids", "1,2,3", "--model", &model];
+        args.extend(more);
+        refused(&run(&args), 1)
+    };
+    let told = args(&["-n", "4094"]);
+    assert!(
+        told.contains("prompt of 3 and output of 4094 tokens"),
+        "{told}"
+    );
+    assert!(
+        told.contains("4096 positions (`max_position_embeddings`)"),
+        "{told}"
+    );
+    let told = args(&["-n", "6", "--context", "8"]);
+    assert!(
+        told.contains("prompt of 3 and output of 6 tokens do not fit 8"),
+        "{told}"
+    );
+    assert!(told.contains("hint: raise `--context`"), "{told}");
+    let told = args(&["--context", "3"]);
+    assert!(
+        told.contains("prompt of 3 and output of 1 tokens"),
+        "{told}"
+    );
+}
+
+#[test]
+fn ids_and_parameters_out_of_range_are_refused() {
+    let model = golden("gqa-tiny");
+    for (more, expected) in [
+        (["--ids", "1,512"], "token id 512 at position 1"),
+        (["--top-p", "1.5"], "`top_p` must be from 0 to 1, found 1.5"),
+        (["--logit-bias", "512=1"], "token id 512"),
+        (["--dtype", "f16"], ""),
+    ] {
+        if expected.is_empty() {
+            continue;
+        }
+        let mut args = vec!["generate", "--model", &model];
+        if more[0] != "--ids" {
+            args.extend(["--ids", "1"]);
+        }
+        args.extend(more);
+        let told = refused(&run(&args), 1);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn text_without_a_tokenizer_is_refused() {
+    let model = golden("gqa-tiny");
+    for args in [
+        &["generate", "text"][..],
+        &["generate", "--ids", "1", "--stop", "x"],
+        &["tokenize", "text"],
+        &["chat"],
+        &["perplexity", "Cargo.toml"],
+    ] {
+        let args = [args, &["--model", &model]].concat();
+        let told = refused(&run(&args), 1);
+        assert!(told.contains("has no `tokenizer.json`"), "{told}");
+    }
+}
+
+#[test]
+fn a_prompt_file_that_is_not_there_is_named() {
+    let told = run(&["generate", "--prompt-file", "/no/such/file"]);
+    let told = refused(&told, 1);
+    assert!(
+        told.contains("cannot read `/no/such/file`: No such file"),
+        "{told}"
+    );
+}
+
+/// A 32B checkpoint whose file is a header and a hole.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_larger_than_memory_is_refused_before_it_is_loaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = r#"{"model_type": "olmo2", "vocab_size": 100352, "hidden_size": 5120,
+        "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+        "num_key_value_heads": 8, "max_position_embeddings": 4096}"#;
+    std::fs::write(folder.path().join("config.json"), config).expect("written");
+    let config = olmo2::Olmo2Config::from_json(config).expect("valid");
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    let parts = olmo2::layout::parts(&config);
+    for tensor in parts.iter().flat_map(|part| &part.tensors) {
+        // f32, so that no machine of today has the memory.
+        let start = end;
+        end += 4 * tensor.shape.iter().product::<usize>() as u64;
+        let entry = serde_json::json!({
+            "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end],
+        });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let mut header = serde_json::Value::from(header).to_string();
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    let mut file = File::create(folder.path().join("model.safetensors")).expect("created");
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .expect("written");
+    file.write_all(header.as_bytes()).expect("written");
+    if file.set_len(8 + header.len() as u64 + end).is_err() {
+        // A file system without holes, or with a lower limit.
+        return;
+    }
+    let path = folder.path().to_str().expect("UTF-8");
+    let told = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
+    // 32,234,279,936 parameters; 64 layers x 2 x 1024 x 4096 positions x 4 bytes.
+    let expected = "error: the model needs 131 GB of memory: 129 GB for weights, 2.1 GB for the \
+                    cache, and ";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(
+        told.contains("available\nhint: lower `--context`"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_program_quietly() {
+    let model = Model::new();
+    let mut child = command(&[
+        "generate",
+        "Hello",
+        "--model",
+        model.path(),
+        "-n",
+        "4000",
+        "--ignore-eos",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("the program starts");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0]).expect("one byte");
+    drop(stdout);
+    let told = Run::of(child.wait_with_output().expect("it ends"));
+    assert_eq!((told.code, told.stderr.as_str()), (0, ""));
+}
