@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod convert;
 mod demo;
+mod slow;
 mod tidy;
 
 #[derive(Debug, Parser)]
@@ -21,6 +22,8 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
+    /// What takes too long for the gate: checkpoints of released shapes, memory, kill and resume.
+    Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
     /// Turn a checkpoint into a record.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Ci(args) => ci::run(args),
+        Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
         Command::Convert(args) => convert::run(args),
     }
