@@ -185,7 +185,7 @@ pub(crate) fn data(tensors: &[RawTensor]) -> Vec<u8> {
 /// A safetensors file; the header is padded to a multiple of 8, as the format asks for.
 pub(crate) fn encode(header: &Map<String, Value>, data: &[u8]) -> Vec<u8> {
     let mut text = Value::Object(header.clone()).to_string();
-    while text.len() % 8 != 0 {
+    while !text.len().is_multiple_of(8) {
         text.push(' ');
     }
     let mut file = (text.len() as u64).to_le_bytes().to_vec();
