@@ -2,9 +2,15 @@
 
 mod cache;
 mod chat;
+mod checkpoint;
 mod config;
+mod convert;
+mod corrupt;
 mod hub;
+mod kill;
+mod mutate;
 mod parity;
+mod record;
 mod sampling;
 mod seams;
 mod slow;

@@ -1,5 +1,7 @@
 //! The workspace's own tools: `cargo xtask COMMAND`.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod ci;
@@ -28,11 +30,21 @@ enum Command {
     Convert(convert::ConvertArgs),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Ci(args) => ci::run(&args),
-        Command::Slow(args) => slow::run(&args),
-        Command::TrainDemo(args) => demo::run(&args),
-        Command::Convert(args) => convert::run(&args),
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci(args) => ci::run(args),
+        Command::Slow(args) => slow::run(args),
+        Command::TrainDemo(args) => demo::run(args),
+        Command::Convert(args) => convert::run(args),
     }
 }
