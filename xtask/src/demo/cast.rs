@@ -239,7 +239,7 @@ fn being(
     adjectives: &str,
 ) -> Result<Character> {
     let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand(adjectives)?;
+    let adjective = scene.expand(&adjectives.replace("{trait}", &trait_))?;
     let the = format!("the {kind}");
     let named = scene.chance(40);
     let name = match (named, scene.chance(20)) {
@@ -273,8 +273,9 @@ fn being(
 
 fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     let kind = scene.expand("{job}")?;
+    let female = female && !kind.ends_with("man");
     let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand("[old|young|{trait}|{trait}]")?;
+    let adjective = scene.expand(&format!("[old|young|{trait_}|{trait_}]"))?;
     let the = format!("the {kind}");
     let (name, tail) = match scene.below(4) {
         0 => {

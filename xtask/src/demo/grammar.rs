@@ -17,11 +17,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("words.txt", include_str!("grammar/words.txt")),
     ("common.txt", include_str!("grammar/common.txt")),
     ("stories.txt", include_str!("grammar/stories.txt")),
     ("fables.txt", include_str!("grammar/fables.txt")),
+    ("more.txt", include_str!("grammar/more.txt")),
     ("texts.txt", include_str!("grammar/texts.txt")),
     ("chat.txt", include_str!("grammar/chat.txt")),
 ];

@@ -33,10 +33,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "out/train-demo")]
     run: PathBuf,
     /// Steps in all; the schedule ends there
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 5500)]
     steps: usize,
     /// Rows in a step
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     batch: usize,
     /// Tokens in a row
     #[arg(long, default_value_t = 256)]
@@ -51,7 +51,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Steps between checkpoints
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 500)]
     save_every: usize,
     /// Stop after this many steps; the same command without it goes on
     #[arg(long)]

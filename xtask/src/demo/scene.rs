@@ -192,6 +192,9 @@ impl<'g> Scene<'g> {
         if let Some(inner) = name.strip_prefix("a ") {
             return self.with_article(&format!("{{{inner}}}"));
         }
+        if let Some(inner) = name.strip_prefix("A ") {
+            return Ok(capitalise(&self.with_article(&format!("{{{inner}}}"))?));
+        }
         if let Some(inner) = name.strip_prefix("s ") {
             return Ok(plural(&self.reference(inner)?));
         }
