@@ -30,7 +30,15 @@ pub struct GoldenPrompt {
 /// # Panics
 /// If the file is not there or not as `make_golden.py` writes it.
 pub fn golden_prompts(name: &str) -> Vec<GoldenPrompt> {
-    let path = golden_folder(name).join("golden.safetensors");
+    golden_prompts_of(&format!("{name}/golden.safetensors"))
+}
+
+/// The prompts of any file under `tests/golden` that `make_golden.py` wrote.
+///
+/// # Panics
+/// As [`golden_prompts`].
+pub fn golden_prompts_of(file: &str) -> Vec<GoldenPrompt> {
+    let path = golden_folder(file);
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     (0..)

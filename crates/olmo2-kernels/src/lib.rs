@@ -1,5 +1,28 @@
-//! CPU kernels on plain slices, and the file map. The only crate of the workspace with `unsafe`.
+//! CPU kernels on plain slices, with no tensor library in sight: products with weights as they
+//! lie in the file, attention over a KV cache, `silu(gate) * up`, the thread pool they run on,
+//! and the file map. Each kernel is one generic function, instantiated for AVX-512, AVX2 and
+//! portable code ([`level`] picks at run time), and is tested against [`reference`].
+//!
+//! This crate holds the project's only `unsafe` code; every module that needs it says so.
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "register tiles are arrays walked in step with memory"
+)]
 
-mod map;
+mod activation;
+pub mod attention;
+mod buffer;
+pub mod level;
+pub mod map;
+pub mod pool;
+pub mod product;
+pub mod reference;
+mod simd;
 
+pub use activation::silu_mul;
+pub use attention::{AttentionShape, AttentionStep, attend};
+pub use level::Level;
 pub use map::map_file;
+pub use product::{WeightData, WeightRef, project};

@@ -1,30 +1,51 @@
-//! Read-only memory maps of weight files.
+//! The read-only map of a file of weights.
+#![allow(
+    unsafe_code,
+    reason = "a memory map is only as stable as the file under it"
+)]
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use memmap2::Mmap;
-
-/// Maps a file read-only, so that its pages are shared with every process that maps it.
+/// Maps a whole file for reading. Pages are loaded on first use and shared between processes.
 ///
-/// The file must not be truncated or rewritten while it is mapped: the process would read other
-/// weights, or be stopped by the system. Weight files are replaced by renaming, never in place.
+/// The file must stay as it is while the map lives: a process that shortens it makes the next
+/// read of a lost page a bus error (`SIGBUS`), and one that writes to it changes the weights.
+/// Converted records are written under another name and renamed, so that replacing a record
+/// never touches a mapped file.
 ///
 /// # Errors
-/// The file cannot be opened or mapped, or is empty.
-pub fn map_file(path: &Path) -> io::Result<Mmap> {
+/// The file cannot be opened or mapped, or is empty (`InvalidData`).
+pub fn map_file(path: &Path) -> io::Result<memmap2::Mmap> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file is empty",
+            io::ErrorKind::InvalidData,
+            format!("`{}` is empty", path.display()),
         ));
     }
-    // SAFETY: the map is read-only and private to this process; that nobody shortens the file
-    // below it is the contract stated above, which the operating system cannot enforce for us.
-    #[expect(unsafe_code, reason = "a file map cannot be made without it")]
-    unsafe {
-        Mmap::map(&file)
+    // SAFETY: the map is private to readers, and nothing in this project writes to or shortens
+    // a record or checkpoint in place; the doc comment above names the hazard for others.
+    unsafe { memmap2::Mmap::map(&file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_shows_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"weights").unwrap();
+        assert_eq!(&map_file(file.path()).unwrap()[..], b"weights");
+    }
+
+    #[test]
+    fn an_empty_file_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = map_file(file.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains(&*file.path().to_string_lossy()));
     }
 }

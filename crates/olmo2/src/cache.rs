@@ -4,7 +4,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 
 use crate::config::Olmo2Config;
-use crate::pass::Row;
+use crate::plan::Row;
 
 /// Positions are allocated in powers of two from here, so that shapes, and with them compiled
 /// kernels, repeat.
@@ -157,6 +157,15 @@ impl<B: Backend> KvCache<B> {
             len,
             ..self.slots[from]
         };
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Positions that the tensors have room for now.
+    pub(crate) fn allocated(&self) -> usize {
+        self.allocated
     }
 
     pub(crate) fn num_layers(&self) -> usize {

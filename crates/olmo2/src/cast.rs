@@ -1,8 +1,16 @@
 //! The one place where a concrete backend is met: safe casts of burn's primitives by `Any`.
+//!
+//! Each function returns `None` (or `false`) for a backend that has no own kernel, and the caller
+//! takes burn's operations. `Autodiff<Flex>` is another type than `Flex`, so training does so too.
+//! A cast costs tens of nanoseconds; an extension trait would sit in every signature instead, and
+//! a user could not implement it for a foreign backend.
 
-use burn::prelude::*;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+pub(crate) use flex::{attend, project, reads_in_place, silu_mul};
 
-/// Whether backend `B` has own kernels that read weights as they are stored.
-pub(crate) fn reads_in_place<B: Backend>() -> bool {
-    false
-}
+#[cfg(not(feature = "flex"))]
+mod none;
+#[cfg(not(feature = "flex"))]
+pub(crate) use none::{attend, project, reads_in_place, silu_mul};

@@ -89,7 +89,7 @@ impl ConfigError {
     pub(crate) fn field(
         field: &'static str,
         expected: impl Into<String>,
-        found: impl ToString,
+        found: impl std::fmt::Display,
     ) -> Self {
         Self::Field {
             field,
@@ -229,7 +229,7 @@ impl Olmo2Config {
                 return Err(ConfigError::field(field, format!("1 to {max}"), value));
             }
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError::field(
                 "head_dim",
                 "an even number",
@@ -276,7 +276,7 @@ impl RawConfig {
         let max_position_embeddings = self.max_position_embeddings.unwrap_or(2048);
         let head_dim = match self.head_dim {
             Some(head_dim) => head_dim,
-            None if heads == 0 || hidden_size % heads != 0 => {
+            None if heads == 0 || !hidden_size.is_multiple_of(heads) => {
                 let expected = format!("a divisor of `hidden_size` {hidden_size}");
                 return Err(ConfigError::field("num_attention_heads", expected, heads));
             }

@@ -4,22 +4,47 @@
 mod attention;
 mod cache;
 mod cast;
+pub mod chat;
 pub mod config;
+pub mod convert;
+#[cfg(feature = "demo")]
+pub mod demo;
+mod generate;
+pub mod generation_config;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod input;
+pub mod layout;
 mod linear;
+mod load;
 mod loss;
 mod mask;
 mod model;
 mod norm;
 mod pass;
+mod plan;
 mod precision;
+pub mod record;
 pub mod rope;
+mod safetensors;
+pub mod sampling;
+pub mod tokenizer;
+pub mod weights;
 
 pub use cache::{CacheOptions, KvCache};
+pub use chat::{ChatError, ChatTemplate, Message};
 pub use config::{ConfigError, Olmo2Config};
+pub use generate::{
+    DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams, Generation, Session, Timings,
+};
+pub use generation_config::{GenerationConfig, GenerationConfigError};
 pub use input::{ForwardInput, ForwardOutput, InputError, LogitRows};
 pub use linear::{Embedding, Linear};
+pub use load::{LoadError, LoadOptions};
 pub use loss::causal_lm_loss;
 pub use model::{Attention, Decoder, DecoderLayer, Mlp, Olmo2};
 pub use norm::RmsNorm;
 pub use precision::{Precision, PrecisionError};
+pub use sampling::{Sampler, SamplingError, SamplingParams};
+pub use tokenizer::Tokenizer;
+pub use weights::{StoredTensor, Weights, WeightsError};

@@ -5,6 +5,8 @@ use burn::nn::Initializer;
 use burn::prelude::*;
 use burn::tensor::DType;
 
+use crate::cast;
+
 /// A projection whose weight lies as in the checkpoint: `[out, in]`, one output's weights in a row.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
@@ -32,22 +34,28 @@ impl<B: Backend> Linear<B> {
 /// # Shapes
 /// - `x`: `[batch, seq, in]`
 /// - returns: `[batch, seq, out]` for each weight, in the dtype of `x`
-pub fn project<B: Backend, const N: usize>(
+pub(crate) fn project<B: Backend, const N: usize>(
     x: Tensor<B, 3>,
     linears: [&Linear<B>; N],
 ) -> [Tensor<B, 3>; N] {
     let [batch, seq, input] = x.dims();
     let rows = x.reshape([batch * seq, input]);
-    linears.map(|linear| {
-        let weight = linear.weight.val().cast(rows.dtype());
-        let out = weight.dims()[0];
-        let y = rows.clone().matmul(weight.transpose());
-        let y = match &linear.bias {
-            Some(bias) => y + bias.val().cast(rows.dtype()).unsqueeze(),
-            None => y,
-        };
+    let products = cast::project(&rows, linears)
+        .unwrap_or_else(|| linears.map(|linear| product(rows.clone(), linear)));
+    products.map(|y| {
+        let out = y.dims()[1];
         y.reshape([batch, seq, out])
     })
+}
+
+/// The product in burn's operations.
+fn product<B: Backend>(x: Tensor<B, 2>, linear: &Linear<B>) -> Tensor<B, 2> {
+    let dtype = x.dtype();
+    let y = x.matmul(linear.weight.val().cast(dtype).transpose());
+    match &linear.bias {
+        Some(bias) => y + bias.val().cast(dtype).unsqueeze(),
+        None => y,
+    }
 }
 
 /// The matrix of the vocabulary: rows are looked up at the entrance, and at the exit, where it is

@@ -3,14 +3,17 @@
 //! Field names are the checkpoint's keys, so loading needs no table of names.
 
 use burn::prelude::*;
+use burn::tensor::activation::silu;
 use burn::tensor::{DType, TensorData};
 
 use crate::cache::{CacheOptions, KvCache};
+use crate::cast;
 use crate::config::Olmo2Config;
 use crate::input::{ForwardInput, ForwardOutput, InputError, Tokens};
 use crate::linear::{Embedding, Linear, project};
 use crate::norm::RmsNorm;
-use crate::pass::{Pass, Plan};
+use crate::pass::Pass;
+use crate::plan::Plan;
 use crate::precision::Precision;
 use crate::rope::RotaryEmbedding;
 
@@ -42,14 +45,10 @@ impl<B: Backend> Mlp<B> {
     /// `[batch, seq, hidden_size]` to the same.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [gate, up] = project(x, [&self.gate_proj, &self.up_proj]);
-        let [out] = project(silu(gate) * up, [&self.down_proj]);
+        let mixed = cast::silu_mul(&gate, &up).unwrap_or_else(|| silu(gate) * up);
+        let [out] = project(mixed, [&self.down_proj]);
         out
     }
-}
-
-/// `x * sigmoid(x)`.
-fn silu<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    burn::tensor::activation::silu(x)
 }
 
 /// Self-attention with RMS norms over the full width of queries and keys, before the heads part.
@@ -207,13 +206,7 @@ impl<B: Backend> Olmo2<B> {
         let plan = Plan::new(&self.config, &self.rope, &input)?;
         let logit_rows = plan.logit_rows(input.logits)?;
         let device = self.device();
-        let mut pass = Pass::new(
-            &plan,
-            &self.rope,
-            self.config.head_dim,
-            input.cache,
-            &device,
-        );
+        let mut pass = Pass::new(plan, &self.rope, self.config.head_dim, input.cache, &device);
 
         let mut x = self.embed(input.tokens, &device);
         let mut hidden_states = Vec::new();

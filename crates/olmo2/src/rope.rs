@@ -84,6 +84,11 @@ pub(crate) struct RopeParameters {
 }
 
 impl RopeConfig {
+    /// Whether the rope stretches beyond the trained length as a sequence grows.
+    pub fn is_dynamic(&self) -> bool {
+        matches!(self.kind, RopeKind::Dynamic { .. })
+    }
+
     /// Joins the two spellings; where both are given, `rope_parameters` wins field by field.
     pub(crate) fn resolve(
         theta: Option<f64>,
@@ -273,11 +278,6 @@ impl RotaryEmbedding {
             }
             _ => (&self.inv_freq).into(),
         }
-    }
-
-    /// Whether this rope stretches beyond the trained length as it goes.
-    pub fn is_dynamic(&self) -> bool {
-        matches!(self.config.kind, RopeKind::Dynamic { .. })
     }
 
     /// Appends cosines and sines of one position, `[head_dim / 2]` each, scaled.

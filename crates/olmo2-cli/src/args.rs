@@ -1,0 +1,324 @@
+//! What may be typed: clap's structs and nothing else. What it means is decided where it is used.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use olmo2::Precision;
+
+use crate::backend::{BackendKind, BackendParser};
+use crate::examples;
+
+/// Generate, chat and measure with OLMo 2 on any burn backend.
+#[derive(Debug, Parser)]
+#[command(name = "olmo2-cli", version, max_term_width = 100, after_help = examples::ALL)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Continue a text
+    #[command(after_help = examples::GENERATE)]
+    Generate(GenerateArgs),
+    /// Talk with a model; `/help` there lists the commands
+    #[command(after_help = examples::CHAT)]
+    Chat(ChatArgs),
+    /// Show the token ids of a text, or the text of ids
+    #[command(after_help = examples::TOKENIZE)]
+    Tokenize(TokenizeArgs),
+    /// Write the logits of every position to a safetensors file
+    #[command(after_help = examples::LOGITS)]
+    Logits(LogitsArgs),
+    /// Measure how well a model predicts a text
+    #[command(after_help = examples::PERPLEXITY)]
+    Perplexity(PerplexityArgs),
+    /// Measure speed and memory
+    #[command(after_help = examples::BENCH)]
+    Bench(BenchArgs),
+    /// List and remove downloaded models, and list the revisions of one
+    #[command(after_help = examples::MODELS)]
+    Models(ModelsArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+}
+
+/// Which model, and how much is said about it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct SourceArgs {
+    /// Folder of a checkpoint or record, or an id of the Hugging Face hub [default: the embedded
+    /// demo model]
+    #[arg(long, value_name = "DIR|HUB_ID")]
+    pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model of the hub [default: main]
+    #[arg(long, requires = "model")]
+    pub(crate) revision: Option<String>,
+    /// Say on stderr what is loaded, which defaults hold and how long it took
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// What computes
+    #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
+    pub(crate) backend: BackendKind,
+    /// What the model computes in, whatever its weights are stored in
+    #[arg(long, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Threads of the CPU [default: its physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Positions that a sequence may take, prompt and output together [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) context: Option<u32>,
+}
+
+/// The compute types, as they are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    /// Single precision
+    F32,
+    /// bfloat16, where the backend has it
+    Bf16,
+    /// Half precision, where the backend has it; OLMo 2 1B overflows in it
+    F16,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// A text, or ids: one of the three must be there.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PromptArgs {
+    /// The text
+    #[arg(required_unless_present_any = ["ids", "prompt_file"], conflicts_with_all = ["ids", "prompt_file"])]
+    pub(crate) prompt: Option<String>,
+    /// Token ids in place of a text; the model then needs no tokenizer
+    #[arg(
+        long,
+        value_name = "ID,ID,..",
+        value_delimiter = ',',
+        conflicts_with = "prompt_file"
+    )]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Read the text from a file, `-` for stdin; one line break at its end is left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
+}
+
+/// How tokens are chosen; what is not given comes from generation_config.json.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    next_help_heading = "Sampling (defaults: the model's generation_config.json, else greedy)"
+)]
+pub(crate) struct SamplingArgs {
+    /// Divide the logits by this; 0 takes the most likely token each time
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+    /// Draw from the K most likely tokens; 0 for all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Draw from the most likely tokens that together reach probability P
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Leave out tokens less likely than P times the most likely one
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+    /// Make tokens that were there less likely: above 1 less, 1 off
+    #[arg(long, value_name = "X")]
+    pub(crate) repetition_penalty: Option<f32>,
+    /// Subtract this from the logits of tokens in the output, -2 to 2
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) presence_penalty: Option<f32>,
+    /// Subtract this for each time that a token is in the output, -2 to 2
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: Option<f32>,
+    /// Add a bias from -100 to 100 to a token's logit; may be repeated
+    #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
+    pub(crate) logit_bias: Vec<(u32, f32)>,
+    /// Draw the same tokens again; one is drawn where none is given
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
+    let pair = text.split_once('=');
+    pair.and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)))
+        .ok_or_else(|| "expected a token id and a bias, as in `1234=-5`".into())
+}
+
+/// When a text ends.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitArgs {
+    /// Tokens to generate at most [default: generation_config.json's, else what there is room
+    /// for, up to 256; 1024 in a chat]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// End the text before this string; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
+    #[command(flatten)]
+    pub(crate) limit: LimitArgs,
+    /// Go on after tokens that end a text
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// Print one JSON object: token_ids, text, finish_reason, seed, timings
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// What the model is told to be, for models with a chat template
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) limit: LimitArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// The text
+    #[arg(required_unless_present_any = ["file", "decode"], conflicts_with_all = ["file", "decode"])]
+    pub(crate) text: Option<String>,
+    /// Read the text from a file as it is, `-` for stdin
+    #[arg(long, conflicts_with = "decode")]
+    pub(crate) file: Option<PathBuf>,
+    /// Show the text of these ids instead
+    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',')]
+    pub(crate) decode: Option<Vec<u32>>,
+    /// Print one JSON object: token_ids, tokens, text
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
+    /// File to write: `logits`, f32 [seq, vocab]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Also write `hidden`, f32 [layers + 1, seq, hidden]: embeddings, then each layer's output,
+    /// the last after the final norm
+    #[arg(long)]
+    pub(crate) hidden: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArgs {
+    /// The text, `-` for stdin
+    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
+    pub(crate) file: Option<PathBuf>,
+    /// Token ids in place of a text; the model then needs no tokenizer
+    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',')]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Tokens from one window's start to the next [default: half of `--context`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) stride: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Tokens of the prompt, for prefill; 0 leaves it out
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
+    pub(crate) prompt_tokens: usize,
+    /// Tokens to decode, one at a time; 0 leaves it out
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
+    pub(crate) new_tokens: usize,
+    /// Positions that are filled when decoding starts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: usize,
+    /// Sequences at once; tokens a second are those of all together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) batch: u16,
+    /// Measured runs, after one that warms up
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) repetitions: u16,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the models in the hub's cache
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a model, or one revision of it, from the hub's cache
+    Remove {
+        /// The model's id
+        #[arg(value_name = "HUB_ID")]
+        id: String,
+        /// Remove this revision alone
+        #[arg(long)]
+        revision: Option<String>,
+    },
+    /// List the branches and tags that the hub has of a model
+    Revisions {
+        /// The model's id
+        #[arg(value_name = "HUB_ID")]
+        id: String,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}

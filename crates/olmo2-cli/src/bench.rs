@@ -1,0 +1,307 @@
+//! `bench`: prefill and decode speed, the bytes of weights behind a token, and peak memory.
+
+mod peak;
+mod weights;
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::prelude::*;
+use olmo2::hub::Files;
+use olmo2::{CacheOptions, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2};
+use serde::Serialize;
+
+use crate::args::BenchArgs;
+use crate::backend::Command;
+use crate::failure::Failure;
+use crate::memory::size;
+use crate::model::{Checkpoint, Source, capacity, positions};
+use crate::passes;
+use crate::talk::Talk;
+
+use peak::{Peaks, Sampler};
+
+/// Tokens of a pass in prefill, over all sequences.
+const CHUNK: usize = 512;
+
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    // Before anything is loaded: loading is part of the peak.
+    let sampler = Sampler::start();
+    let source = Source::find(&args.run.source, Files::Model, Talk::new(&args.run.source))?;
+    let checkpoint = Checkpoint::open(source, &args.run, usize::from(args.batch))?;
+    let limit = positions(&checkpoint.config, args.run.context);
+    let longest = args.prompt_tokens.max(args.depth + args.new_tokens);
+    if longest > limit {
+        return Err(Failure::new(
+            format!("sequences of {longest} tokens do not fit {limit} positions"),
+            "lower `-p`, `-n` or `--depth`, or raise `--context` as far as the model goes",
+        )
+        .into());
+    }
+    args.run.backend.dispatch(Bench {
+        args,
+        checkpoint,
+        sampler,
+    })
+}
+
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    checkpoint: Checkpoint,
+    sampler: Sampler,
+}
+
+impl Command for Bench<'_> {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let (args, talk) = (self.args, self.checkpoint.talk);
+        let model = self.checkpoint.load::<B>(&device)?;
+        let batch = usize::from(args.batch);
+        let mut runs = Runs {
+            cache: model.new_cache(CacheOptions {
+                slots: batch,
+                capacity: capacity(&self.checkpoint.config, args.run.context),
+            }),
+            ids: Ids::new(model.config().vocab_size),
+            model: &model,
+            batch,
+        };
+        let repetitions = usize::from(args.repetitions);
+        let prefill = measure(
+            repetitions,
+            batch * args.prompt_tokens,
+            talk,
+            "prefill",
+            || {
+                runs.cache.clear();
+                runs.prefill(args.prompt_tokens)
+            },
+        )?;
+        if args.new_tokens > 0 {
+            runs.cache.clear();
+            runs.prefill(args.depth)?;
+        }
+        let decode = measure(repetitions, batch * args.new_tokens, talk, "decode", || {
+            (0..batch).for_each(|slot| runs.cache.truncate(slot, args.depth));
+            runs.decode(args.new_tokens)
+        })?;
+        let report = Report {
+            model: self.checkpoint.source.name().replace('`', ""),
+            backend: args.run.backend.name(),
+            device: B::name(&device),
+            dtype: model.precision().name(),
+            threads: self.checkpoint.threads,
+            prompt_tokens: args.prompt_tokens,
+            new_tokens: args.new_tokens,
+            depth: args.depth,
+            batch,
+            repetitions,
+            prefill_tokens_per_second: median(&prefill),
+            decode_tokens_per_second: median(&decode),
+            weight_bytes_per_token: weights::bytes_per_token(&model),
+            cache_bytes: runs.cache.size_bytes(),
+            peaks: self.sampler.stop(),
+            prefill_samples: prefill,
+            decode_samples: decode,
+        };
+        report.print(args.json)
+    }
+}
+
+/// Tokens a second of each run, after one that is not counted; none where there are no tokens.
+fn measure(
+    repetitions: usize,
+    tokens: usize,
+    talk: Talk,
+    name: &str,
+    mut work: impl FnMut() -> Result<()>,
+) -> Result<Vec<f64>> {
+    let mut samples = Vec::new();
+    if tokens == 0 {
+        return Ok(samples);
+    }
+    work()?;
+    for _ in 0..repetitions {
+        let started = Instant::now();
+        work()?;
+        let rate = tokens as f64 / started.elapsed().as_secs_f64();
+        talk.detail(format_args!("{name}: {rate:.2} tok/s"));
+        samples.push(rate);
+    }
+    Ok(samples)
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(samples: &[f64]) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        len if len % 2 == 1 => Some(sorted[middle]),
+        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+    }
+}
+
+/// A model with a cache of `batch` sequences.
+struct Runs<'m, B: Backend> {
+    model: &'m Olmo2<B>,
+    cache: KvCache<B>,
+    ids: Ids,
+    batch: usize,
+}
+
+impl<B: Backend> Runs<'_, B> {
+    /// Adds `tokens` to each sequence, and waits for the logits of the last.
+    fn prefill(&mut self, tokens: usize) -> Result<()> {
+        let chunk = match self.model.config().rope.is_dynamic() {
+            true => tokens.max(1),
+            false => (CHUNK / self.batch).max(1),
+        };
+        let mut left = tokens;
+        while left > 0 {
+            let seq = left.min(chunk);
+            left -= seq;
+            self.pass(
+                seq,
+                if left == 0 {
+                    LogitRows::Last
+                } else {
+                    LogitRows::None
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Adds `tokens` to each sequence, one by one, with the logits of each on the host.
+    fn decode(&mut self, tokens: usize) -> Result<()> {
+        (0..tokens).try_for_each(|_| self.pass(1, LogitRows::Last))
+    }
+
+    fn pass(&mut self, seq: usize, rows: LogitRows) -> Result<()> {
+        let ids = (0..self.batch).map(|_| self.ids.take(seq)).collect();
+        let input = ForwardInput::batch(ids)
+            .with_cache(&mut self.cache)
+            .logits(rows);
+        if let Some(logits) = self.model.forward(input)?.logits {
+            passes::values(logits)?;
+        }
+        Ok(())
+    }
+}
+
+/// Random ids, the same in each run of the program.
+#[derive(Debug)]
+struct Ids {
+    state: u64,
+    count: u64,
+}
+
+impl Ids {
+    fn new(vocab_size: usize) -> Self {
+        Self {
+            state: 1,
+            count: vocab_size.min(DOLMA2_TOKENS) as u64,
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    /// Knuth's MMIX generator, its upper bits.
+    fn next(&mut self) -> u32 {
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.state >> 33) % self.count) as u32
+    }
+}
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    backend: &'static str,
+    device: String,
+    dtype: &'static str,
+    threads: usize,
+    prompt_tokens: usize,
+    new_tokens: usize,
+    depth: usize,
+    batch: usize,
+    repetitions: usize,
+    prefill_tokens_per_second: Option<f64>,
+    decode_tokens_per_second: Option<f64>,
+    weight_bytes_per_token: u64,
+    cache_bytes: usize,
+    #[serde(flatten)]
+    peaks: Peaks,
+    prefill_samples: Vec<f64>,
+    decode_samples: Vec<f64>,
+}
+
+impl Report {
+    fn print(&self, json: bool) -> Result<()> {
+        let mut out = io::stdout().lock();
+        if json {
+            writeln!(out, "{}", serde_json::to_string(self)?)?;
+            return Ok(out.flush()?);
+        }
+        let bytes = |bytes: Option<u64>| bytes.map_or("not known here".into(), size);
+        let rate =
+            |rate: Option<f64>| rate.map_or("not run".into(), |rate| format!("{rate:.2} tok/s"));
+        let (backend, dtype, threads) = (self.backend, self.dtype, self.threads);
+        let (p, n, depth, batch) = (self.prompt_tokens, self.new_tokens, self.depth, self.batch);
+        let prefill = rate(self.prefill_tokens_per_second);
+        let decode = rate(self.decode_tokens_per_second);
+        let weights = size(self.weight_bytes_per_token);
+        writeln!(out, "model              {}", self.model)?;
+        writeln!(
+            out,
+            "backend            {backend}, {dtype}, {threads} threads"
+        )?;
+        writeln!(
+            out,
+            "prefill            {prefill} ({p} tokens, batch {batch})"
+        )?;
+        writeln!(
+            out,
+            "decode             {decode} ({n} tokens from position {depth}, batch {batch})"
+        )?;
+        writeln!(out, "weights per token  {weights}")?;
+        writeln!(
+            out,
+            "peak resident      {}",
+            bytes(self.peaks.peak_rss_bytes)
+        )?;
+        writeln!(
+            out,
+            "peak anonymous     {}",
+            bytes(self.peaks.peak_anon_bytes)
+        )?;
+        Ok(out.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 9.0]), Some(3.0));
+        assert_eq!(median(&[4.0, 1.0, 9.0, 2.0]), Some(3.0));
+    }
+
+    #[test]
+    fn random_ids_are_tokens_and_differ() {
+        let ids = Ids::new(100_352).take(10_000);
+        assert!(ids.iter().all(|id| (*id as usize) < DOLMA2_TOKENS));
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert!(distinct.len() > 9_000, "{}", distinct.len());
+    }
+}

@@ -1,0 +1,59 @@
+//! The examples at the end of each help text.
+
+pub(crate) const ALL: &str = "\
+Examples:
+  olmo2-cli generate \"Once upon a time\"
+  olmo2-cli chat --model allenai/OLMo-2-0425-1B-Instruct
+  olmo2-cli bench --model ./olmo2-1b --threads 2";
+
+pub(crate) const GENERATE: &str = "\
+Examples:
+  olmo2-cli generate \"Once upon a time\"
+  olmo2-cli generate --prompt-file story.txt -n 100 --temperature 0.8 --seed 7
+  olmo2-cli generate \"Q: 2+2? A:\" --stop \"Q:\" --model allenai/OLMo-2-0425-1B
+  olmo2-cli generate --ids 5159,836,374 --json --model ./olmo2-1b";
+
+pub(crate) const CHAT: &str = "\
+Examples:
+  olmo2-cli chat --model allenai/OLMo-2-0425-1B-Instruct
+  olmo2-cli chat --model ./instruct --system \"Answer in one sentence.\"
+  printf 'Hello\\n/stats\\n' | olmo2-cli chat";
+
+pub(crate) const TOKENIZE: &str = "\
+Examples:
+  olmo2-cli tokenize \"Once upon a time\"
+  olmo2-cli tokenize --file story.txt --json
+  olmo2-cli tokenize --decode 5159,836,374 --model allenai/OLMo-2-0425-1B";
+
+pub(crate) const LOGITS: &str = "\
+Examples:
+  olmo2-cli logits --ids 5159,836,374 --out logits.safetensors --model ./olmo2-1b
+  olmo2-cli logits \"Once upon a time\" --out all.safetensors --hidden";
+
+pub(crate) const PERPLEXITY: &str = "\
+Method:
+  Windows of `--context` tokens start every `--stride` tokens. Each token is scored once, in the
+  first window that holds it, given all tokens of the window before it; the text's very first
+  token is not scored, since OLMo 2 has no token before a text. Reported are the mean negative
+  log-likelihood in nats a token, and perplexity, its exponential.
+
+Examples:
+  olmo2-cli perplexity story.txt
+  olmo2-cli perplexity wiki.txt --model ./olmo2-1b --context 2048 --stride 512 --json";
+
+pub(crate) const BENCH: &str = "\
+Examples:
+  olmo2-cli bench --model ./olmo2-1b --threads 2
+  olmo2-cli bench -p 0 -n 64 --depth 2048 --json
+  olmo2-cli bench -p 128 -n 32 --batch 8";
+
+pub(crate) const MODELS: &str = "\
+Examples:
+  olmo2-cli models list
+  olmo2-cli models revisions allenai/OLMo-2-0425-1B
+  olmo2-cli models remove allenai/OLMo-2-0425-1B --revision stage1-step140000-tokens294B";
+
+pub(crate) const COMPLETIONS: &str = "\
+Examples:
+  olmo2-cli completions bash > ~/.local/share/bash-completion/completions/olmo2-cli
+  olmo2-cli completions fish > ~/.config/fish/completions/olmo2-cli.fish";

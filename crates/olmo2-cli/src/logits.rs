@@ -1,0 +1,138 @@
+//! `logits`: the logits of every position, and the hidden states, in a safetensors file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::prelude::*;
+use olmo2::hub::Files;
+use olmo2::{CacheOptions, LogitRows};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize_to_file};
+
+use crate::args::LogitsArgs;
+use crate::backend::Command;
+use crate::failure::Failure;
+use crate::model::{Checkpoint, Source, capacity, positions};
+use crate::passes::{self, Wanted};
+use crate::prompt::Prompt;
+use crate::talk::Talk;
+
+/// Tokens of a pass.
+const CHUNK: usize = 512;
+
+pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
+    let talk = Talk::new(&args.run.source);
+    let prompt = Prompt::read(&args.prompt)?;
+    let source = Source::find(&args.run.source, Files::Model, talk)?;
+    let tokenizer = match &prompt {
+        Prompt::Text(_) => source.tokenizer()?,
+        Prompt::Ids(_) => None,
+    };
+    let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
+    let checkpoint = Checkpoint::open(source, &args.run, 1)?;
+    let limit = positions(&checkpoint.config, args.run.context);
+    if ids.len() > limit {
+        return Err(Failure::new(
+            format!("{} tokens do not fit {limit} positions", ids.len()),
+            "shorten the input, or raise `--context` as far as the model goes",
+        )
+        .into());
+    }
+    args.run.backend.dispatch(Logits {
+        args,
+        checkpoint,
+        ids,
+    })
+}
+
+struct Logits<'a> {
+    args: &'a LogitsArgs,
+    checkpoint: Checkpoint,
+    ids: Vec<u32>,
+}
+
+impl Command for Logits<'_> {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let config = &self.checkpoint.config;
+        let model = self.checkpoint.load::<B>(&device)?;
+        let mut cache = model.new_cache(CacheOptions {
+            slots: 1,
+            capacity: capacity(config, self.args.run.context),
+        });
+        let wanted = Wanted {
+            chunk: CHUNK,
+            hidden: self.args.hidden,
+            rows: |_| LogitRows::All,
+        };
+        let (seq, layers) = (self.ids.len(), config.num_hidden_layers);
+        let mut logits = Vec::with_capacity(4 * seq * config.vocab_size);
+        let mut hidden = vec![Vec::new(); layers + 1];
+        passes::run(&model, &mut cache, &self.ids, &wanted, |_, output| {
+            if let Some(rows) = output.logits {
+                append(&mut logits, &passes::values(rows)?);
+            }
+            for (all, states) in hidden.iter_mut().zip(output.hidden_states) {
+                append(all, &passes::values(states)?);
+            }
+            Ok(())
+        })?;
+        let mut tensors = vec![F32 {
+            name: "logits",
+            shape: vec![seq, config.vocab_size],
+            bytes: logits,
+        }];
+        if self.args.hidden {
+            tensors.push(F32 {
+                name: "hidden",
+                shape: vec![layers + 1, seq, config.hidden_size],
+                bytes: hidden.concat(),
+            });
+        }
+        write(&self.args.out, &tensors)?;
+        let out = self.args.out.display();
+        self.checkpoint
+            .talk
+            .detail(format_args!("`{out}`: {seq} positions"));
+        Ok(())
+    }
+}
+
+/// A named tensor of a file, and its values.
+struct F32 {
+    name: &'static str,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// Adds values as a safetensors file holds them.
+fn append(bytes: &mut Vec<u8>, values: &[f32]) {
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}
+
+/// Writes under another name and renames, so that `out` is whole or not there.
+fn write(out: &Path, tensors: &[F32]) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|tensor| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes)?;
+            Ok((tensor.name, view))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let part = part_name(out);
+    let written = serialize_to_file(views, None, &part)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(fs::rename(&part, out)?));
+    if written.is_err() {
+        // What is half written is of no use; the error that led here is told.
+        let _ = fs::remove_file(&part);
+    }
+    written.with_context(|| format!("cannot write `{}`", out.display()))
+}
+
+/// `out` with the process's number behind it: two runs do not write one file.
+fn part_name(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    name.into()
+}

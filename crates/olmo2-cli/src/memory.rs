@@ -1,0 +1,167 @@
+//! Whether a model fits into memory, asked before it is loaded.
+
+use std::fmt;
+
+use anyhow::Result;
+use olmo2::{Olmo2Config, Precision, Weights};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::backend::BackendKind;
+use crate::failure::Failure;
+use crate::model;
+
+/// Bytes that a run needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needed {
+    pub(crate) weights: u64,
+    pub(crate) cache: u64,
+}
+
+impl Needed {
+    fn total(self) -> u64 {
+        self.weights.saturating_add(self.cache)
+    }
+
+    /// # Errors
+    /// More than is available.
+    pub(crate) fn check(self) -> Result<()> {
+        self.check_against(available())
+    }
+
+    fn check_against(self, available: Option<u64>) -> Result<()> {
+        match available {
+            Some(available) if self.total() > available => Err(Failure::new(
+                format!("{self}, and {} are available", size(available)),
+                "lower `--context`, close other programs, or choose a smaller model",
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Needed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the model needs {} of memory: {} for weights, {} for the cache",
+            size(self.total()),
+            size(self.weights),
+            size(self.cache)
+        )
+    }
+}
+
+/// Bytes of the weights in memory: as they are stored, or converted to the compute type.
+pub(crate) fn weight_bytes(weights: &Weights, precision: Precision, backend: BackendKind) -> u64 {
+    let converted = precision.compute().size();
+    let held = weights.iter().map(|(_, tensor)| {
+        let stored = tensor.dtype.size();
+        let elements = tensor.bytes.len() / stored;
+        match backend.keeps_stored_dtype() {
+            true => tensor.bytes.len() as u64,
+            false => (elements * converted) as u64,
+        }
+    });
+    held.sum()
+}
+
+/// Bytes of a full cache of `slots` sequences.
+pub(crate) fn cache_bytes(
+    config: &Olmo2Config,
+    context: Option<u32>,
+    slots: usize,
+    precision: Precision,
+) -> u64 {
+    let position = 2 * config.num_hidden_layers * config.kv_size() * precision.compute().size();
+    let positions = model::positions(config, context) as u64 * slots as u64;
+    positions.saturating_mul(position as u64)
+}
+
+/// Bytes that this process may still take; `None` where the system does not tell.
+fn available() -> Option<u64> {
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(memory);
+    let of_machine = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    // In a container the machine's memory is not what there is.
+    let of_group = system.cgroup_limits().map(|group| group.free_memory);
+    of_group
+        .into_iter()
+        .chain(of_machine)
+        .min()
+        .filter(|bytes| *bytes > 0)
+}
+
+/// Bytes for people, in the units of `du -h --si`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ if value < 9.95 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_is_available_is_refused_with_the_numbers() {
+        let needed = Needed {
+            weights: 64_500_000_000,
+            cache: 2_100_000_000,
+        };
+        let error = needed
+            .check_against(Some(16_000_000_000))
+            .expect_err("too much");
+        assert_eq!(
+            error.to_string(),
+            "the model needs 67 GB of memory: 64 GB for weights, 2.1 GB for the cache, \
+             and 16 GB are available"
+        );
+        assert!(needed.check_against(Some(66_600_000_000)).is_ok());
+        assert!(needed.check_against(None).is_ok());
+    }
+
+    #[test]
+    fn sizes_have_two_digits_or_three() {
+        let sizes = [
+            0,
+            999,
+            1000,
+            9_949,
+            99_949,
+            999_499,
+            999_500,
+            64_400_000_000,
+        ];
+        let expected = [
+            "0 B", "999 B", "1.0 kB", "9.9 kB", "100 kB", "999 kB", "1.0 MB", "64 GB",
+        ];
+        assert_eq!(sizes.map(size), expected);
+    }
+
+    #[test]
+    fn a_full_cache_is_counted() {
+        // OLMo 2 1B: 2 x 16 layers x 2048 x 4096 positions x 4 bytes.
+        let config = Olmo2Config::from_json(
+            r#"{"model_type": "olmo2", "hidden_size": 2048, "num_hidden_layers": 16,
+                "num_attention_heads": 16, "max_position_embeddings": 4096}"#,
+        )
+        .expect("valid");
+        let bytes = |context, slots| cache_bytes(&config, context, slots, Precision::F32);
+        assert_eq!(bytes(None, 1), 1 << 30);
+        assert_eq!(bytes(Some(1024), 8), 2 << 30);
+        assert_eq!(bytes(Some(1_000_000), 1), 1 << 30, "the model has no more");
+    }
+}

@@ -1,0 +1,183 @@
+//! Which sampling holds: flags over generation_config.json over greedy.
+
+use anyhow::Result;
+use olmo2::generation_config::GenerationConfig;
+use olmo2::{DOLMA2_TOKENS, GenerateParams, Olmo2Config, SamplingParams, Tokenizer};
+
+use crate::args::SamplingArgs;
+use crate::failure::Failure;
+
+/// What can be set by name, as the flags spell it.
+const NAMES: &str = "temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, \
+                     frequency_penalty, seed";
+
+/// The parameters of flags and defaults; not yet checked against their ranges.
+pub(crate) fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
+    let mut params = SamplingParams::default();
+    defaults.apply_to(&mut params);
+    params.temperature = args.temperature.unwrap_or(params.temperature);
+    if let Some(k) = args.top_k {
+        params.top_k = Some(k).filter(|k| *k > 0);
+    }
+    params.top_p = args.top_p.unwrap_or(params.top_p);
+    params.min_p = args.min_p.unwrap_or(params.min_p);
+    params.repetition_penalty = args.repetition_penalty.unwrap_or(params.repetition_penalty);
+    params.presence_penalty = args.presence_penalty.unwrap_or(params.presence_penalty);
+    params.frequency_penalty = args.frequency_penalty.unwrap_or(params.frequency_penalty);
+    params.logit_bias.clone_from(&args.logit_bias);
+    params.seed = args.seed;
+    params
+}
+
+/// What the model and its tokenizer decide of a generation.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    /// Ids that end a text.
+    pub(crate) stop_ids: Vec<u32>,
+    /// Ids at and beyond this are never chosen.
+    pub(crate) allowed_ids: usize,
+}
+
+impl Ends {
+    pub(crate) fn new(
+        config: &Olmo2Config,
+        generation: &GenerationConfig,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Self {
+        let stop_ids = match generation.eos_token_id.is_empty() {
+            true => &config.eos_token_id,
+            false => &generation.eos_token_id,
+        };
+        let known = tokenizer.map_or(DOLMA2_TOKENS, Tokenizer::vocab_size);
+        Self {
+            stop_ids: stop_ids.clone(),
+            allowed_ids: known.min(config.vocab_size),
+        }
+    }
+
+    pub(crate) fn params(
+        &self,
+        max_new_tokens: usize,
+        sampling: &SamplingParams,
+    ) -> GenerateParams {
+        GenerateParams {
+            max_new_tokens,
+            sampling: sampling.clone(),
+            stop_ids: self.stop_ids.clone(),
+            allowed_ids: self.allowed_ids,
+        }
+    }
+}
+
+/// The fields of generation_config.json that are set, for `--verbose`.
+pub(crate) fn describe_defaults(defaults: &GenerationConfig) -> String {
+    let mut parts = Vec::new();
+    let mut part = |name: &str, value: Option<String>| {
+        parts.extend(value.map(|value| format!("{name} {value}")));
+    };
+    let text = |value: Option<f32>| value.map(|value| value.to_string());
+    part("do_sample", defaults.do_sample.map(|on| on.to_string()));
+    part("temperature", text(defaults.temperature));
+    part("top_k", defaults.top_k.map(|k| k.to_string()));
+    part("top_p", text(defaults.top_p));
+    part("min_p", text(defaults.min_p));
+    part("repetition_penalty", text(defaults.repetition_penalty));
+    let tokens = defaults.max_new_tokens.map(|n| n.to_string());
+    part("max_new_tokens", tokens);
+    let eos = &defaults.eos_token_id;
+    part(
+        "eos_token_id",
+        (!eos.is_empty()).then(|| format!("{eos:?}")),
+    );
+    match parts.is_empty() {
+        true => "generation_config.json: sets nothing".into(),
+        false => format!("generation_config.json: {}", parts.join(", ")),
+    }
+}
+
+/// All parameters on one line, by the names that `/set` takes.
+pub(crate) fn describe(params: &SamplingParams) -> String {
+    let top_k = params.top_k.map_or("off".into(), |k| k.to_string());
+    let seed = params.seed.map_or("drawn".into(), |seed| seed.to_string());
+    format!(
+        "temperature {}, top_k {top_k}, top_p {}, min_p {}, repetition_penalty {}, \
+         presence_penalty {}, frequency_penalty {}, seed {seed}",
+        params.temperature,
+        params.top_p,
+        params.min_p,
+        params.repetition_penalty,
+        params.presence_penalty,
+        params.frequency_penalty,
+    )
+}
+
+/// Sets one parameter by its name.
+///
+/// # Errors
+/// No such name, no number, or one out of range; nothing is set then.
+pub(crate) fn set(params: &mut SamplingParams, name: &str, value: &str) -> Result<()> {
+    let mut changed = params.clone();
+    let number = || parse::<f32>(name, value);
+    match name.replace('-', "_").as_str() {
+        "temperature" => changed.temperature = number()?,
+        "top_k" => changed.top_k = Some(parse(name, value)?).filter(|k| *k > 0),
+        "top_p" => changed.top_p = number()?,
+        "min_p" => changed.min_p = number()?,
+        "repetition_penalty" => changed.repetition_penalty = number()?,
+        "presence_penalty" => changed.presence_penalty = number()?,
+        "frequency_penalty" => changed.frequency_penalty = number()?,
+        "seed" => changed.seed = Some(parse(name, value)?),
+        _ => {
+            let message = format!("there is no parameter `{name}`");
+            let hint = format!("parameters are {NAMES}, max_new_tokens");
+            return Err(Failure::new(message, hint).into());
+        }
+    }
+    changed.validate()?;
+    *params = changed;
+    Ok(())
+}
+
+/// A number for a parameter.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn parse<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
+    value.parse().map_err(|_| {
+        let message = format!("`{name}`: expected a number, found `{value}`");
+        Failure::new(message, "for example `/set temperature 0.7`").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_defaults_of_the_model() {
+        let json = br#"{"do_sample": true, "temperature": 0.6, "top_p": 0.9, "top_k": 40}"#;
+        let defaults = GenerationConfig::from_bytes(json).expect("valid");
+        let mut args = SamplingArgs::default();
+        let all = params(&args, &defaults);
+        assert_eq!(
+            (all.temperature, all.top_p, all.top_k),
+            (0.6, 0.9, Some(40))
+        );
+        args.temperature = Some(0.0);
+        args.top_k = Some(0);
+        args.seed = Some(3);
+        let all = params(&args, &defaults);
+        assert_eq!((all.temperature, all.top_p, all.top_k), (0.0, 0.9, None));
+        assert_eq!(all.seed, Some(3));
+    }
+
+    #[test]
+    fn a_parameter_out_of_range_leaves_all_as_it_was() {
+        let mut params = SamplingParams::default();
+        set(&mut params, "top-p", "0.5").expect("in range");
+        for (name, value) in [("top_p", "2"), ("top_p", "x"), ("top_q", "1")] {
+            set(&mut params, name, value).expect_err(name);
+        }
+        assert_eq!(params.top_p, 0.5);
+    }
+}

@@ -1,0 +1,73 @@
+//! `tokenize`: ids of a text, or the text of ids.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use olmo2::Tokenizer;
+use olmo2::hub::Files;
+use olmo2::tokenizer::SpecialTokens;
+use serde::Serialize;
+
+use crate::args::TokenizeArgs;
+use crate::model::Source;
+use crate::prompt;
+use crate::talk::Talk;
+
+pub(crate) fn run(args: &TokenizeArgs) -> Result<()> {
+    let text = match (&args.text, &args.file) {
+        (Some(text), _) => Some(text.clone()),
+        (None, Some(file)) => Some(prompt::read_text(file)?),
+        (None, None) => None,
+    };
+    let talk = Talk::new(&args.source);
+    let source = Source::find(&args.source, Files::NoWeights, talk)?;
+    let tokenizer = source.needed_tokenizer()?;
+    talk.detail(format_args!(
+        "tokenizer of {}: {} ids",
+        source.name(),
+        tokenizer.vocab_size()
+    ));
+    let ids = match &text {
+        Some(text) => tokenizer.encode(text)?,
+        None => args.decode.clone().unwrap_or_default(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        let report = Report::new(&tokenizer, &ids);
+        return Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?);
+    }
+    match text {
+        Some(_) => writeln!(out, "{}", prompt::join(&ids))?,
+        None => {
+            write!(out, "{}", tokenizer.decode(&ids, SpecialTokens::Keep))?;
+            // A file gets the text alone; a shell's prompt wants a line of its own.
+            if out.is_terminal() {
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    token_ids: &'a [u32],
+    /// The text of each id on its own; `null` for an id that no token has.
+    tokens: Vec<Option<String>>,
+    text: String,
+}
+
+impl<'a> Report<'a> {
+    fn new(tokenizer: &Tokenizer, ids: &'a [u32]) -> Self {
+        let token = |id: &u32| {
+            let bytes = tokenizer.token_bytes(*id)?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Self {
+            token_ids: ids,
+            tokens: ids.iter().map(token).collect(),
+            text: tokenizer.decode(ids, SpecialTokens::Keep),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Memory of the kernels: scratch that starts on a cache line, and an output that several
+//! threads write, each its own elements.
+#![allow(
+    unsafe_code,
+    reason = "threads write disjoint, strided parts of one slice"
+)]
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+/// One cache line of f32, so that a `Vec` of them is aligned.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Scratch of f32, aligned to a cache line; grows, and is kept for the next call.
+pub(crate) struct Scratch(Vec<Line>);
+
+impl Scratch {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The first `len` elements, of unspecified values.
+    pub(crate) fn get(&mut self, len: usize) -> &mut [f32] {
+        let lines = len.div_ceil(16);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0.0; 16]));
+        }
+        // SAFETY: a `Line` is 16 f32 without padding, and at least `len` of them are there.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// Runs `work` on `len` elements of the thread's own `scratch`, or of new memory where the
+/// thread is already using that (a kernel inside a kernel).
+pub(crate) fn with_scratch<T>(
+    scratch: &'static std::thread::LocalKey<RefCell<Scratch>>,
+    len: usize,
+    work: impl FnOnce(&mut [f32]) -> T,
+) -> T {
+    scratch.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => work(scratch.get(len)),
+        Err(_) => work(Scratch::new().get(len)),
+    })
+}
+
+/// A mutable slice whose elements several threads write, each its own.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<'a> {
+    start: *mut f32,
+    len: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: access goes through `at`, whose callers promise that threads keep apart.
+unsafe impl Send for SharedMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut<'_> {}
+
+impl<'a> SharedMut<'a> {
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            life: PhantomData,
+        }
+    }
+
+    /// A pointer to `count` elements from `index`.
+    ///
+    /// # Panics
+    /// They are not all inside.
+    #[inline(always)]
+    pub(crate) fn at(self, index: usize, count: usize) -> *mut f32 {
+        assert!(
+            index + count <= self.len,
+            "an output of {} is too short",
+            self.len
+        );
+        // SAFETY: inside the slice, as just checked.
+        unsafe { self.start.add(index) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_is_aligned_and_as_long_as_asked() {
+        let mut scratch = Scratch::new();
+        for len in [0, 1, 16, 17, 1000, 3] {
+            let slice = scratch.get(len);
+            assert_eq!(slice.len(), len);
+            assert_eq!(slice.as_ptr() as usize % 64, 0);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "too short")]
+    fn a_shared_slice_checks_its_bounds() {
+        SharedMut::new(&mut [0.0; 4]).at(3, 2);
+    }
+}

@@ -1,0 +1,82 @@
+//! The types of weights that are widened while they are read.
+
+use crate::simd::Simd;
+use half::{bf16, f16};
+
+/// A float that a weight is made of.
+///
+/// Loads promise nothing about alignment; their callers promise the memory.
+#[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
+pub(super) trait Element: Copy + Send + Sync {
+    /// Whether [`Element::load_block`] parts even from odd elements, and so wants the
+    /// activations parted as well.
+    const SPLIT: bool;
+    const ZERO: Self;
+
+    /// `2 * LANES` elements as two vectors.
+    unsafe fn load_block<S: Simd>(s: S, p: *const Self) -> (S::V, S::V);
+    /// `LANES` elements in order.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+    fn widen(self) -> f32;
+}
+
+impl Element for f32 {
+    const SPLIT: bool = false;
+    const ZERO: Self = 0.0;
+
+    #[inline(always)]
+    unsafe fn load_block<S: Simd>(s: S, p: *const Self) -> (S::V, S::V) {
+        // SAFETY: the caller promises two vectors.
+        unsafe { (s.load(p), s.load(p.add(S::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller promises a vector.
+        unsafe { s.load(p) }
+    }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    /// A register of pairs is two registers of f32 after a shift and a mask.
+    const SPLIT: bool = true;
+    const ZERO: Self = Self::ZERO;
+
+    #[inline(always)]
+    unsafe fn load_block<S: Simd>(s: S, p: *const Self) -> (S::V, S::V) {
+        // SAFETY: the caller promises two vectors.
+        unsafe { s.load_bf16_split(p) }
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller promises a vector.
+        unsafe { s.load_bf16(p) }
+    }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Element for f16 {
+    const SPLIT: bool = false;
+    const ZERO: Self = Self::ZERO;
+
+    #[inline(always)]
+    unsafe fn load_block<S: Simd>(s: S, p: *const Self) -> (S::V, S::V) {
+        // SAFETY: the caller promises two vectors.
+        unsafe { (s.load_f16(p), s.load_f16(p.add(S::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller promises a vector.
+        unsafe { s.load_f16(p) }
+    }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}

@@ -1,0 +1,327 @@
+//! Many rows of activations: arithmetic is what costs. Lanes are rows of activations, packed
+//! once as `[tile of LANES rows][in][LANES]`; weights are widened into a panel of the cache,
+//! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
+//! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
+
+use super::element::Element;
+use super::{Input, Product, WeightData};
+use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::pool;
+use crate::simd::{Kernel, Simd, dispatch};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows of activations that are packed at a time.
+const ROWS: usize = 512;
+/// Weight rows of a panel; a multiple of every level's tile and vector.
+const PANEL_ROWS: usize = 96;
+/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in the second-level cache.
+const PANEL_INPUTS: usize = 1024;
+/// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
+const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
+/// The longest vector: what rows are padded to.
+const LANES: usize = 16;
+
+thread_local! {
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+    static PANEL: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+    for first in (0..input.rows).step_by(ROWS) {
+        let rows = first..input.rows.min(first + ROWS);
+        let padded = rows.len().next_multiple_of(LANES);
+        with_scratch(&PACKED, padded * input.in_features, |packed| {
+            pack(input, rows.clone(), packed);
+            pool::run(input.parts, |part| {
+                for product in products {
+                    multiply(input, rows.clone(), packed, product, part);
+                }
+            });
+        });
+    }
+}
+
+/// Packs rows of activations; rows beyond the last are zero.
+fn pack(input: &Input<'_>, rows: Range<usize>, packed: &mut [f32]) {
+    let k = input.in_features;
+    let tiles = rows.len().div_ceil(LANES);
+    let to = SharedMut::new(packed);
+    let x = &input.x[rows.start * k..rows.end * k];
+    pool::run(input.parts.min(tiles), |part| {
+        for tile in pool::share(tiles, 1, input.parts.min(tiles), part) {
+            let from = &x[tile * LANES * k..x.len().min((tile + 1) * LANES * k)];
+            let to = to.at(tile * LANES * k, LANES * k);
+            dispatch(
+                input.level,
+                Pack {
+                    from,
+                    in_features: k,
+                    to,
+                },
+            );
+        }
+    });
+}
+
+/// Packs up to 16 rows: at `to` is room for 16.
+struct Pack<'a> {
+    from: &'a [f32],
+    in_features: usize,
+    to: *mut f32,
+}
+
+impl Kernel for Pack<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let k = self.in_features;
+        let rows = self.from.len() / k;
+        for tile in 0..LANES / S::LANES {
+            let present = rows.saturating_sub(tile * S::LANES).min(S::LANES);
+            // A level's tile of rows is `[in][S::LANES]`, its tiles one after the other.
+            let to = tile * S::LANES * k;
+            let whole = if present == S::LANES {
+                k - k % S::LANES
+            } else {
+                0
+            };
+            for i in (0..whole).step_by(S::LANES) {
+                // SAFETY: a full block of `from`; its place at `to` has room.
+                unsafe {
+                    let from = self.from.as_ptr().add(tile * S::LANES * k + i);
+                    s.transpose(from, k, self.to.add(to + i * S::LANES), S::LANES);
+                }
+            }
+            for i in whole..k {
+                for row in 0..S::LANES {
+                    let at = (tile * S::LANES + row) * k + i;
+                    let x = if row < present { self.from[at] } else { 0.0 };
+                    // SAFETY: inside the tile's `k * S::LANES` elements.
+                    unsafe { *self.to.add(to + i * S::LANES + row) = x };
+                }
+            }
+        }
+    }
+}
+
+fn multiply(
+    input: &Input<'_>,
+    rows: Range<usize>,
+    packed: &[f32],
+    product: &Product<'_>,
+    part: usize,
+) {
+    match product.data {
+        WeightData::F32(weight) => run(input, rows, packed, product, weight, part),
+        WeightData::Bf16(weight) => run(input, rows, packed, product, weight, part),
+        WeightData::F16(weight) => run(input, rows, packed, product, weight, part),
+    }
+}
+
+fn run<E: Element>(
+    input: &Input<'_>,
+    rows: Range<usize>,
+    packed: &[f32],
+    product: &Product<'_>,
+    weight: &[E],
+    part: usize,
+) {
+    let padded = rows.len().next_multiple_of(LANES);
+    assert_eq!(packed.len(), padded * input.in_features);
+    assert_eq!(weight.len(), product.out_features * input.in_features);
+    let len = PANEL_ROWS * (PANEL_STRIDE + padded);
+    with_scratch(&PANEL, len, |scratch| {
+        let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * PANEL_STRIDE);
+        let range = pool::share(product.out_features, 12, input.parts, part);
+        let blocks = Blocks {
+            packed,
+            padded,
+            rows,
+            in_features: input.in_features,
+            weight,
+            product,
+            range,
+            panel,
+            sums,
+        };
+        dispatch(input.level, blocks);
+    });
+}
+
+/// The outputs of one thread.
+struct Blocks<'a, E> {
+    packed: &'a [f32],
+    /// Rows in `packed`.
+    padded: usize,
+    /// Where they go in the output.
+    rows: Range<usize>,
+    in_features: usize,
+    weight: &'a [E],
+    product: &'a Product<'a>,
+    range: Range<usize>,
+    /// `[PANEL_ROWS][PANEL_STRIDE]`.
+    panel: &'a mut [f32],
+    /// `[PANEL_ROWS][padded]`.
+    sums: &'a mut [f32],
+}
+
+impl<E: Element> Kernel for Blocks<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        for n in self.range.clone().step_by(PANEL_ROWS) {
+            let features = n..self.range.end.min(n + PANEL_ROWS);
+            for k in (0..self.in_features).step_by(PANEL_INPUTS) {
+                let inputs = k..self.in_features.min(k + PANEL_INPUTS);
+                self.fill(s, features.clone(), inputs.clone());
+                self.tiles(s, features.len(), inputs);
+            }
+            self.finish(s, features);
+        }
+    }
+}
+
+impl<E: Element> Blocks<'_, E> {
+    /// Widens a block of the weight into the panel.
+    #[inline(always)]
+    fn fill<S: Simd>(&mut self, s: S, features: Range<usize>, inputs: Range<usize>) {
+        let whole = inputs.len() - inputs.len() % S::LANES;
+        for (n, to) in features.zip(self.panel.chunks_exact_mut(PANEL_STRIDE)) {
+            let from = &self.weight[n * self.in_features..][inputs.clone()];
+            let to = &mut to[..from.len()];
+            for i in (0..whole).step_by(S::LANES) {
+                // SAFETY: `i + LANES` is at most the length of both.
+                unsafe { s.store(to.as_mut_ptr().add(i), E::load(s, from.as_ptr().add(i))) };
+            }
+            for i in whole..from.len() {
+                to[i] = from[i].widen();
+            }
+        }
+    }
+
+    /// All tiles of one panel.
+    #[inline(always)]
+    fn tiles<S: Simd>(&mut self, s: S, features: usize, inputs: Range<usize>) {
+        let mut row = 0;
+        while row + 2 * S::LANES <= self.padded {
+            self.column::<S, 2>(s, features, row, inputs.clone());
+            row += 2 * S::LANES;
+        }
+        if row < self.padded {
+            self.column::<S, 1>(s, features, row, inputs);
+        }
+    }
+
+    /// The tiles of `C` vectors of activation rows from `row`.
+    #[inline(always)]
+    fn column<S: Simd, const C: usize>(
+        &mut self,
+        s: S,
+        features: usize,
+        row: usize,
+        inputs: Range<usize>,
+    ) {
+        let mut n = 0;
+        while S::PREFILL_ROWS == 12 && features - n >= 12 {
+            self.tile::<S, 12, C>(s, n, row, inputs.clone());
+            n += 12;
+        }
+        while S::PREFILL_ROWS == 6 && features - n >= 6 {
+            self.tile::<S, 6, C>(s, n, row, inputs.clone());
+            n += 6;
+        }
+        while features - n >= 4 {
+            self.tile::<S, 4, C>(s, n, row, inputs.clone());
+            n += 4;
+        }
+        while features - n >= 1 {
+            self.tile::<S, 1, C>(s, n, row, inputs.clone());
+            n += 1;
+        }
+    }
+
+    /// Adds a panel's terms to the sums of `R` features from `n`, for `C` vectors of rows.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &mut self,
+        s: S,
+        n: usize,
+        row: usize,
+        inputs: Range<usize>,
+    ) {
+        let mut sums = [[s.splat(0.0); C]; R];
+        let (panel, tile) = (&self.panel[n * PANEL_STRIDE..], self.in_features * S::LANES);
+        let x = &self.packed[row * self.in_features + inputs.start * S::LANES..];
+        assert!(panel.len() >= (R - 1) * PANEL_STRIDE + inputs.len());
+        assert!(x.len() >= (C - 1) * tile + inputs.len() * S::LANES);
+        assert!(self.sums.len() >= (n + R - 1) * self.padded + row + C * S::LANES);
+        // SAFETY: the three assertions cover the furthest elements that are read and written.
+        unsafe {
+            let at = self.sums.as_mut_ptr().add(n * self.padded + row);
+            for r in 0..R {
+                for c in 0..C {
+                    if inputs.start > 0 {
+                        sums[r][c] = s.load(at.add(r * self.padded + c * S::LANES));
+                    }
+                }
+            }
+            let (panel, x) = (panel.as_ptr(), x.as_ptr());
+            for i in 0..inputs.len() {
+                let mut v = [s.splat(0.0); C];
+                for c in 0..C {
+                    v[c] = s.load(x.add(c * tile + i * S::LANES));
+                }
+                for r in 0..R {
+                    let w = s.splat(*panel.add(r * PANEL_STRIDE + i));
+                    for c in 0..C {
+                        sums[r][c] = s.fma(w, v[c], sums[r][c]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    s.store(at.add(r * self.padded + c * S::LANES), sums[r][c]);
+                }
+            }
+        }
+    }
+
+    /// Writes finished sums, `[features][rows]`, to the output, `[rows][out]`.
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, s: S, features: Range<usize>) {
+        let out_features = self.product.out_features;
+        if let Some(bias) = self.product.bias {
+            for (n, sums) in features
+                .clone()
+                .zip(self.sums.chunks_exact_mut(self.padded))
+            {
+                sums.iter_mut().for_each(|sum| *sum += bias[n]);
+            }
+        }
+        let (whole_rows, whole_features) = (
+            self.rows.len() / S::LANES * S::LANES,
+            features.len() / S::LANES * S::LANES,
+        );
+        let place =
+            |row: usize, n: usize| (self.rows.start + row) * out_features + features.start + n;
+        for row in (0..whole_rows).step_by(S::LANES) {
+            for n in (0..whole_features).step_by(S::LANES) {
+                let last = self.product.out.at(place(row + S::LANES - 1, n), S::LANES);
+                // SAFETY: the block's last row is inside the output, so all are; a full block
+                // of the sums is read. Each thread has its own features.
+                unsafe {
+                    let to = last.sub((S::LANES - 1) * out_features);
+                    let from = self.sums.as_ptr().add(n * self.padded + row);
+                    s.transpose(from, self.padded, to, out_features);
+                }
+            }
+        }
+        for row in 0..self.rows.len() {
+            let from = if row < whole_rows { whole_features } else { 0 };
+            for n in from..features.len() {
+                let to = self.product.out.at(place(row, n), 1);
+                // SAFETY: inside the output, and this thread's own feature.
+                unsafe { *to = self.sums[n * self.padded + row] };
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The kernels in plain loops with sums in f64: what tests hold the fast ones against.
+
+use crate::attention::{AttentionShape, AttentionStep};
+use crate::product::WeightData;
+
+/// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, and beside each the sum of the terms'
+/// magnitudes, which error bounds scale with.
+pub fn project(
+    x: &[f32],
+    in_features: usize,
+    data: WeightData<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<(f64, f64)> {
+    let rows = x.chunks_exact(in_features);
+    rows.flat_map(|row| {
+        (0..data.len() / in_features).map(move |n| {
+            let start = bias.map_or(0.0, |bias| f64::from(bias[n]));
+            row.iter()
+                .enumerate()
+                .fold((start, start.abs()), |(sum, size), (i, &x)| {
+                    let term = f64::from(x) * f64::from(data.get(n * in_features + i));
+                    (sum + term, size + term.abs())
+                })
+        })
+    })
+    .collect()
+}
+
+/// `softmax(q k^T * scale) v` of one step, laid out as [`crate::attend`]'s output.
+pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
+    let &AttentionShape {
+        heads,
+        kv_heads,
+        head_dim,
+        capacity,
+        scale,
+    } = shape;
+    let mut out = vec![0.0; step.q.len()];
+    for (row, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        let (i, head) = (row / heads, row % heads);
+        let kv = head / (heads / kv_heads) * capacity;
+        let q = &step.q[row * head_dim..][..head_dim];
+        let visible = step.first..step.offset + i + 1;
+        let at = |cache: &[f32], j: usize, d: usize| f64::from(cache[(kv + j) * head_dim + d]);
+        let score = |j| {
+            (0..head_dim)
+                .map(|d| f64::from(q[d]) * at(step.k, j, d))
+                .sum::<f64>()
+        };
+        let scores: Vec<f64> = visible
+            .clone()
+            .map(|j| score(j) * f64::from(scale))
+            .collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for (weight, j) in weights.iter().zip(visible) {
+            for (d, out) in out.iter_mut().enumerate() {
+                *out += weight / total * at(step.v, j, d);
+            }
+        }
+    }
+    out
+}
+
+/// `silu(gate) * up`.
+pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f64> {
+    let silu = |x: f64| x / (1.0 + (-x).exp());
+    let pairs = gate.iter().zip(up);
+    pairs
+        .map(|(&gate, &up)| silu(f64::from(gate)) * f64::from(up))
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! Vectors of f32. A kernel is written once, generic over [`Simd`], and [`dispatch`] compiles
+//! it for each level: everything down to the instruction is inlined into one function that has
+//! the level's features, so kernels and what they call are `#[inline(always)]`.
+#![allow(
+    unsafe_code,
+    reason = "loads and stores through pointers, and instructions by level"
+)]
+
+mod math;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::level::{self, Level};
+use half::{bf16, f16};
+
+/// A level's instructions. A value proves that the CPU has them.
+///
+/// `load*` read and `store*` write whole vectors of `LANES` elements (or as many as they say)
+/// at any alignment; their callers promise that these are valid memory.
+#[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
+pub(crate) trait Simd: Copy {
+    /// `LANES` f32.
+    type V: Copy;
+    const LANES: usize;
+    /// Most activation rows of a decoding tile of four weight rows.
+    const DECODE_ROWS: usize;
+    /// Weight rows of a prefill tile of two vectors of activation rows.
+    const PREFILL_ROWS: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `b` where one of them is not a number.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `b` where one of them is not a number.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the level has such an instruction.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// 2 to the power of each integer-valued element in -126 ..= 127.
+    fn pow2(self, n: Self::V) -> Self::V;
+    /// The sum of all elements: halves added to halves.
+    fn sum(self, v: Self::V) -> f32;
+    /// The largest element.
+    fn largest(self, v: Self::V) -> f32;
+
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::V;
+    /// The even and the odd elements of `2 * LANES`.
+    unsafe fn load_bf16_split(self, p: *const bf16) -> (Self::V, Self::V);
+    unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    /// Transposes a block: `to[j * to_stride + i] = from[i * from_stride + j]` for `i` and `j`
+    /// below `LANES`.
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+    /// Asks for a cache line before it is needed; any address will do.
+    fn prefetch<T>(self, p: *const T);
+
+    /// The first `count < LANES` elements, zeros behind them.
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, count: usize) -> Self::V {
+        let mut buffer = [0.0; 16];
+        // SAFETY: `count` elements are valid at `p`; the buffer holds any level's vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), count);
+            self.load(buffer.as_ptr())
+        }
+    }
+
+    /// Stores the first `count < LANES` elements.
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: Self::V, count: usize) {
+        let mut buffer = [0.0; 16];
+        // SAFETY: `count` elements are valid at `p`; the buffer holds any level's vector.
+        unsafe {
+            self.store(buffer.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(buffer.as_ptr(), p, count);
+        }
+    }
+
+    /// e to the power of each element, see [`math`].
+    #[inline(always)]
+    fn exp(self, x: Self::V) -> Self::V {
+        math::exp(self, x)
+    }
+}
+
+/// A function generic over the level.
+pub(crate) trait Kernel {
+    /// Runs on the level of `simd`; to be `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S);
+}
+
+/// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.
+pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
+    #[cfg(target_arch = "x86_64")]
+    match level.min(level::detected()) {
+        Level::Scalar => {}
+        // SAFETY: the CPU was found to have AVX2, FMA and F16C.
+        Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
+        // SAFETY: the CPU was found to have the four subsets of AVX-512, and Avx2's features.
+        Level::Avx512 => return unsafe { x86::run_avx512(kernel) },
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = level.min(level::detected());
+    kernel.run(portable::Portable);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! A build without own kernels: burn's operations do everything.
+
+use burn::prelude::*;
+
+use crate::cache::KvCache;
+use crate::linear::Linear;
+use crate::plan::Row;
+
+pub(crate) fn reads_in_place<B: Backend>() -> bool {
+    false
+}
+
+pub(crate) fn project<B: Backend, const N: usize>(
+    _x: &Tensor<B, 2>,
+    _linears: [&Linear<B>; N],
+) -> Option<[Tensor<B, 2>; N]> {
+    None
+}
+
+pub(crate) fn silu_mul<B: Backend>(
+    _gate: &Tensor<B, 3>,
+    _up: &Tensor<B, 3>,
+) -> Option<Tensor<B, 3>> {
+    None
+}
+
+pub(crate) fn attend<B: Backend>(
+    _cache: &mut KvCache<B>,
+    _layer: usize,
+    _rows: &[Row],
+    _qkv: [&Tensor<B, 4>; 3],
+) -> Option<Tensor<B, 3>> {
+    None
+}

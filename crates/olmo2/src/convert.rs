@@ -1,0 +1,184 @@
+//! From a checkpoint's folder to a record: checked, streamed, hashed, resumable.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::Olmo2Config;
+use crate::config::ConfigError;
+use crate::record::{
+    self, ConvertProgress, RECEIPT, RecordError, StoredDtype, UNFINISHED, Written,
+};
+use crate::weights::{Weights, WeightsError};
+
+/// What is copied beside the weights, as it is; only the first must be there.
+const COPIED: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+/// What to convert, and where to.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// Folder of a Hugging Face checkpoint, or of a record that is wanted in another type.
+    pub source: PathBuf,
+    /// Folder of the record: new, empty, or holding this conversion from an earlier run.
+    pub out: PathBuf,
+    /// Type to store the weights in; `None` keeps the type of the source.
+    pub dtype: Option<StoredDtype>,
+    /// What the receipt calls the source: the hub's id; `None` takes the folder.
+    pub label: Option<String>,
+    /// The hub's revision, for the receipt.
+    pub revision: Option<String>,
+}
+
+impl ConvertOptions {
+    /// A conversion that keeps the types of the source.
+    pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            out: out.into(),
+            dtype: None,
+            label: None,
+            revision: None,
+        }
+    }
+}
+
+/// A conversion that ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvertReport {
+    /// Parts written and kept, and their bytes.
+    pub parts: Written,
+    /// What was left out of the source or had to be worked around, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why a checkpoint could not be converted.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// The source's `config.json`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The source's weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record would be written over its source.
+    #[error("`{folder}` is the source: expected another folder for the record", folder = folder.display())]
+    OutIsSource {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder holds something else.
+    #[error("`{folder}` is not empty: expected an empty folder or a record, found `{found}`", folder = folder.display())]
+    OutNotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// What lies there.
+        found: String,
+    },
+}
+
+impl ConvertError {
+    /// One sentence on what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
+            Self::Record(error) => error.hint(),
+            Self::OutIsSource { .. } | Self::OutNotEmpty { .. } => {
+                Some("choose a folder that does not exist yet".into())
+            }
+        }
+    }
+}
+
+/// Converts a checkpoint into a record.
+///
+/// The whole source is checked against its config before anything is written. Weights are then
+/// streamed, a megabyte at a time, from the mapped source into the parts: memory does not grow
+/// with the model. Everything is written under another name, synchronised, and renamed; a part
+/// stands in the receipt once it is complete. A conversion that was ended, even by `kill -9`, goes
+/// on where it stopped when it is run again, and ends with the same bytes.
+///
+/// # Errors
+/// The source is not an OLMo 2 checkpoint, does not fit the type asked for, `out` is not free, or
+/// a file cannot be read or written; see [`ConvertError`].
+pub fn convert(
+    options: &ConvertOptions,
+    progress: &mut dyn ConvertProgress,
+) -> Result<ConvertReport, ConvertError> {
+    let config = Olmo2Config::from_folder(&options.source)?;
+    let weights = Weights::open(&options.source, &config)?;
+    let folder = options.source.display().to_string();
+    let label = options.label.clone().unwrap_or(folder);
+    let source = record::source(&weights, label, options.revision.clone())?;
+    let _lock = claim(options)?;
+    let out = &options.out;
+    let receipt = record::begin(out, source, options.dtype)?;
+    copy_beside(&options.source, out)?;
+    let parts = record::write(out, &config, &weights, receipt, progress)?;
+    Ok(ConvertReport {
+        parts,
+        notes: weights.notes().to_vec(),
+    })
+}
+
+/// Creates and locks the folder of the record, if it is free to be one.
+fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
+    let out = &options.out;
+    fs::create_dir_all(out).map_err(RecordError::io(out))?;
+    let same = |a: &Path, b: &Path| Ok(a.canonicalize()? == b.canonicalize()?);
+    if same(&options.source, out).map_err(RecordError::io(out))? {
+        let folder = out.clone();
+        return Err(ConvertError::OutIsSource { folder });
+    }
+    let lock = record::lock(out)?;
+    let is_record = out.join(RECEIPT).exists();
+    for name in names(out).map_err(RecordError::io(out))? {
+        if name.ends_with(UNFINISHED) {
+            // Left by a conversion that was killed.
+            let path = out.join(name);
+            fs::remove_file(&path).map_err(RecordError::io(&path))?;
+        } else if !is_record {
+            let (folder, found) = (out.clone(), name);
+            return Err(ConvertError::OutNotEmpty { folder, found });
+        }
+    }
+    Ok(lock)
+}
+
+/// Names in a folder, sorted.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let mut names: Vec<String> = fs::read_dir(folder)?.map(name).collect::<Result<_, _>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Copies config and tokenizer.
+fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
+    for name in COPIED {
+        let (from, to) = (source.join(name), out.join(name));
+        if !from.exists() {
+            continue;
+        }
+        let mut file = fs::File::open(&from).map_err(WeightsError::io(&from))?;
+        record::write_atomically(&to, |out| {
+            io::copy(&mut file, out).map_err(RecordError::io(&to))?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

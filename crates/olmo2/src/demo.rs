@@ -1,0 +1,81 @@
+//! The small OLMo 2 of `assets/demo`, embedded: an answer with no network and no download.
+//!
+//! An ordinary Hugging Face folder, made by `cargo xtask train-demo`; its model card is
+//! `assets/demo/README.md`.
+
+use std::path::Path;
+
+use burn::prelude::*;
+
+use crate::chat::{ChatError, ChatTemplate};
+use crate::config::{ConfigError, Olmo2Config};
+use crate::generation_config::{GenerationConfig, GenerationConfigError};
+use crate::load::{LoadError, LoadOptions};
+use crate::model::Olmo2;
+use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::weights::{Weights, WeightsError};
+
+/// `config.json`.
+pub const CONFIG: &str = include_str!("../assets/demo/config.json");
+/// `generation_config.json`.
+pub const GENERATION_CONFIG: &str = include_str!("../assets/demo/generation_config.json");
+/// `tokenizer.json`.
+pub const TOKENIZER: &str = include_str!("../assets/demo/tokenizer.json");
+/// `tokenizer_config.json`, with the chat template.
+pub const TOKENIZER_CONFIG: &str = include_str!("../assets/demo/tokenizer_config.json");
+
+/// `model.safetensors`, at an address at which its elements may be read where they lie.
+static WEIGHTS: &Aligned<[u8]> = &Aligned(*include_bytes!("../assets/demo/model.safetensors"));
+
+#[repr(align(64))]
+struct Aligned<T: ?Sized>(T);
+
+/// The architecture.
+///
+/// # Errors
+/// None in a build whose tests pass; so for all functions here.
+pub fn config() -> Result<Olmo2Config, ConfigError> {
+    Olmo2Config::from_json(CONFIG)
+}
+
+/// The defaults for generation.
+///
+/// # Errors
+/// As [`config`].
+pub fn generation_config() -> Result<GenerationConfig, GenerationConfigError> {
+    GenerationConfig::from_bytes(GENERATION_CONFIG.as_bytes())
+}
+
+/// The tokenizer.
+///
+/// # Errors
+/// As [`config`].
+pub fn tokenizer() -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::from_bytes(TOKENIZER.as_bytes(), Some(TOKENIZER_CONFIG.as_bytes()))
+}
+
+/// The chat template: that of OLMo 2 Instruct.
+///
+/// # Errors
+/// As [`config`].
+pub fn chat_template() -> Result<Option<ChatTemplate>, ChatError> {
+    ChatTemplate::from_bytes(None, Some(TOKENIZER_CONFIG.as_bytes()))
+}
+
+/// The weights, which are not copied.
+///
+/// # Errors
+/// As [`config`].
+pub fn weights(config: &Olmo2Config) -> Result<Weights, WeightsError> {
+    let bytes = bytes::Bytes::from_static(&WEIGHTS.0);
+    Weights::from_safetensors(config, Path::new("the embedded model"), &bytes)
+}
+
+/// The model itself.
+///
+/// # Errors
+/// The backend does not compute in the precision asked for.
+pub fn load<B: Backend>(options: &LoadOptions, device: &B::Device) -> Result<Olmo2<B>, LoadError> {
+    let config = config()?;
+    Olmo2::from_weights(&config, &weights(&config)?, options, device)
+}

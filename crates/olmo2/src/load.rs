@@ -1,0 +1,95 @@
+//! From a folder to a model: a record or a Hugging Face checkpoint, mapped, not copied.
+
+use std::path::Path;
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use burn_store::ModuleSnapshot;
+use thiserror::Error;
+
+use crate::config::{ConfigError, Olmo2Config};
+use crate::model::Olmo2;
+use crate::precision::{Precision, PrecisionError};
+use crate::weights::{Weights, WeightsError};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// What the model computes in; weights keep the dtype that they are stored in, where the
+    /// backend reads it.
+    pub precision: Precision,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// `config.json`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The backend.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
+    /// burn refused a tensor that was checked before.
+    #[error("burn did not take the weights: {0}")]
+    Apply(String),
+}
+
+impl LoadError {
+    /// One sentence on what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(e) => e.hint(),
+            Self::Weights(e) => e.hint(),
+            Self::Precision(_) => Some("choose another `--dtype`; f32 runs everywhere".into()),
+            Self::Apply(_) => None,
+        }
+    }
+}
+
+impl<B: Backend> Olmo2<B> {
+    /// Loads a record or a Hugging Face folder of safetensors.
+    ///
+    /// # Errors
+    /// The config or the weights are not those of an OLMo 2 model, or the backend does not
+    /// compute in the precision asked for.
+    pub fn load(
+        folder: &Path,
+        options: &LoadOptions,
+        device: &B::Device,
+    ) -> Result<Self, LoadError> {
+        let config = Olmo2Config::from_folder(folder)?;
+        let weights = Weights::open(folder, &config)?;
+        Self::from_weights(&config, &weights, options, device)
+    }
+
+    /// A model of weights that are already mapped or made.
+    ///
+    /// On a backend with kernels for the stored dtype the model shares the memory of `weights`.
+    ///
+    /// # Errors
+    /// `weights` were checked against another config, or the backend does not compute in the
+    /// precision asked for.
+    pub fn from_weights(
+        config: &Olmo2Config,
+        weights: &Weights,
+        options: &LoadOptions,
+        device: &B::Device,
+    ) -> Result<Self, LoadError> {
+        let precision = options.precision;
+        precision.check::<B>(device)?;
+        let snapshots = weights.snapshots(|_, tensor| match tensor.shape.len() {
+            // Norms and biases are used in f32 and are small.
+            1 => Some(DType::F32),
+            _ => Some(precision.held::<B>(tensor.dtype)),
+        });
+        let mut model = Self::new(config, device).with_precision(precision);
+        let result = model.apply(snapshots, None, None, false);
+        match result.is_success() && result.missing.is_empty() && result.unused.is_empty() {
+            true => Ok(model),
+            false => Err(LoadError::Apply(result.to_string())),
+        }
+    }
+}

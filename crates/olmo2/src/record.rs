@@ -1,0 +1,27 @@
+//! The record: a model's weights as burnpack files that are mapped as they lie, and a receipt.
+//!
+//! One part for embedding, final norm and head (`head.bpk`), one for each layer
+//! (`layer-000.bpk`, ...), in the order and under the names of the [layout](crate::layout). Parts
+//! hold nothing but tensors, so the same weights give the same bytes wherever they came from;
+//! where that was stands in the receipt, `olmo2-record.json`.
+
+mod atomic;
+mod burnpack;
+mod error;
+mod part;
+mod progress;
+mod read;
+mod receipt;
+mod verify;
+mod write;
+
+pub(crate) use atomic::{UNFINISHED, write as write_atomically};
+pub use error::RecordError;
+pub use progress::{ConvertEvent, ConvertProgress};
+pub(crate) use read::open;
+pub use receipt::{
+    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype, TensorReceipt,
+};
+pub use verify::{Verified, verify};
+pub use write::Written;
+pub(crate) use write::{begin, lock, source, write};

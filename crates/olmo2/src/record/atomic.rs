@@ -1,0 +1,55 @@
+//! Files that appear complete or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::RecordError;
+
+/// Ends the name under which a file is written.
+pub(crate) const UNFINISHED: &str = ".unfinished";
+
+/// Writes a file under another name, synchronises it with the disk, and renames it.
+///
+/// After a failure nothing is left; after a crash, a file whose name ends in [`UNFINISHED`].
+pub(crate) fn write<T>(
+    path: &Path,
+    content: impl FnOnce(&mut File) -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
+    let unfinished = unfinished(path);
+    let io = RecordError::io;
+    let written = File::create(&unfinished)
+        .map_err(io(&unfinished))
+        .and_then(|mut file| {
+            let value = content(&mut file)?;
+            file.sync_all().map_err(io(&unfinished))?;
+            Ok(value)
+        });
+    let renamed = written.and_then(|value| {
+        fs::rename(&unfinished, path).map_err(io(path))?;
+        Ok(value)
+    });
+    if renamed.is_err() {
+        // The first error is the one to report; a full disk gets its space back.
+        let _ = fs::remove_file(&unfinished);
+    }
+    let value = renamed?;
+    sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(io(path))?;
+    Ok(value)
+}
+
+/// The name under which a file is written until it is complete.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
+}
+
+/// Makes a renaming last. Only Unix opens a folder as a file.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
+}

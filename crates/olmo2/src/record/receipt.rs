@@ -1,0 +1,163 @@
+//! The receipt of a record: what each part holds, where it came from, and its hash.
+
+use std::path::Path;
+
+use burn::tensor::DType;
+use serde::{Deserialize, Serialize};
+
+use crate::safetensors::read_small;
+use crate::weights::WeightsError;
+
+/// Name of the receipt in a record's folder.
+pub const RECEIPT: &str = "olmo2-record.json";
+
+/// The format that this version writes, and the only one that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The receipt of a record of 4096 layers stays below.
+const MAX_RECEIPT: u64 = 16 << 20;
+
+/// What is written beside the parts, as `olmo2-record.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// Name and version of the writer.
+    pub tool: String,
+    /// Where the weights came from.
+    pub source: Source,
+    /// `f32`, `bf16` or `f16` where the conversion was asked for one; otherwise each tensor has
+    /// the type of its source.
+    pub dtype: Option<StoredDtype>,
+    /// Parts that are complete, in the order of the layout.
+    pub parts: Vec<PartReceipt>,
+}
+
+/// Where the weights of a record came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// A folder, or an id of the hub.
+    pub label: String,
+    /// The hub's revision, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The files that were read; a conversion goes on only if they are still the same.
+    pub files: Vec<SourceFile>,
+}
+
+/// One file of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Name in the folder.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Last change, in microseconds since 1970.
+    pub modified_us: u64,
+}
+
+/// One complete part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartReceipt {
+    /// Name of the file.
+    pub file: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// BLAKE3 of the file, in hexadecimal.
+    pub blake3: String,
+    /// In the order of the file.
+    pub tensors: Vec<TensorReceipt>,
+}
+
+/// One tensor of a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorReceipt {
+    /// Name, in the source and here.
+    pub name: String,
+    /// Type of the elements here.
+    pub dtype: StoredDtype,
+    /// File of the source.
+    pub source_file: String,
+    /// Type of the elements there.
+    pub source_dtype: StoredDtype,
+}
+
+/// A type in which weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredDtype {
+    /// 32-bit floats.
+    F32,
+    /// Brain floats: 8 bits of exponent, 8 of precision.
+    Bf16,
+    /// IEEE half floats; the largest is 65504.
+    F16,
+}
+
+impl StoredDtype {
+    /// The types by their names.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// The name in receipts and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    pub(crate) fn of(dtype: DType) -> Self {
+        match dtype {
+            DType::BF16 => Self::Bf16,
+            DType::F16 => Self::F16,
+            _ => Self::F32,
+        }
+    }
+}
+
+impl From<StoredDtype> for DType {
+    fn from(dtype: StoredDtype) -> Self {
+        match dtype {
+            StoredDtype::F32 => Self::F32,
+            StoredDtype::Bf16 => Self::BF16,
+            StoredDtype::F16 => Self::F16,
+        }
+    }
+}
+
+impl Receipt {
+    /// Reads the receipt of a folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no receipt, or is one of another version.
+    pub fn read(folder: &Path) -> Result<Option<Self>, WeightsError> {
+        let path = folder.join(RECEIPT);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = read_small(&path, MAX_RECEIPT)?;
+        let damaged = |error: serde_json::Error| WeightsError::damaged(&path, error.to_string());
+        // The version first: fields of a later format would only confuse.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } = serde_json::from_slice(&text).map_err(damaged)?;
+        if format_version != FORMAT_VERSION {
+            return Err(WeightsError::mismatch(
+                &path,
+                "value",
+                "format_version",
+                FORMAT_VERSION,
+                format_version,
+            ));
+        }
+        serde_json::from_slice(&text).map(Some).map_err(damaged)
+    }
+
+    /// The entry of a part, if it is complete.
+    pub fn part(&self, file_name: &str) -> Option<&PartReceipt> {
+        self.parts.iter().find(|part| part.file == file_name)
+    }
+}

@@ -1,0 +1,85 @@
+//! Hashes of parts: read again, and held against the receipt.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::Olmo2Config;
+use crate::weights::WeightsError;
+
+use super::receipt::{RECEIPT, Receipt};
+
+/// What [`verify`] read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Parts.
+    pub parts: usize,
+    /// Bytes of all parts together.
+    pub bytes: u64,
+}
+
+/// Reads a whole record and holds every part against its BLAKE3 in the receipt.
+///
+/// Loading maps a record without reading it, and checks names, shapes, types and sizes alone:
+/// this finds what a failing disk or a broken copy did to the weights themselves. `on_bytes` is
+/// told the bytes as they are read.
+///
+/// # Errors
+/// The folder holds no record, one that cannot be loaded, or a part with another hash.
+pub fn verify(
+    folder: &Path,
+    config: &Olmo2Config,
+    mut on_bytes: impl FnMut(u64),
+) -> Result<Verified, WeightsError> {
+    let Some(receipt) = Receipt::read(folder)? else {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        return Err(WeightsError::io(&folder.join(RECEIPT))(missing));
+    };
+    super::read::open(folder, config, &receipt)?;
+    let mut verified = Verified { parts: 0, bytes: 0 };
+    for part in &receipt.parts {
+        let path = folder.join(&part.file);
+        let on_bytes = |bytes| {
+            on_bytes(bytes);
+            ControlFlow::Continue(())
+        };
+        if let ControlFlow::Continue(found) =
+            hash_file(&path, on_bytes).map_err(WeightsError::io(&path))?
+            && found != part.blake3
+        {
+            let expected = &part.blake3;
+            return Err(WeightsError::mismatch(
+                &path, "BLAKE3", &part.file, expected, found,
+            ));
+        }
+        verified.parts += 1;
+        verified.bytes += part.size;
+    }
+    Ok(verified)
+}
+
+/// BLAKE3 of a file in hexadecimal, unless `on_bytes` breaks off.
+pub(super) fn hash_file(
+    path: &Path,
+    mut on_bytes: impl FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<(), String>> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => {
+                return Ok(ControlFlow::Continue(
+                    hasher.finalize().to_hex().to_string(),
+                ));
+            }
+            read => {
+                hasher.update(&buffer[..read]);
+                if on_bytes(read as u64).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+    }
+}

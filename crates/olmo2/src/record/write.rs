@@ -1,0 +1,197 @@
+//! Weights to a record: part after part, each listed in the receipt once it is complete.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::atomic;
+use super::error::RecordError;
+use super::part::PartPlan;
+use super::progress::{ConvertEvent, ConvertProgress};
+use super::receipt::{
+    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype,
+};
+use super::verify::hash_file;
+use crate::Olmo2Config;
+use crate::layout::parts;
+use crate::weights::{Weights, WeightsError};
+
+/// What became of the parts of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Parts that were written.
+    pub written: usize,
+    /// Parts that stood from an earlier run.
+    pub kept: usize,
+    /// Bytes of all parts' files.
+    pub bytes: u64,
+}
+
+/// Holds a folder for this process while a record is written.
+///
+/// The lock lies on the folder itself, which only Unix opens as a file, and ends with the process.
+pub(crate) fn lock(folder: &Path) -> Result<Option<File>, RecordError> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let handle = File::open(folder).map_err(RecordError::io(folder))?;
+    match handle.try_lock() {
+        Ok(()) => Ok(Some(handle)),
+        Err(TryLockError::WouldBlock) => Err(RecordError::Busy {
+            folder: folder.to_owned(),
+        }),
+        // A file system without locks: two writers at once are then the user's to avoid.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The source as a receipt names it: the weights' files with their sizes and times.
+pub(crate) fn source(
+    weights: &Weights,
+    label: String,
+    revision: Option<String>,
+) -> Result<Source, WeightsError> {
+    let stat = |path: &std::path::PathBuf| {
+        let metadata = fs::metadata(path).map_err(WeightsError::io(path))?;
+        let modified = metadata.modified().map_err(WeightsError::io(path))?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok(SourceFile {
+            name: name.to_string_lossy().into_owned(),
+            size: metadata.len(),
+            modified_us: since.as_micros() as u64,
+        })
+    };
+    Ok(Source {
+        label,
+        revision,
+        files: weights.files().iter().map(stat).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Writes the parts of a record that are not there yet.
+///
+/// A part from an earlier run is kept if the receipt lists it with the same tensors, and its file,
+/// read again in full, has the size and the hash of the receipt: reading costs a fraction of
+/// writing, and a resumed record is as good as a fresh one.
+pub(crate) fn write(
+    folder: &Path,
+    config: &Olmo2Config,
+    weights: &Weights,
+    mut receipt: Receipt,
+    progress: &mut dyn ConvertProgress,
+) -> Result<Written, RecordError> {
+    let dtype = receipt.dtype.map(Into::into);
+    let plans: Vec<PartPlan<'_>> = parts(config)
+        .iter()
+        .map(|part| PartPlan::new(part, weights, dtype))
+        .collect();
+    let bytes = plans.iter().map(PartPlan::bytes).sum();
+    let parts = plans.len();
+    tell(progress, ConvertEvent::Started { bytes, parts })?;
+    let standing = |plan: &PartPlan<'_>| receipt.part(&plan.file).cloned();
+    let mut done: Vec<Option<PartReceipt>> = plans.iter().map(standing).collect();
+    let mut report = Written::default();
+    for (index, plan) in plans.iter().enumerate() {
+        if let Some(part) = &done[index]
+            && is_intact(folder, part, plan, progress)?
+        {
+            tell(progress, ConvertEvent::Kept { part })?;
+            report.kept += 1;
+            report.bytes += part.size;
+            continue;
+        }
+        let written = |bytes| tell(progress, ConvertEvent::Written { bytes });
+        let part = plan.write(folder, written)?;
+        done[index] = Some(part.clone());
+        receipt.parts = done.iter().flatten().cloned().collect();
+        store(folder, &receipt)?;
+        report.written += 1;
+        report.bytes += part.size;
+        tell(progress, ConvertEvent::Finished { part: &part })?;
+    }
+    Ok(report)
+}
+
+/// The receipt of an earlier run, if it is one of the same conversion; otherwise a new one, which
+/// makes the folder a record.
+///
+/// The source is the same if its files have the same names, sizes and times: another checkpoint
+/// of the same shape must not lend its layers to a half-finished record.
+pub(crate) fn begin(
+    folder: &Path,
+    source: Source,
+    dtype: Option<StoredDtype>,
+) -> Result<Receipt, RecordError> {
+    let Some(receipt) = Receipt::read(folder)? else {
+        let receipt = Receipt {
+            format_version: FORMAT_VERSION,
+            tool: concat!("olmo2 ", env!("CARGO_PKG_VERSION")).into(),
+            source,
+            dtype,
+            parts: Vec::new(),
+        };
+        store(folder, &receipt)?;
+        return Ok(receipt);
+    };
+    let other = |what, expected, found| {
+        Err(RecordError::OtherRecord {
+            folder: folder.to_owned(),
+            what,
+            expected,
+            found,
+        })
+    };
+    if receipt.dtype != dtype {
+        let name = |dtype: Option<StoredDtype>| dtype.map_or("the source's", StoredDtype::name);
+        return other("dtype", name(dtype).into(), name(receipt.dtype).into());
+    }
+    if receipt.source.files != source.files {
+        let name = |source: &Source| match source.files.first() {
+            Some(file) => format!(
+                "`{}` with `{}` of {} bytes, changed at {} us",
+                source.label, file.name, file.size, file.modified_us
+            ),
+            None => format!("`{}`", source.label),
+        };
+        return other("source", name(&source), name(&receipt.source));
+    }
+    Ok(receipt)
+}
+
+fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
+    let path = folder.join(RECEIPT);
+    let text = serde_json::to_vec_pretty(receipt)
+        .map_err(|error| RecordError::io(&path)(io::Error::other(error)))?;
+    atomic::write(&path, |file| {
+        file.write_all(&text).map_err(RecordError::io(&path))?;
+        file.write_all(b"\n").map_err(RecordError::io(&path))
+    })
+}
+
+fn is_intact(
+    folder: &Path,
+    part: &PartReceipt,
+    plan: &PartPlan<'_>,
+    progress: &mut dyn ConvertProgress,
+) -> Result<bool, RecordError> {
+    let path = folder.join(&plan.file);
+    let size = fs::metadata(&path).map(|metadata| metadata.len());
+    if part.tensors != plan.receipt || size.ok() != Some(part.size) {
+        return Ok(false);
+    }
+    let on_bytes = |bytes| progress.event(ConvertEvent::Checked { bytes });
+    match hash_file(&path, on_bytes).map_err(WeightsError::io(&path))? {
+        ControlFlow::Continue(found) => Ok(found == part.blake3),
+        ControlFlow::Break(()) => Err(RecordError::Stopped),
+    }
+}
+
+fn tell(progress: &mut dyn ConvertProgress, event: ConvertEvent<'_>) -> Result<(), RecordError> {
+    match progress.event(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(RecordError::Stopped),
+    }
+}

@@ -1,0 +1,271 @@
+//! Checkpoints of the Hugging Face hub: one `model.safetensors`, or shards with an index, mapped.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::DType;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::Olmo2Config;
+use crate::weights::{StoredTensor, Weights, WeightsBuilder, WeightsError, refuse_pre_norm};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Header of the largest checkpoint: 90 KB. A length beyond this is damage, not a header.
+const MAX_HEADER: u64 = 8 << 20;
+/// Index of the largest checkpoint: 60 KB.
+const MAX_INDEX: u64 = 8 << 20;
+
+/// Maps the weights of a folder and checks every tensor against the config.
+///
+/// Like transformers, takes the single file where both it and an index are there.
+pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
+    let mut builder = WeightsBuilder::new(config);
+    let single = folder.join(SINGLE);
+    let index = folder.join(INDEX);
+    if single.exists() {
+        add_file(&mut builder, &single, |_| Ok(()))?;
+        return builder.finish(&single);
+    }
+    if !index.exists() {
+        return Err(no_weights(folder));
+    }
+    let map = read_index(&index)?;
+    for tensor in map.keys() {
+        refuse_pre_norm(&index, tensor)?;
+    }
+    let shards: BTreeSet<&String> = map.values().collect();
+    for shard in shards {
+        add_file(&mut builder, &folder.join(shard), |tensor| {
+            match map.get(tensor) {
+                Some(named) if named == shard => Ok(()),
+                named => Err(in_other_shard(&index, tensor, named, shard)),
+            }
+        })?;
+    }
+    builder.finish(folder)
+}
+
+/// Checks the tensors of one file that is in memory.
+pub(crate) fn read(
+    config: &Olmo2Config,
+    origin: &Path,
+    bytes: &bytes::Bytes,
+) -> Result<Weights, WeightsError> {
+    let mut builder = WeightsBuilder::new(config);
+    add_tensors(&mut builder, origin, bytes, |_| Ok(()))?;
+    builder.finish(origin)
+}
+
+fn no_weights(folder: &Path) -> WeightsError {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut other: Vec<String> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            [".bin", ".safetensors", ".bpk"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
+        .map(|name| format!("`{name}`"))
+        .collect();
+    other.sort();
+    other.truncate(3);
+    let found = match other.is_empty() {
+        true if folder.is_dir() => "none".into(),
+        true => "no such folder".into(),
+        false => other.join(", "),
+    };
+    let folder = folder.to_owned();
+    WeightsError::NoWeights { folder, found }
+}
+
+fn in_other_shard(index: &Path, tensor: &str, named: Option<&String>, shard: &str) -> WeightsError {
+    let expected = match named {
+        Some(named) => format!("`{named}`"),
+        None => "an entry in `weight_map`".into(),
+    };
+    WeightsError::mismatch(index, "shard", tensor, expected, format!("it in `{shard}`"))
+}
+
+/// `weight_map` of an index: tensor to shard.
+fn read_index(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let text = read_small(path, MAX_INDEX)?;
+    let index: Index = serde_json::from_slice(&text)
+        .map_err(|error| WeightsError::damaged(path, error.to_string()))?;
+    for (tensor, shard) in &index.weight_map {
+        // The name comes from the network: it may not lead out of the folder.
+        let is_plain = Path::new(shard).file_name() == Some(shard.as_ref());
+        if !is_plain || !shard.ends_with(".safetensors") {
+            let (expected, found) = ("the name of a safetensors file", format!("`{shard}`"));
+            return Err(WeightsError::mismatch(
+                path, "shard", tensor, expected, found,
+            ));
+        }
+    }
+    Ok(index.weight_map)
+}
+
+/// A file of text that may not be larger than `max` bytes.
+pub(crate) fn read_small(path: &Path, max: u64) -> Result<Vec<u8>, WeightsError> {
+    let found = fs::metadata(path).map_err(WeightsError::io(path))?.len();
+    if found > max {
+        let reason = format!("expected at most {max} bytes, found {found}");
+        return Err(WeightsError::damaged(path, reason));
+    }
+    fs::read(path).map_err(WeightsError::io(path))
+}
+
+/// Maps one file and adds its tensors, once `check_name` accepted each.
+fn add_file(
+    builder: &mut WeightsBuilder,
+    path: &Path,
+    check_name: impl Fn(&str) -> Result<(), WeightsError>,
+) -> Result<(), WeightsError> {
+    let map = olmo2_kernels::map_file(path).map_err(WeightsError::io(path))?;
+    add_tensors(builder, path, &bytes::Bytes::from_owner(map), check_name)
+}
+
+fn add_tensors(
+    builder: &mut WeightsBuilder,
+    path: &Path,
+    bytes: &bytes::Bytes,
+    check_name: impl Fn(&str) -> Result<(), WeightsError>,
+) -> Result<(), WeightsError> {
+    let header = header_len(path, bytes)?;
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| explain(path, bytes, header, &error))?;
+    let names = metadata.offset_keys();
+    for name in &names {
+        refuse_pre_norm(path, name)?;
+    }
+    let file = builder.file(path);
+    let data = bytes.slice(8 + header..);
+    for name in &names {
+        check_name(name)?;
+        let Some(info) = metadata.info(name) else {
+            continue;
+        };
+        if !builder.expects(name) {
+            builder.leave_out(path, name, &info.shape)?;
+            continue;
+        }
+        let (start, end) = info.data_offsets;
+        let tensor = StoredTensor {
+            dtype: dtype(path, name, info.dtype)?,
+            shape: info.shape.clone(),
+            bytes: data.slice(start..end),
+        };
+        builder.add(file, name, tensor)?;
+    }
+    Ok(())
+}
+
+fn dtype(path: &Path, name: &str, dtype: Dtype) -> Result<DType, WeightsError> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::BF16 => Ok(DType::BF16),
+        Dtype::F16 => Ok(DType::F16),
+        other => {
+            let (expected, found) = ("F32, BF16 or F16", format!("{other:?}"));
+            Err(WeightsError::mismatch(path, "dtype", name, expected, found))
+        }
+    }
+}
+
+/// Length of the JSON header, which must fit into the file and into reason.
+fn header_len(path: &Path, bytes: &[u8]) -> Result<usize, WeightsError> {
+    let Some((len, rest)) = bytes.split_first_chunk() else {
+        let reason = format!("expected a header of 8 bytes, found {}", bytes.len());
+        return Err(WeightsError::damaged(path, reason));
+    };
+    let len = u64::from_le_bytes(*len);
+    let max = MAX_HEADER.min(rest.len() as u64);
+    if len > max {
+        let reason = format!("expected a header of at most {max} bytes, found a length of {len}");
+        return Err(WeightsError::damaged(path, reason));
+    }
+    Ok(len as usize)
+}
+
+/// A header as it is written, without the checks of the `safetensors` crate.
+#[derive(Deserialize)]
+struct LooseHeader {
+    #[serde(rename = "__metadata__")]
+    _metadata: Option<IgnoredAny>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, LooseTensor>,
+}
+
+#[derive(Deserialize)]
+struct LooseTensor {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// Finds the tensor and the numbers behind a header that the `safetensors` crate refused.
+fn explain(
+    path: &Path,
+    bytes: &[u8],
+    header: usize,
+    error: &safetensors::SafeTensorError,
+) -> WeightsError {
+    let text = &bytes[8..8 + header];
+    let loose: LooseHeader = match serde_json::from_slice(text) {
+        Ok(loose) => loose,
+        Err(json) => return WeightsError::damaged(path, format!("its header: {json}")),
+    };
+    let mut tensors: Vec<_> = loose.tensors.iter().collect();
+    tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
+    let mut at = 0;
+    for (name, tensor) in tensors {
+        let (start, end) = tensor.data_offsets;
+        let fail = |what, expected: String, found| {
+            WeightsError::mismatch(path, what, name, expected, found)
+        };
+        let Some(size) = element_size(&tensor.dtype) else {
+            return fail("dtype", "F32, BF16 or F16".into(), tensor.dtype.clone());
+        };
+        if start != at {
+            let found = format!("{start}..{end}");
+            return fail(
+                "offsets",
+                format!("{at}.., right after its neighbour"),
+                found,
+            );
+        }
+        let len = tensor
+            .shape
+            .iter()
+            .try_fold(size, |product: u64, &dim| product.checked_mul(dim));
+        if end.checked_sub(start) != len || len.is_none() {
+            let expected = format!("the bytes of {:?} {}", tensor.shape, tensor.dtype);
+            return fail("offsets", expected, format!("{start}..{end}"));
+        }
+        at = end;
+    }
+    let (held, described) = (bytes.len() - header - 8, at);
+    if held as u64 != described {
+        let reason = format!("expected {described} bytes of tensors, found {held}");
+        return WeightsError::damaged(path, reason);
+    }
+    WeightsError::damaged(path, error.to_string())
+}
+
+fn element_size(dtype: &str) -> Option<u64> {
+    match dtype {
+        "F64" | "I64" | "U64" => Some(8),
+        "F32" | "I32" | "U32" => Some(4),
+        "BF16" | "F16" | "I16" | "U16" => Some(2),
+        "U8" | "I8" | "BOOL" => Some(1),
+        _ => None,
+    }
+}

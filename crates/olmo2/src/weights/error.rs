@@ -1,0 +1,144 @@
+//! Why weights were refused: every case names the file and, where there is one, the tensor.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why the weights of a folder cannot be used.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// A file cannot be read or mapped.
+    #[error("cannot read `{path}`: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The folder holds no weights that can be read here.
+    #[error("no weights in `{folder}`: expected a record, `model.safetensors` or `model.safetensors.index.json`, found {found}", folder = folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// What lies there instead.
+        found: String,
+    },
+    /// A record whose conversion did not end.
+    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is not there", folder = folder.display())]
+    Incomplete {
+        /// The folder.
+        folder: PathBuf,
+        /// The first part that is missing.
+        part: String,
+        /// Parts that the receipt lists.
+        done: usize,
+        /// Parts of the model.
+        expected: usize,
+    },
+    /// A file that is not what its name says, or is cut short.
+    #[error("`{file}` is damaged: {reason}", file = file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with the numbers.
+        reason: String,
+    },
+    /// A tensor, or a field of an index or a receipt, that is not as expected.
+    #[error("`{file}`: {what} of `{name}`: expected {expected}, found {found}", file = file.display())]
+    Mismatch {
+        /// The file (the folder, where no file holds the tensor).
+        file: PathBuf,
+        /// The tensor or the field.
+        name: String,
+        /// Shape, dtype, offsets, file, ...
+        what: &'static str,
+        /// What the config or the file format asks for.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// A tensor of the model that no file holds.
+    #[error("`{file}`: tensor `{tensor}` is missing: expected shape {shape:?}, found no such tensor", file = file.display())]
+    Missing {
+        /// The file or folder that was searched.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape after the config.
+        shape: Vec<usize>,
+    },
+    /// A tensor that the model does not have.
+    #[error("`{file}`: tensor `{tensor}` is surplus: expected no such tensor after `config.json`, found shape {shape:?}", file = file.display())]
+    Surplus {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape in the file.
+        shape: Vec<usize>,
+    },
+    /// A norm that stands before attention: Llama and its kin, not OLMo 2.
+    #[error("`{file}`: tensor `{tensor}` is not of OLMo 2: expected norms after attention and feed-forward only, found one before", file = file.display())]
+    NotOlmo2 {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+}
+
+impl WeightsError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn damaged(file: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            file: file.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn mismatch(
+        file: &Path,
+        what: &'static str,
+        name: &str,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Self {
+        Self::Mismatch {
+            file: file.to_owned(),
+            name: name.to_owned(),
+            what,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    /// One sentence on what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoWeights { found, .. } if found.contains(".bin") => {
+                "PyTorch's pickled files are not read: take the checkpoint's safetensors files"
+            }
+            Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
+            Self::Incomplete { .. } => "run the conversion again: it goes on where it stopped",
+            Self::Mismatch { name, .. } if name == "format_version" => {
+                "convert the checkpoint again with this version"
+            }
+            Self::Damaged { .. } => "fetch or convert the file again",
+            Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
+                "`tie_word_embeddings` in `config.json` says whether there is a head"
+            }
+            Self::Missing { .. } | Self::Surplus { .. } => {
+                "`config.json` and the weights must come from the same checkpoint"
+            }
+            Self::NotOlmo2 { .. } => "only OLMo 2 checkpoints run here",
+            Self::Io { .. } | Self::Mismatch { .. } => return None,
+        };
+        Some(hint.into())
+    }
+}
