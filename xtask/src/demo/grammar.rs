@@ -151,19 +151,8 @@ impl Grammar {
                 .or_default()
                 .push(line.to_owned()),
             Open::Table(name) => {
-                let row: Vec<String> = line
-                    .split(" | ")
-                    .map(|cell| cell.trim().to_owned())
-                    .collect();
                 let table = self.tables.get_mut(name).context("table vanished")?;
-                if row.len() != table.columns.len() {
-                    bail!(
-                        "row of {} cells under {} columns: {line}",
-                        row.len(),
-                        table.columns.len()
-                    );
-                }
-                table.rows.push(row);
+                table.rows.push(read_row(line, table.columns.len())?);
             }
             Open::Plot => {
                 let plot = self.plots.last_mut().context("no plot is open")?;
@@ -204,6 +193,17 @@ impl Grammar {
             .find(|plot| plot.name == name)
             .with_context(|| format!("no plot `{name}`"))
     }
+}
+
+fn read_row(line: &str, columns: usize) -> Result<Vec<String>> {
+    let row: Vec<String> = line
+        .split(" | ")
+        .map(|cell| cell.trim().to_owned())
+        .collect();
+    if row.len() != columns {
+        bail!("row of {} cells under {columns} columns: {line}", row.len());
+    }
+    Ok(row)
 }
 
 fn read_plot(rest: &str) -> Result<Plot> {

@@ -9,6 +9,7 @@ mod export;
 mod grammar;
 mod metrics;
 mod optimizer;
+mod prose;
 mod report;
 mod sample;
 mod scene;
@@ -70,7 +71,7 @@ pub(crate) struct DemoArgs {
     sample: Vec<String>,
     /// Temperature of `--sample`
     #[arg(long, default_value_t = 0.0)]
-    temperature: f64,
+    temperature: f32,
     /// Print this many documents of the corpus, and do nothing else
     #[arg(long)]
     print_corpus: Option<u64>,

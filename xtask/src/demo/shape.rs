@@ -93,7 +93,9 @@ pub(crate) fn fresh<B: AutodiffBackend>(
             &mut layer.post_attention_layernorm,
             &mut layer.post_feedforward_layernorm,
         ] {
-            norm.weight = Param::from_tensor(Tensor::from_inner(norm.weight.val().inner() * GAIN).require_grad());
+            norm.weight = Param::from_tensor(
+                Tensor::from_inner(norm.weight.val().inner() * GAIN).require_grad(),
+            );
         }
     }
     Ok(model)
