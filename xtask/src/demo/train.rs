@@ -222,6 +222,9 @@ fn progress_bar(steps: usize, done: usize) -> Result<ProgressBar> {
 
 #[cfg(test)]
 mod tests {
+    use burn::backend::Flex;
+    use olmo2::{ForwardInput, Olmo2};
+
     use super::*;
     use crate::demo::shape::Shape;
 
@@ -348,6 +351,26 @@ mod tests {
                 .unwrap()
                 .contains("held out")
         );
+    }
+
+    #[test]
+    fn the_library_loads_the_export_and_agrees_with_the_trained_model() {
+        let folder = Folder::new("load");
+        let mut run = open(&folder, None).unwrap();
+        run.train().unwrap();
+        exported(&run, &folder);
+        let options = olmo2::LoadOptions::default();
+        let loaded: Olmo2<Flex> =
+            Olmo2::load(&folder.0.join("assets"), &options, &Default::default()).unwrap();
+        let trained = export::round_to_bf16(run.trainer.model.valid());
+        let row = run.rows.row(Split::HeldOut, 0).unwrap();
+        let [loaded, trained] = [loaded, trained].map(|model| {
+            let output = model.forward(ForwardInput::ids(&row)).unwrap();
+            output.logits.unwrap().into_data().to_vec::<f32>().unwrap()
+        });
+        for (a, b) in loaded.iter().zip(&trained) {
+            assert!((a - b).abs() < 1e-3, "{a} and {b}");
+        }
     }
 
     #[test]
