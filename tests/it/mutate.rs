@@ -127,6 +127,22 @@ impl Dice {
         }
     }
 
+    fn broken_record_file(&mut self, name: &str, whole: &[u8]) -> Vec<u8> {
+        let mut bytes = whole.to_vec();
+        if name == RECEIPT && self.below(3) > 0 {
+            let mut receipt = serde_json::from_slice(&bytes).expect("JSON");
+            self.break_json(&mut receipt);
+            return receipt.to_string().into_bytes();
+        }
+        let reach = if self.below(2) == 0 { 400 } else { whole.len() };
+        self.break_bytes(&mut bytes, reach);
+        // Half of the faults change no length, which the receipt would find alone.
+        if self.below(2) == 0 {
+            bytes.resize(whole.len(), 0);
+        }
+        bytes
+    }
+
     fn odd_value(&mut self) -> Value {
         let odd = [
             json!(null),
@@ -303,19 +319,7 @@ fn each_broken_record() {
             put(out.path(), name, bytes);
         }
         let (name, whole) = &files[dice.below(files.len())];
-        let mut bytes = whole.clone();
-        if *name == RECEIPT && dice.below(3) > 0 {
-            let mut receipt = serde_json::from_slice(&bytes).expect("JSON");
-            dice.break_json(&mut receipt);
-            bytes = receipt.to_string().into_bytes();
-        } else {
-            // Half of the faults change no length, which the receipt would find alone.
-            let reach = if dice.below(2) == 0 { 400 } else { bytes.len() };
-            dice.break_bytes(&mut bytes, reach);
-            if dice.below(2) == 0 {
-                bytes.resize(whole.len(), 0);
-            }
-        }
+        let bytes = dice.broken_record_file(name, whole);
         put(out.path(), name, &bytes);
         check(out.path(), &config);
         let verified = verify(out.path(), &config, |_| ());

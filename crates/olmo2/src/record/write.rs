@@ -83,11 +83,7 @@ pub(crate) fn write(
     mut receipt: Receipt,
     progress: &mut dyn ConvertProgress,
 ) -> Result<Written, RecordError> {
-    let dtype = receipt.dtype.map(Into::into);
-    let plans: Vec<PartPlan<'_>> = parts(config)
-        .iter()
-        .map(|part| PartPlan::new(part, weights, dtype))
-        .collect();
+    let plans = plan(config, weights, receipt.dtype);
     let bytes = plans.iter().map(PartPlan::bytes).sum();
     let parts = plans.len();
     tell(progress, ConvertEvent::Started { bytes, parts })?;
@@ -119,6 +115,15 @@ pub(crate) fn write(
         store(folder, &receipt)?;
     }
     Ok(report)
+}
+
+fn plan<'a>(
+    config: &Olmo2Config,
+    weights: &'a Weights,
+    dtype: Option<StoredDtype>,
+) -> Vec<PartPlan<'a>> {
+    let plan = |part| PartPlan::new(part, weights, dtype.map(Into::into));
+    parts(config).iter().map(plan).collect()
 }
 
 /// The receipt of an earlier run, if it is one of the same conversion; otherwise a new one, which
