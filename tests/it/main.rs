@@ -1,9 +1,18 @@
 //! All tests that cross files, in one binary.
 
 mod cache;
+mod chat;
+mod checkpoint;
 mod config;
+mod convert;
+mod corrupt;
 mod hub;
+mod kill;
+mod mutate;
 mod parity;
+mod record;
+mod sampling;
 mod seams;
 mod slow;
+mod tokenizer;
 mod training;

@@ -1,9 +1,13 @@
 //! The workspace's own tools: `cargo xtask COMMAND`.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod ci;
+mod convert;
 mod demo;
+mod slow;
 mod tidy;
 
 #[derive(Debug, Parser)]
@@ -18,13 +22,29 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
+    /// What takes too long for the gate: checkpoints of released shapes, memory, kill and resume.
+    Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// Turn a checkpoint into a record.
+    Convert(convert::ConvertArgs),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Ci(args) => ci::run(&args),
-        Command::TrainDemo(args) => demo::run(&args),
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci(args) => ci::run(args),
+        Command::Slow(args) => slow::run(args),
+        Command::TrainDemo(args) => demo::run(args),
+        Command::Convert(args) => convert::run(args),
     }
 }

@@ -155,7 +155,7 @@ impl ChatTemplate {
         environment
             .get_template(jinja::NAME)
             .and_then(|template| template.render(Serde(&variables)))
-            .map_err(ChatError::from_render)
+            .map_err(|error| ChatError::from_render(&error))
     }
 }
 
@@ -224,8 +224,8 @@ pub enum ChatError {
 }
 
 impl ChatError {
-    fn from_render(error: minijinja::Error) -> Self {
-        if let Some(message) = jinja::raised(&error) {
+    fn from_render(error: &minijinja::Error) -> Self {
+        if let Some(message) = jinja::raised(error) {
             return Self::Refused { message };
         }
         if error.kind() == minijinja::ErrorKind::OutOfFuel {

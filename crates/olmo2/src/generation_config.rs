@@ -100,7 +100,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D
 #[non_exhaustive]
 pub enum GenerationConfigError {
     /// A file that can't be read.
-    #[error("can't read `{}`: {source}", path.display())]
+    #[error("cannot read `{}`: {source}", path.display())]
     Io {
         /// The file.
         path: std::path::PathBuf,

@@ -1,4 +1,5 @@
-//! OLMo 2 as a generic burn module.
+#![cfg_attr(feature = "demo", doc = include_str!("../../../README.md"))]
+#![cfg_attr(not(feature = "demo"), doc = "OLMo 2 as a generic burn module.")]
 #![deny(missing_docs)]
 
 mod attention;

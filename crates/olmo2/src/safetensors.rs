@@ -227,37 +227,40 @@ fn explain(
     tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
     let mut at = 0;
     for (name, tensor) in tensors {
-        let (start, end) = tensor.data_offsets;
-        let fail = |what, expected: String, found| {
-            WeightsError::mismatch(path, what, name, expected, found)
+        if let Some((what, expected, found)) = tensor.fault(at) {
+            return WeightsError::mismatch(path, what, name, expected, found);
+        }
+        at = tensor.data_offsets.1;
+    }
+    let held = (bytes.len() - header - 8) as u64;
+    let reason = match held == at {
+        true => error.to_string(),
+        false => format!("expected {at} bytes of tensors, found {held}"),
+    };
+    WeightsError::damaged(path, reason)
+}
+
+impl LooseTensor {
+    /// What is wrong with a tensor whose neighbour ends at `at`: what, expected, found.
+    fn fault(&self, at: u64) -> Option<(&'static str, String, String)> {
+        let (start, end) = self.data_offsets;
+        let Some(size) = element_size(&self.dtype) else {
+            let expected = "F32, BF16 or F16".into();
+            return Some(("dtype", expected, self.dtype.clone()));
         };
-        let Some(size) = element_size(&tensor.dtype) else {
-            return fail("dtype", "F32, BF16 or F16".into(), tensor.dtype.clone());
-        };
+        let found = format!("{start}..{end}");
         if start != at {
-            let found = format!("{start}..{end}");
-            return fail(
-                "offsets",
-                format!("{at}.., right after its neighbour"),
-                found,
-            );
+            let expected = format!("{at}.., right after its neighbour");
+            return Some(("offsets", expected, found));
         }
-        let len = tensor
-            .shape
-            .iter()
-            .try_fold(size, |product: u64, &dim| product.checked_mul(dim));
-        if end.checked_sub(start) != len || len.is_none() {
-            let expected = format!("the bytes of {:?} {}", tensor.shape, tensor.dtype);
-            return fail("offsets", expected, format!("{start}..{end}"));
+        let multiply = |product: u64, &dim: &u64| product.checked_mul(dim);
+        let len = self.shape.iter().try_fold(size, multiply);
+        if len.is_none() || end.checked_sub(start) != len {
+            let expected = format!("the bytes of {:?} {}", self.shape, self.dtype);
+            return Some(("offsets", expected, found));
         }
-        at = end;
+        None
     }
-    let (held, described) = (bytes.len() - header - 8, at);
-    if held as u64 != described {
-        let reason = format!("expected {described} bytes of tensors, found {held}");
-        return WeightsError::damaged(path, reason);
-    }
-    WeightsError::damaged(path, error.to_string())
 }
 
 fn element_size(dtype: &str) -> Option<u64> {

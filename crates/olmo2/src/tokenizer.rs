@@ -96,18 +96,24 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokenizerError::Engine`] where the regex engine gives up (after 10 million steps back
-    /// at one place, as in 10 MB of spaces).
+    /// at one place, as in 10 MB of spaces), or added tokens that strip spaces claim the same ones.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let engine = &self.inner.engine;
-        // `onig` panics where Oniguruma returns its limit of steps, and `tokenizers` gives no way
-        // to the call that returns it. Nothing is left half-done: the engine is not changed, and
-        // the BPE's cache is not borrowed while the regex runs.
+        // `onig` panics at its limit of steps, `tokenizers` at added tokens whose stripped spaces
+        // overlap, and neither has a call that returns it. Nothing is left half-done: the engine
+        // is not changed, and the BPE's cache is not borrowed in either place.
         let encoding = catch_unwind(AssertUnwindSafe(|| engine.encode_fast(text, false)));
         match encoding {
-            Ok(encoding) => Ok(encoding.map_err(TokenizerError::engine)?.get_ids().to_vec()),
-            Err(_) => Err(TokenizerError::Engine {
-                message: "the regex that splits text gave up on this one".to_owned(),
-            }),
+            Ok(encoding) => {
+                let encoding = encoding.map_err(|error| TokenizerError::engine(&error))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let message = text.unwrap_or("it panicked").to_owned();
+                Err(TokenizerError::Engine { message })
+            }
         }
     }
 

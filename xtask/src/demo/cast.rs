@@ -76,24 +76,29 @@ pub(super) fn cast(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<(
         scene.bind(&format!("{prefix}{field}"), value);
     }
     if prefix == "h" {
-        let we = scene.get("h").is_some_and(|name| name == "I");
-        let [they, them, their] = if we {
-            ["we", "us", "our"]
-        } else {
-            ["they", "them", "their"]
-        };
-        scene.bind("they", they.to_owned());
-        scene.bind("them", them.to_owned());
-        scene.bind("their", their.to_owned());
-        // One season for the whole tale.
-        let season = scene.expand("{season}")?;
-        scene.bind("season", season);
-        // What the hero's trait shows itself in: `{habit}`, `{praise}`.
-        let trait_ = scene.get("h.trait").unwrap_or_default();
-        scene.bind("trait", trait_);
-        scene.pick("character", None)?;
+        bind_tale(scene)
+    } else {
+        Ok(())
     }
-    Ok(())
+}
+
+/// What a hero settles for the whole tale: who "they" are, the season, what the hero's trait shows
+/// itself in (`{habit}`, `{praise}`).
+fn bind_tale(scene: &mut Scene<'_>) -> Result<()> {
+    let we = scene.get("h").is_some_and(|name| name == "I");
+    let forms = if we {
+        ["we", "us", "our"]
+    } else {
+        ["they", "them", "their"]
+    };
+    for (slot, form) in ["they", "them", "their"].into_iter().zip(forms) {
+        scene.bind(slot, form.to_owned());
+    }
+    let season = scene.expand("{season}")?;
+    scene.bind("season", season);
+    let trait_ = scene.get("h.trait").unwrap_or_default();
+    scene.bind("trait", trait_);
+    scene.pick("character", None)
 }
 
 fn draw(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<Character> {
@@ -239,7 +244,7 @@ fn being(
     adjectives: &str,
 ) -> Result<Character> {
     let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand(adjectives)?;
+    let adjective = scene.expand(&adjectives.replace("{trait}", &trait_))?;
     let the = format!("the {kind}");
     let named = scene.chance(40);
     let name = match (named, scene.chance(20)) {
@@ -273,8 +278,9 @@ fn being(
 
 fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     let kind = scene.expand("{job}")?;
+    let female = female && !kind.ends_with("man");
     let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand("[old|young|{trait}|{trait}]")?;
+    let adjective = scene.expand(&format!("[old|young|{trait_}|{trait_}]"))?;
     let the = format!("the {kind}");
     let (name, tail) = match scene.below(4) {
         0 => {

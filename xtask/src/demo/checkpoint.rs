@@ -9,6 +9,7 @@ use burn::optim::Optimizer;
 use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder};
 use serde::{Deserialize, Serialize};
 
+use super::optimizer::Schedule;
 use super::trainer::{Train, Trainer};
 
 type FileRecorder = NamedMpkFileRecorder<FullPrecisionSettings>;
@@ -24,6 +25,16 @@ pub(crate) struct RunSettings {
     pub(crate) warm_up: usize,
     /// The model's `config.json`.
     pub(crate) config: serde_json::Value,
+}
+
+impl RunSettings {
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            peak: self.learning_rate,
+            warm_up: self.warm_up,
+            steps: self.steps,
+        }
+    }
 }
 
 /// Where a run stands.

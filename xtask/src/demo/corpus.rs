@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::grammar::{Grammar, Kind, Plot, Role};
-use super::scene::{Piece, Scene, join};
+use super::prose::join;
+use super::scene::{Piece, Scene};
 
 /// Ends a document, and begins and ends the turns of the chat template.
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";
@@ -68,7 +69,9 @@ impl Corpus {
         Ok((scene, plot))
     }
 
-    pub(crate) fn name(&self, split: Split, index: u64) -> Result<&str> {
+    /// The name of the document's plot.
+    #[cfg(test)]
+    fn name(&self, split: Split, index: u64) -> Result<&str> {
         Ok(&self.begin(split, index)?.1.name)
     }
 }
@@ -77,45 +80,32 @@ impl Corpus {
 /// document before) and without the last one (this document's own end).
 fn render_chat(pieces: &[Piece]) -> String {
     let mut text = String::new();
-    for turn in pieces.split_inclusive_turns() {
-        let (role, pieces) = turn;
+    for (role, pieces) in turns(pieces) {
         let content = join(pieces);
-        match role {
-            Role::User => {
-                text.push_str(&format!("<|user|>\n{content}\n"));
-            }
-            Role::Assistant => text.push_str(&format!("<|assistant|>\n{content}{END_OF_TEXT}\n")),
-        }
+        text += &match role {
+            Role::User => format!("<|user|>\n{content}\n"),
+            Role::Assistant => format!("<|assistant|>\n{content}{END_OF_TEXT}\n"),
+        };
     }
     let end = format!("{END_OF_TEXT}\n");
-    text.truncate(text.len() - if text.ends_with(&end) { end.len() } else { 0 });
-    text
+    text.strip_suffix(&end).unwrap_or(&text).to_owned()
 }
 
-trait Turns {
-    fn split_inclusive_turns(&self) -> Vec<(Role, &[Piece])>;
-}
-
-impl Turns for [Piece] {
-    fn split_inclusive_turns(&self) -> Vec<(Role, &[Piece])> {
-        let starts: Vec<(usize, Role)> = self
-            .iter()
-            .enumerate()
-            .filter_map(|(at, piece)| {
-                if let Piece::Turn(role) = piece {
-                    Some((at, *role))
-                } else {
-                    None
-                }
-            })
-            .collect();
-        let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([self.len()]);
-        starts
-            .iter()
-            .zip(ends)
-            .map(|(&(at, role), end)| (role, &self[at + 1..end]))
-            .collect()
-    }
+/// Each turn's role and what follows it.
+fn turns(pieces: &[Piece]) -> impl Iterator<Item = (Role, &[Piece])> {
+    pieces
+        .iter()
+        .enumerate()
+        .filter_map(|(at, piece)| match piece {
+            Piece::Turn(role) => Some((*role, &pieces[at + 1..])),
+            _ => None,
+        })
+        .map(|(role, rest)| {
+            let end = rest
+                .iter()
+                .position(|piece| matches!(piece, Piece::Turn(_)));
+            (role, &rest[..end.unwrap_or(rest.len())])
+        })
 }
 
 #[cfg(test)]

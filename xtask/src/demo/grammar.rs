@@ -17,11 +17,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("words.txt", include_str!("grammar/words.txt")),
     ("common.txt", include_str!("grammar/common.txt")),
     ("stories.txt", include_str!("grammar/stories.txt")),
     ("fables.txt", include_str!("grammar/fables.txt")),
+    ("more.txt", include_str!("grammar/more.txt")),
     ("texts.txt", include_str!("grammar/texts.txt")),
     ("chat.txt", include_str!("grammar/chat.txt")),
 ];
@@ -150,19 +151,8 @@ impl Grammar {
                 .or_default()
                 .push(line.to_owned()),
             Open::Table(name) => {
-                let row: Vec<String> = line
-                    .split(" | ")
-                    .map(|cell| cell.trim().to_owned())
-                    .collect();
                 let table = self.tables.get_mut(name).context("table vanished")?;
-                if row.len() != table.columns.len() {
-                    bail!(
-                        "row of {} cells under {} columns: {line}",
-                        row.len(),
-                        table.columns.len()
-                    );
-                }
-                table.rows.push(row);
+                table.rows.push(read_row(line, table.columns.len())?);
             }
             Open::Plot => {
                 let plot = self.plots.last_mut().context("no plot is open")?;
@@ -203,6 +193,17 @@ impl Grammar {
             .find(|plot| plot.name == name)
             .with_context(|| format!("no plot `{name}`"))
     }
+}
+
+fn read_row(line: &str, columns: usize) -> Result<Vec<String>> {
+    let row: Vec<String> = line
+        .split(" | ")
+        .map(|cell| cell.trim().to_owned())
+        .collect();
+    if row.len() != columns {
+        bail!("row of {} cells under {columns} columns: {line}", row.len());
+    }
+    Ok(row)
 }
 
 fn read_plot(rest: &str) -> Result<Plot> {

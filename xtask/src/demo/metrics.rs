@@ -1,5 +1,6 @@
 //! The run's log: one JSON object a line.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,16 @@ pub(crate) struct Line {
     pub(crate) held_out: Option<f64>,
     pub(crate) learning_rate: f64,
     pub(crate) tokens_per_second: f64,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "loss {:.3}, {:.0} tok/s",
+            self.loss, self.tokens_per_second
+        )
+    }
 }
 
 /// `metrics.jsonl` of a run.

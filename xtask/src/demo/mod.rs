@@ -9,6 +9,7 @@ mod export;
 mod grammar;
 mod metrics;
 mod optimizer;
+mod prose;
 mod report;
 mod sample;
 mod scene;
@@ -33,10 +34,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "out/train-demo")]
     run: PathBuf,
     /// Steps in all; the schedule ends there
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 5500)]
     steps: usize,
     /// Rows in a step
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     batch: usize,
     /// Tokens in a row
     #[arg(long, default_value_t = 256)]
@@ -51,7 +52,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Steps between checkpoints
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 500)]
     save_every: usize,
     /// Stop after this many steps; the same command without it goes on
     #[arg(long)]
@@ -70,7 +71,7 @@ pub(crate) struct DemoArgs {
     sample: Vec<String>,
     /// Temperature of `--sample`
     #[arg(long, default_value_t = 0.0)]
-    temperature: f64,
+    temperature: f32,
     /// Print this many documents of the corpus, and do nothing else
     #[arg(long)]
     print_corpus: Option<u64>,

@@ -1,8 +1,10 @@
 //! What a run leaves for readers: the loss curve and the model card.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::checkpoint::Progress;
@@ -19,29 +21,43 @@ pub(crate) fn loss_curve(path: &Path, lines: &[Line], tokens_per_step: usize) ->
         std::fs::create_dir_all(folder)?;
     }
     let millions = |line: &Line| (line.step * tokens_per_step) as f64 / 1e6;
-    let train: Vec<(f64, f64)> = lines
+    let train: Vec<_> = lines
         .iter()
         .map(|line| (millions(line), line.loss))
         .collect();
-    let held_out: Vec<(f64, f64)> = lines
+    let held_out: Vec<_> = lines
         .iter()
         .filter_map(|line| Some((millions(line), line.held_out?)))
         .collect();
     let end = train.last().context("the run has no metrics yet")?.0;
-    let lowest = train
-        .iter()
-        .chain(&held_out)
-        .map(|point| point.1)
-        .fold(f64::MAX, f64::min);
+    let losses = train.iter().chain(&held_out).map(|point| point.1);
+    let lowest = losses.fold(f64::MAX, f64::min);
 
     let area = SVGBackend::new(path, (800, 450)).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+    draw(
+        &area,
+        [train, held_out],
+        0.0..end,
+        (lowest - 0.2).max(0.0)..4.0,
+    )?;
+    area.present()?;
+    Ok(())
+}
+
+/// Axes, the two lines and their legend.
+fn draw(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    [train, held_out]: [Vec<(f64, f64)>; 2],
+    x: Range<f64>,
+    y: Range<f64>,
+) -> Result<()> {
+    let mut chart = ChartBuilder::on(area)
         .caption("Loss of the demo model", ("sans-serif", 20))
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(52)
-        .build_cartesian_2d(0.0..end, (lowest - 0.2).max(0.0)..4.0)?;
+        .build_cartesian_2d(x, y)?;
     chart
         .configure_mesh()
         .x_desc("million tokens")
@@ -64,11 +80,10 @@ pub(crate) fn loss_curve(path: &Path, lines: &[Line], tokens_per_step: usize) ->
         .background_style(WHITE)
         .border_style(BLACK)
         .draw()?;
-    area.present()?;
     Ok(())
 }
 
-/// The model card.
+/// The model card: `model_card.md` with the run's numbers in its braces.
 pub(crate) fn model_card(
     progress: &Progress,
     parameters: usize,
@@ -76,66 +91,32 @@ pub(crate) fn model_card(
     rows: usize,
 ) -> String {
     let run = &progress.settings;
-    let config = &run.config;
     let tokens = progress.step * run.batch * run.length;
-    format!(
-        "---
-license: mit
-language: en
-library_name: burn
-tags: [olmo2, demo]
----
-# OLMo 2 demo, {millions:.1} million parameters
-
-A very small language model with the OLMo 2 architecture. `olmo2-cli` embeds it and runs it when no
-`--model` is given; the tests of tokenizer, chat and generation use it as a fixture. It continues
-English stories and descriptions for a paragraph, and it can be chatted with in the OLMo 2 Instruct
-template. It knows nothing of the world beyond what its toy corpus says, does not follow
-instructions outside of the forms below, and is no measure of what OLMo 2 can do.
-
-| | |
-|---|---|
-| Layers, hidden, feed-forward | {layers}, {hidden}, {inter} |
-| Heads, key and value heads | {heads}, {kv_heads} |
-| Vocabulary | {VOCAB_SIZE}, byte-level BPE with the splitting of OLMo 2's tokenizer |
-| Context | {CONTEXT}; trained on rows of {length} |
-| Weights | bf16 |
-| Training | {steps} of {all_steps} steps of {batch} rows, {million_tokens:.1} million tokens, {minutes:.0} minutes on 2 CPU cores |
-| Held-out loss | {held_out:.3} nats a token (perplexity {perplexity:.2}), on {rows} rows of {length} tokens, with the exported bf16 weights |
-
-## Training data
-All of its text is generated: `xtask/src/demo/grammar` holds a grammar written for this purpose
-(plots, characters, facts), `xtask/src/demo` expands it with seed {seed}. About 58 % of the documents
-are stories, 23 % descriptions, explanations, instructions, letters and diaries, 19 % chats. No text
-was taken from elsewhere. The held-out documents come from another seed of the same grammar: the
-loss says how well the grammar was learnt, not how well English was.
-
-## What to try
-- `Once upon a time`, `The little dog`, `My grandmother`, `In the morning, Anna`
-- in a chat: `Tell me a story about a fox`, `What is a lighthouse?`, `How do I make pancakes?`,
-  `What do owls eat?`, `Who are you?`
-
-## How it was made
-`cargo xtask train-demo`: the library's own module under burn's `Autodiff` on the `flex` backend,
-AdamW (betas 0.9 and 0.95, weight decay 0.1 on matrices, none on the gains of norms; gradients
-clipped to norm 1 tensor by tensor), peak learning rate {lr}, {warm_up} steps of warm-up, cosine to
-a tenth. `docs/demo-loss.svg` shows the losses.
-",
-        millions = parameters as f64 / 1e6,
-        layers = config["num_hidden_layers"],
-        hidden = config["hidden_size"],
-        inter = config["intermediate_size"],
-        heads = config["num_attention_heads"],
-        kv_heads = config["num_key_value_heads"],
-        length = run.length,
-        steps = progress.step,
-        all_steps = run.steps,
-        batch = run.batch,
-        million_tokens = tokens as f64 / 1e6,
-        minutes = progress.seconds / 60.0,
-        perplexity = held_out.exp(),
-        seed = run.seed,
-        lr = run.learning_rate,
-        warm_up = run.warm_up,
-    )
+    let numbers = [
+        ("millions", format!("{:.1}", parameters as f64 / 1e6)),
+        ("layers", run.config["num_hidden_layers"].to_string()),
+        ("hidden", run.config["hidden_size"].to_string()),
+        ("inter", run.config["intermediate_size"].to_string()),
+        ("heads", run.config["num_attention_heads"].to_string()),
+        ("kv_heads", run.config["num_key_value_heads"].to_string()),
+        ("vocab", VOCAB_SIZE.to_string()),
+        ("context", CONTEXT.to_string()),
+        ("length", run.length.to_string()),
+        ("steps", progress.step.to_string()),
+        ("all_steps", run.steps.to_string()),
+        ("batch", run.batch.to_string()),
+        ("million_tokens", format!("{:.1}", tokens as f64 / 1e6)),
+        ("minutes", format!("{:.0}", progress.seconds / 60.0)),
+        ("held_out", format!("{held_out:.3}")),
+        ("perplexity", format!("{:.2}", held_out.exp())),
+        ("rows", rows.to_string()),
+        ("seed", run.seed.to_string()),
+        ("lr", run.learning_rate.to_string()),
+        ("warm_up", run.warm_up.to_string()),
+    ];
+    let mut card = include_str!("model_card.md").to_owned();
+    for (name, value) in numbers {
+        card = card.replace(&format!("{{{name}}}"), &value);
+    }
+    card
 }

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cast::cast;
-use super::grammar::{Grammar, Kind, Plot, Role, Step};
+use super::grammar::{Grammar, Kind, Plot, Role, Step, Table};
+use super::prose::{article, capitalise, finish, join, plural, uncapitalise};
 
 /// A piece of a document, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,11 +132,7 @@ impl<'g> Scene<'g> {
 
     /// Binds a row; where its first column is bound already, a row that agrees with it.
     pub(super) fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
-        let table = self
-            .grammar
-            .tables
-            .get(name)
-            .with_context(|| format!("no table `{name}`"))?;
+        let table = self.table(name)?;
         let slot =
             |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
         let wanted = self.get(&slot(&table.columns[0]));
@@ -189,35 +186,20 @@ impl<'g> Scene<'g> {
     }
 
     fn reference(&mut self, name: &str) -> Result<String> {
-        if let Some(inner) = name.strip_prefix("a ") {
-            return self.with_article(&format!("{{{inner}}}"));
-        }
-        if let Some(inner) = name.strip_prefix("s ") {
-            return Ok(plural(&self.reference(inner)?));
+        if let Some((word, inner)) = name.split_once(' ') {
+            return self.applied(word, inner);
         }
         if let Some(prefix) = name.strip_suffix('~') {
             let subject = self.subject(&prefix.to_lowercase())?;
-            return Ok(if prefix.starts_with(char::is_uppercase) {
+            let capital = prefix.starts_with(char::is_uppercase);
+            return Ok(if capital {
                 capitalise(&subject)
             } else {
                 subject
             });
         }
-        if let Some(table) = name.strip_prefix("any ") {
-            let table = self
-                .grammar
-                .tables
-                .get(table)
-                .with_context(|| format!("no table `{table}`"))?;
-            let row = self.below(table.rows.len());
-            return Ok(table.rows[row][0].clone());
-        }
         if name == "STORY" {
             let plot = self.draw_plot(|plot| plot.kind == Kind::Story)?;
-            return self.inline(plot);
-        }
-        if let Some(plot) = name.strip_prefix("PLOT ") {
-            let plot = self.grammar.plot(plot)?;
             return self.inline(plot);
         }
         if let Some(value) = self.mention(name) {
@@ -231,6 +213,31 @@ impl<'g> Scene<'g> {
             return Ok(capitalise(&self.reference(&uncapitalise(name))?));
         }
         bail!("nothing is called `{name}`")
+    }
+
+    /// `{a x}`, `{s x}`, `{any TABLE}`, `{PLOT name}`: a word that does something with a name.
+    fn applied(&mut self, word: &str, name: &str) -> Result<String> {
+        Ok(match word {
+            "a" => self.with_article(&format!("{{{name}}}"))?,
+            "A" => capitalise(&self.with_article(&format!("{{{name}}}"))?),
+            "s" => plural(&self.reference(name)?),
+            "any" => {
+                let rows = &self.table(name)?.rows;
+                rows[self.below(rows.len())][0].clone()
+            }
+            "PLOT" => {
+                let plot = self.grammar.plot(name)?;
+                self.inline(plot)?
+            }
+            other => bail!("`{other}` does nothing with `{name}`"),
+        })
+    }
+
+    fn table(&self, name: &str) -> Result<&'g Table> {
+        let tables = &self.grammar.tables;
+        tables
+            .get(name)
+            .with_context(|| format!("no table `{name}`"))
     }
 
     /// A bound slot. The second character `f` is introduced where it is first named, whichever
@@ -290,29 +297,6 @@ impl<'g> Scene<'g> {
     }
 }
 
-/// Sentences with a space between them, paragraphs with an empty line.
-pub(crate) fn join(pieces: &[Piece]) -> String {
-    let mut text = String::new();
-    for piece in pieces {
-        match piece {
-            Piece::Sentences(sentences) => {
-                if !text.is_empty() && !text.ends_with('\n') && !sentences.starts_with('\n') {
-                    text.push(' ');
-                }
-                text.push_str(sentences);
-            }
-            Piece::Paragraph if text.is_empty() => {}
-            Piece::Paragraph => {
-                text.truncate(text.trim_end().len());
-                text.push_str("\n\n");
-            }
-            Piece::Turn(_) => {}
-        }
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
-
 /// What lies between the bracket at the start and its partner, and what follows.
 fn enclosed(text: &str) -> Result<(&str, &str)> {
     let mut depth = 0usize;
@@ -345,116 +329,4 @@ fn alternatives(text: &str) -> Vec<&str> {
     }
     parts.push(&text[start..]);
     parts
-}
-
-pub(super) fn capitalise(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
-}
-
-fn uncapitalise(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
-}
-
-/// `an` before a vowel's sound.
-fn article(text: &str) -> &'static str {
-    let silent = text.starts_with("hour") || text.starts_with("honest");
-    let voiced = text.starts_with("uni") || text.starts_with("use") || text.starts_with("one");
-    let vowel = text.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-    if silent || (vowel && !voiced) {
-        "an"
-    } else {
-        "a"
-    }
-}
-
-/// English plural of a noun, by its ending; the irregular ones that the lists hold by name.
-pub(super) fn plural(noun: &str) -> String {
-    let irregular = [
-        ("mouse", "mice"),
-        ("goose", "geese"),
-        ("sheep", "sheep"),
-        ("fish", "fish"),
-        ("deer", "deer"),
-        ("wolf", "wolves"),
-        ("leaf", "leaves"),
-        ("loaf", "loaves"),
-        ("knife", "knives"),
-        ("child", "children"),
-        ("man", "men"),
-        ("woman", "women"),
-        ("foot", "feet"),
-        ("scarf", "scarves"),
-        ("potato", "potatoes"),
-        ("tomato", "tomatoes"),
-        ("calf", "calves"),
-        ("shelf", "shelves"),
-    ];
-    for (one, many) in irregular {
-        if let Some(stem) = noun.strip_suffix(one) {
-            return format!("{stem}{many}");
-        }
-    }
-    if ["s", "x", "ch", "sh"]
-        .iter()
-        .any(|ending| noun.ends_with(ending))
-    {
-        return format!("{noun}es");
-    }
-    match noun.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ => format!("{noun}s"),
-    }
-}
-
-/// What holds for all sentences: `I said`, never `said I`; capitals; `''` is a quotation mark that
-/// names a word instead of opening a speech.
-fn finish(text: &str) -> String {
-    let mut text = text.trim_matches(' ').to_owned();
-    for verb in ["said", "asked", "cried", "called out", "called", "shouted"] {
-        for end in [".", ",", " "] {
-            text = text.replace(&format!("\" {verb} I{end}"), &format!("\" I {verb}{end}"));
-        }
-    }
-    // An alternative may bring its own mark.
-    for (marks, mark) in [
-        ("?,", "?"),
-        ("?.", "?"),
-        ("?!", "?"),
-        ("!,", "!"),
-        (".?", "."),
-    ] {
-        text = text.replace(marks, mark);
-    }
-    sentence_case(&text).replace("  ", " ").replace("''", "\"")
-}
-
-/// Capitals at the start, after a sentence's end, and at the start of what is quoted. After
-/// `!"` and `?"` the sentence may go on (`"Help!" she cried`), so there the template decides.
-fn sentence_case(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut before_last, mut last, mut spaced, mut quoted) = (' ', '.', true, false);
-    for character in text.chars() {
-        if character.is_whitespace() {
-            out.push(character);
-            spaced = true;
-            continue;
-        }
-        let ended =
-            matches!(last, '.' | '!' | '?') || (last == '"' && !quoted && before_last == '.');
-        let opened = last == '"' && quoted && !spaced;
-        if character.is_alphabetic() && ((ended && spaced) || opened) {
-            out.extend(character.to_uppercase());
-        } else {
-            out.push(character);
-        }
-        quoted ^= character == '"';
-        (before_last, last, spaced) = (last, character, false);
-    }
-    out
 }

@@ -14,7 +14,6 @@ use super::corpus::{Corpus, END_OF_TEXT, Split};
 use super::data::Rows;
 use super::export;
 use super::metrics::{self, Line, Metrics};
-use super::optimizer::Schedule;
 use super::report;
 use super::shape;
 use super::tokenizer::{self, PAD, special_id};
@@ -91,54 +90,24 @@ impl Run {
     /// # Errors
     /// The file system, the corpus, or a loss that is no number.
     pub(crate) fn train(&mut self) -> Result<()> {
-        let settings = self.progress.settings.clone();
-        let last = self
-            .options
-            .stop_after
-            .unwrap_or(usize::MAX)
-            .min(settings.steps);
-        let schedule = Schedule {
-            peak: settings.learning_rate,
-            warm_up: settings.warm_up,
-            steps: settings.steps,
-        };
+        let steps = self.progress.settings.steps;
+        let last = self.options.stop_after.unwrap_or(steps).min(steps);
         let held_out = self.rows.rows(Split::HeldOut, 0, HELD_OUT_ROWS)?;
         let mut metrics = Metrics::open(&self.options.run, self.progress.step)?;
-        let bar = progress_bar(settings.steps, self.progress.step)?;
-        let (mut sum, mut count, mut since) = (0.0, 0, Instant::now());
+        let bar = progress_bar(steps, self.progress.step)?;
+        let (mut losses, mut since) = (Vec::new(), Instant::now());
         while self.progress.step < last {
-            let step = self.progress.step;
-            let rows =
-                self.rows
-                    .rows(Split::Train, (step * settings.batch) as u64, settings.batch)?;
-            let loss = self.trainer.step(&rows, schedule.at(step))?;
-            if !loss.is_finite() {
-                bail!("the loss of step {step} is {loss}");
-            }
-            (sum, count) = (sum + loss, count + 1);
-            self.progress.step += 1;
+            losses.push(self.step()?);
             let (done, end) = (self.progress.step, self.progress.step == last);
             bar.set_position(done as u64);
             if done.is_multiple_of(self.options.log_every) || end {
-                let seconds = since.elapsed().as_secs_f64();
-                self.progress.seconds += seconds;
-                let measure = done.is_multiple_of(10 * self.options.log_every) || end;
-                let line = Line {
-                    step: done,
-                    loss: sum / f64::from(count),
-                    held_out: measure
-                        .then(|| self.trainer.evaluate(&held_out))
-                        .transpose()?,
-                    learning_rate: schedule.at(step),
-                    tokens_per_second: f64::from(count) * (settings.batch * settings.length) as f64
-                        / seconds,
-                };
+                let mut line = self.line(&losses, since.elapsed().as_secs_f64());
+                if done.is_multiple_of(10 * self.options.log_every) || end {
+                    line.held_out = Some(self.trainer.evaluate(&held_out)?);
+                }
                 metrics.write(&line)?;
-                bar.set_message(format!(
-                    "loss {:.3}, {:.0} tok/s",
-                    line.loss, line.tokens_per_second
-                ));
-                (sum, count, since) = (0.0, 0, Instant::now());
+                bar.set_message(line.to_string());
+                (losses, since) = (Vec::new(), Instant::now());
             }
             if done.is_multiple_of(self.options.save_every) || end {
                 self.checkpoints.save(&self.trainer, &self.progress)?;
@@ -146,6 +115,34 @@ impl Run {
         }
         bar.finish();
         Ok(())
+    }
+
+    /// The next step; returns its loss.
+    fn step(&mut self) -> Result<f64> {
+        let settings = &self.progress.settings;
+        let step = self.progress.step;
+        let first = (step * settings.batch) as u64;
+        let rows = self.rows.rows(Split::Train, first, settings.batch)?;
+        let loss = self.trainer.step(&rows, settings.schedule().at(step))?;
+        if !loss.is_finite() {
+            bail!("the loss of step {step} is {loss}");
+        }
+        self.progress.step += 1;
+        Ok(loss)
+    }
+
+    /// The log's line for the steps that took `seconds`, which count as the run's.
+    fn line(&mut self, losses: &[f64], seconds: f64) -> Line {
+        self.progress.seconds += seconds;
+        let settings = &self.progress.settings;
+        let tokens = losses.len() * settings.batch * settings.length;
+        Line {
+            step: self.progress.step,
+            loss: losses.iter().sum::<f64>() / losses.len() as f64,
+            held_out: None,
+            learning_rate: settings.schedule().at(self.progress.step - 1),
+            tokens_per_second: tokens as f64 / seconds,
+        }
     }
 
     /// Writes the Hugging Face folder, the model card and the loss curve of the weights as they stand.
@@ -225,6 +222,9 @@ fn progress_bar(steps: usize, done: usize) -> Result<ProgressBar> {
 
 #[cfg(test)]
 mod tests {
+    use burn::backend::Flex;
+    use olmo2::{ForwardInput, Olmo2};
+
     use super::*;
     use crate::demo::shape::Shape;
 
@@ -328,8 +328,8 @@ mod tests {
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
         assert_eq!(length % 8, 0);
-        // 11 tensors a layer and 3 (OLMO 2's own count), and the metadata.
-        assert_eq!(header.as_object().unwrap().len(), 2 * 11 + 3 + 1);
+        // 11 tensors a layer, embedding and final norm (the head is tied), and the metadata.
+        assert_eq!(header.as_object().unwrap().len(), 2 * 11 + 2 + 1);
         for (name, shape) in [
             ("model.embed_tokens.weight", vec![2048, 32]),
             ("model.layers.1.self_attn.k_proj.weight", vec![16, 32]),
@@ -337,7 +337,6 @@ mod tests {
             ("model.layers.0.post_feedforward_layernorm.weight", vec![32]),
             ("model.layers.1.mlp.down_proj.weight", vec![32, 32]),
             ("model.norm.weight", vec![32]),
-            ("lm_head.weight", vec![2048, 32]),
         ] {
             assert_eq!(header[name]["shape"], serde_json::json!(shape), "{name}");
             assert_eq!(header[name]["dtype"], "BF16", "{name}");
@@ -346,11 +345,32 @@ mod tests {
         assert_eq!(config.eos_token_id, vec![2046]);
         let card = fs::read_to_string(folder.0.join("assets/README.md")).unwrap();
         assert!(card.contains("nats a token"), "{card}");
+        assert!(!card.contains(['{', '}']), "{card}");
         assert!(
             fs::read_to_string(folder.0.join("loss.svg"))
                 .unwrap()
                 .contains("held out")
         );
+    }
+
+    #[test]
+    fn the_library_loads_the_export_and_agrees_with_the_trained_model() {
+        let folder = Folder::new("load");
+        let mut run = open(&folder, None).unwrap();
+        run.train().unwrap();
+        exported(&run, &folder);
+        let options = olmo2::LoadOptions::default();
+        let loaded: Olmo2<Flex> =
+            Olmo2::load(&folder.0.join("assets"), &options, &Default::default()).unwrap();
+        let trained = export::round_to_bf16(run.trainer.model.valid());
+        let row = run.rows.row(Split::HeldOut, 0).unwrap();
+        let [loaded, trained] = [loaded, trained].map(|model| {
+            let output = model.forward(ForwardInput::ids(&row)).unwrap();
+            output.logits.unwrap().into_data().to_vec::<f32>().unwrap()
+        });
+        for (a, b) in loaded.iter().zip(&trained) {
+            assert!((a - b).abs() < 1e-3, "{a} and {b}");
+        }
     }
 
     #[test]

@@ -66,9 +66,9 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 /// The time by a `strftime` format. UTC, where transformers has the local time.
-fn strftime_now(state: &State<'_, '_>, format: String) -> Result<String, Error> {
+fn strftime_now(state: &State<'_, '_>, format: &str) -> Result<String, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    strftime(state, now.map_or(0.0, |time| time.as_secs_f64()), &format)
+    strftime(state, now.map_or(0.0, |time| time.as_secs_f64()), format)
 }
 
 fn strftime(state: &State<'_, '_>, seconds: f64, format: &str) -> Result<String, Error> {
@@ -78,12 +78,16 @@ fn strftime(state: &State<'_, '_>, seconds: f64, format: &str) -> Result<String,
 
 /// Python's `json.dumps` without escapes for HTML or beyond ASCII, with the arguments that
 /// transformers gives to the filter.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja passes arguments by value"
+)]
 fn tojson(state: &State<'_, '_>, value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     let indent: Option<usize> = kwargs.get("indent")?;
     let separators: Option<(String, String)> = kwargs
         .get::<Option<Value>>("separators")?
-        .map(separators)
+        .map(|pair| separators(&pair))
         .transpose()?;
     let sort_keys: Option<bool> = kwargs.get("sort_keys")?;
     kwargs.assert_all_used()?;
@@ -146,7 +150,7 @@ fn json_tree(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<Json,
     })
 }
 
-fn separators(pair: Value) -> Result<(String, String), Error> {
+fn separators(pair: &Value) -> Result<(String, String), Error> {
     let parts: Vec<String> = pair
         .try_iter()?
         .map(|part| part.as_str().map(str::to_owned))

@@ -276,3 +276,91 @@ impl<'a> Cbor<'a> {
         format!("byte {at} of its metadata: expected {expected}, found `{found}`")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(name: &str, shape: &[usize], offsets: (u64, u64)) -> Descriptor {
+        Descriptor {
+            name: name.into(),
+            dtype: DType::BF16,
+            shape: shape.to_vec(),
+            offsets,
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_in_rfc_8949() {
+        // Appendix A of the RFC.
+        for (number, bytes) in [
+            (0, &[0x00][..]),
+            (23, &[0x17]),
+            (24, &[0x18, 0x18]),
+            (100, &[0x18, 0x64]),
+            (1000, &[0x19, 0x03, 0xe8]),
+            (1_000_000, &[0x1a, 0x00, 0x0f, 0x42, 0x40]),
+            (
+                1_000_000_000_000,
+                &[0x1b, 0x00, 0x00, 0x00, 0xe8, 0xd4, 0xa5, 0x10, 0x00],
+            ),
+            (u64::MAX, &[0x1b, 255, 255, 255, 255, 255, 255, 255, 255]),
+        ] {
+            let mut out = Vec::new();
+            head(&mut out, UINT, number);
+            assert_eq!(out, bytes, "{number}");
+            let (rest, len) = (&out[..], out.len());
+            assert_eq!(Cbor { rest, len }.head(UINT), Ok(number));
+        }
+        let mut out = Vec::new();
+        text(&mut out, "IETF");
+        assert_eq!(out, [0x64, 0x49, 0x45, 0x54, 0x46]);
+    }
+
+    #[test]
+    fn a_header_reads_back_and_ends_at_a_multiple_of_256() {
+        for count in [0, 1, 15, 300] {
+            let tensors: Vec<Descriptor> = (0..count)
+                .map(|i| descriptor(&format!("tensor-{i:03}"), &[i, 70_000], (5 << 32, 6 << 32)))
+                .collect();
+            let header = encode(&tensors);
+            let (found, start) = decode(&header).expect("a whole header");
+            assert_eq!(found, tensors);
+            assert_eq!(start, header.len() as u64);
+            assert_eq!(start % 256, 0);
+        }
+    }
+
+    #[test]
+    fn damage_is_named_and_announced_lengths_are_not_believed() {
+        let header = encode(&[descriptor("a", &[2], (0, 4))]);
+        let with = |at: usize, bytes: &[u8]| {
+            let mut header = header.clone();
+            header[at..at + bytes.len()].copy_from_slice(bytes);
+            decode(&header).expect_err("damage")
+        };
+        assert_eq!(
+            decode(&header[..9]),
+            Err("expected a header of 10 bytes, found 9".into())
+        );
+        assert_eq!(
+            with(0, b"BURN"),
+            "expected the mark 0x4255524e, found 0x4e525542"
+        );
+        assert_eq!(with(4, &[2]), "expected burnpack version 1, found 2");
+        assert_eq!(
+            with(6, &[0xff; 4]),
+            "expected metadata of at most 246 bytes, found a length of 4294967295"
+        );
+        // The map of tensors announces 2^32 entries, and a name of 2^63 bytes.
+        let tensors = FIXED + 1 + 8;
+        let message = with(tensors, &[0xba, 0xff, 0xff, 0xff, 0xff]);
+        assert!(message.starts_with("byte "), "{message}");
+        let message = with(tensors + 1, &[0x7b, 0x80, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            message,
+            "byte 19 of its metadata: expected text within the metadata, found \
+             `9223372036854775808 bytes`"
+        );
+    }
+}

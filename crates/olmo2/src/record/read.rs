@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::Olmo2Config;
-use crate::layout::{Part, parts};
+use crate::layout::{Part, TensorSpec, parts};
 use crate::weights::{StoredTensor, Weights, WeightsBuilder, WeightsError};
 
-use super::burnpack::{align, decode};
+use super::burnpack::{Descriptor, align, decode};
 use super::receipt::{RECEIPT, Receipt};
 
 /// Maps the parts of a record. Only headers are read: [`verify`](super::verify) reads the rest.
@@ -47,67 +47,81 @@ pub(crate) fn open(
 }
 
 /// Adds the tensors of one part, which must lie in it exactly as this version writes them.
-pub(super) fn add_part(
+fn add_part(
     builder: &mut WeightsBuilder,
     path: &Path,
     part: &Part,
     bytes: &bytes::Bytes,
 ) -> Result<(), WeightsError> {
-    let (found, start) = decode(bytes).map_err(|reason| WeightsError::damaged(path, reason))?;
-    for tensor in &found {
-        if !part.tensors.iter().any(|spec| spec.name == tensor.name) {
-            return Err(WeightsError::Surplus {
-                file: path.to_owned(),
-                tensor: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-            });
-        }
-    }
+    let damaged = |reason: String| WeightsError::damaged(path, reason);
+    let (found, start) = decode(bytes).map_err(damaged)?;
+    refuse_surplus(path, part, &found)?;
     let file = builder.file(path);
     let mut at = 0;
     for spec in &part.tensors {
-        let name = &spec.name;
-        let Some(tensor) = found.iter().find(|tensor| tensor.name == *name) else {
+        let Some(tensor) = found.iter().find(|tensor| tensor.name == spec.name) else {
             return Err(WeightsError::Missing {
                 file: path.to_owned(),
-                tensor: name.clone(),
+                tensor: spec.name.clone(),
                 shape: spec.shape.clone(),
             });
         };
-        let len = spec
-            .elements()
-            .and_then(|elements| elements.checked_mul(tensor.dtype.size()));
-        let expected = len.and_then(|len| align(at).checked_add(len as u64));
-        let offsets = (align(at), expected.unwrap_or(u64::MAX));
-        // A wrong shape has wrong offsets: the builder says it better.
-        if tensor.shape == spec.shape && tensor.offsets != offsets {
-            let (expected, found) = (show(offsets), show(tensor.offsets));
-            return Err(WeightsError::mismatch(
-                path, "offsets", name, expected, found,
-            ));
-        }
+        check_place(path, spec, tensor, at)?;
         let stored = StoredTensor {
             dtype: tensor.dtype,
             shape: tensor.shape.clone(),
-            bytes: slice(path, name, bytes, start, tensor.offsets)?,
+            bytes: slice(path, tensor, bytes, start)?,
         };
-        builder.add(file, name, stored)?;
+        builder.add(file, &spec.name, stored)?;
         at = tensor.offsets.1;
     }
     if found.len() != part.tensors.len() {
-        let reason = format!(
-            "{} tensors, {} of them twice",
-            found.len(),
-            found.len() - part.tensors.len()
-        );
-        return Err(WeightsError::damaged(path, reason));
+        let twice = found.len() - part.tensors.len();
+        return Err(damaged(format!("{twice} of its tensors are there twice")));
     }
     let expected = start.saturating_add(at);
     if expected != bytes.len() as u64 {
-        let reason = format!("expected {expected} bytes, found {}", bytes.len());
-        return Err(WeightsError::damaged(path, reason));
+        let found = bytes.len();
+        return Err(damaged(format!("expected {expected} bytes, found {found}")));
     }
     Ok(())
+}
+
+fn refuse_surplus(path: &Path, part: &Part, found: &[Descriptor]) -> Result<(), WeightsError> {
+    let is_surplus =
+        |tensor: &&Descriptor| !part.tensors.iter().any(|spec| spec.name == tensor.name);
+    match found.iter().find(is_surplus) {
+        None => Ok(()),
+        Some(tensor) => Err(WeightsError::Surplus {
+            file: path.to_owned(),
+            tensor: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+        }),
+    }
+}
+
+/// Tensors follow each other in the order of the layout, each at the next aligned place.
+fn check_place(
+    path: &Path,
+    spec: &TensorSpec,
+    tensor: &Descriptor,
+    at: u64,
+) -> Result<(), WeightsError> {
+    if tensor.shape != spec.shape {
+        // The builder says it better.
+        return Ok(());
+    }
+    let size = tensor.dtype.size();
+    let len = spec.elements().and_then(|count| count.checked_mul(size));
+    let end = len.and_then(|len| align(at).checked_add(len as u64));
+    let expected = (align(at), end.unwrap_or(u64::MAX));
+    if tensor.offsets == expected {
+        return Ok(());
+    }
+    let (expected, found) = (show(expected), show(tensor.offsets));
+    Err(WeightsError::mismatch(
+        path, "offsets", &spec.name, expected, found,
+    ))
 }
 
 fn show((start, end): (u64, u64)) -> String {
@@ -117,14 +131,13 @@ fn show((start, end): (u64, u64)) -> String {
 /// Bytes of a tensor, if the file holds them.
 fn slice(
     path: &Path,
-    name: &str,
+    tensor: &Descriptor,
     bytes: &bytes::Bytes,
     start: u64,
-    offsets: (u64, u64),
 ) -> Result<bytes::Bytes, WeightsError> {
     let held = bytes.len() as u64;
-    let from = start.checked_add(offsets.0);
-    let to = start.checked_add(offsets.1);
+    let from = start.checked_add(tensor.offsets.0);
+    let to = start.checked_add(tensor.offsets.1);
     match (from, to) {
         (Some(from), Some(to)) if from <= to && to <= held => {
             Ok(bytes.slice(from as usize..to as usize))
@@ -134,7 +147,7 @@ fn slice(
                 "offsets within {} bytes of data",
                 held.saturating_sub(start)
             );
-            let found = show(offsets);
+            let (name, found) = (&tensor.name, show(tensor.offsets));
             Err(WeightsError::mismatch(
                 path, "offsets", name, expected, found,
             ))

@@ -83,11 +83,7 @@ pub(crate) fn write(
     mut receipt: Receipt,
     progress: &mut dyn ConvertProgress,
 ) -> Result<Written, RecordError> {
-    let dtype = receipt.dtype.map(Into::into);
-    let plans: Vec<PartPlan<'_>> = parts(config)
-        .iter()
-        .map(|part| PartPlan::new(part, weights, dtype))
-        .collect();
+    let plans = plan(config, weights, receipt.dtype);
     let bytes = plans.iter().map(PartPlan::bytes).sum();
     let parts = plans.len();
     tell(progress, ConvertEvent::Started { bytes, parts })?;
@@ -112,7 +108,22 @@ pub(crate) fn write(
         report.bytes += part.size;
         tell(progress, ConvertEvent::Finished { part: &part })?;
     }
+    // An entry too many, of a part that was kept twice or that the model does not have.
+    let parts: Vec<PartReceipt> = done.into_iter().flatten().collect();
+    if receipt.parts != parts {
+        receipt.parts = parts;
+        store(folder, &receipt)?;
+    }
     Ok(report)
+}
+
+fn plan<'a>(
+    config: &Olmo2Config,
+    weights: &'a Weights,
+    dtype: Option<StoredDtype>,
+) -> Vec<PartPlan<'a>> {
+    let plan = |part| PartPlan::new(part, weights, dtype.map(Into::into));
+    parts(config).iter().map(plan).collect()
 }
 
 /// The receipt of an earlier run, if it is one of the same conversion; otherwise a new one, which
@@ -149,16 +160,29 @@ pub(crate) fn begin(
         return other("dtype", name(dtype).into(), name(receipt.dtype).into());
     }
     if receipt.source.files != source.files {
-        let name = |source: &Source| match source.files.first() {
-            Some(file) => format!(
-                "`{}` with `{}` of {} bytes, changed at {} us",
-                source.label, file.name, file.size, file.modified_us
-            ),
-            None => format!("`{}`", source.label),
-        };
-        return other("source", name(&source), name(&receipt.source));
+        let (expected, found) = difference(&source, &receipt.source);
+        return other("source", expected, found);
     }
     Ok(receipt)
+}
+
+/// How two sources differ: by their names, if those do, otherwise by the first file that does.
+fn difference(a: &Source, b: &Source) -> (String, String) {
+    if a.label != b.label {
+        return (format!("`{}`", a.label), format!("`{}`", b.label));
+    }
+    let files = a.files.iter().zip(&b.files).find(|(a, b)| a != b);
+    let show = |file: &SourceFile| {
+        let (name, size, time) = (&file.name, file.size, file.modified_us);
+        format!("`{name}` of {size} bytes, changed {time} us after 1970")
+    };
+    match files {
+        Some((a, b)) => (show(a), show(b)),
+        None => (
+            format!("{} files", a.files.len()),
+            format!("{} files", b.files.len()),
+        ),
+    }
 }
 
 fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum TokenizerError {
     /// A file that can't be read.
-    #[error("can't read `{}`", path.display())]
+    #[error("cannot read `{}`: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -112,7 +112,7 @@ pub enum TokenizerError {
 }
 
 impl TokenizerError {
-    pub(super) fn engine(error: tokenizers::Error) -> Self {
+    pub(super) fn engine(error: &tokenizers::Error) -> Self {
         Self::Engine {
             message: error.to_string(),
         }

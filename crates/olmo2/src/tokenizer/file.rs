@@ -86,7 +86,7 @@ pub(super) fn parse(json: &[u8]) -> Result<(Engine, usize), TokenizerError> {
     let normalizer: Option<NormalizerWrapper> = part("normalizer", file.normalizer)?;
     engine
         .with_normalizer(normalizer)
-        .map_err(TokenizerError::engine)?;
+        .map_err(|error| TokenizerError::engine(&error))?;
     let pre_tokenizer: Option<PreTokenizerWrapper> = part("pre_tokenizer", file.pre_tokenizer)?;
     engine.with_pre_tokenizer(pre_tokenizer);
     let decoder: Option<DecoderWrapper> = part("decoder", file.decoder)?;
@@ -224,7 +224,7 @@ fn build_model(model: Model) -> Result<BPE, TokenizerError> {
         .vocab_and_merges(vocab, merges)
         .ignore_merges(model.ignore_merges)
         .build()
-        .map_err(TokenizerError::engine)
+        .map_err(|error| TokenizerError::engine(&error))
 }
 
 /// Reads an optional part by the crate's own type.
@@ -254,7 +254,7 @@ fn add_tokens(engine: &mut Engine, mut added: Vec<AddedEntry>) -> Result<(), Tok
         .collect();
     engine
         .add_tokens(added.into_iter().map(|entry| entry.token))
-        .map_err(TokenizerError::engine)?;
+        .map_err(|error| TokenizerError::engine(&error))?;
     for (found, token) in ids {
         match engine.token_to_id(&token) {
             Some(id) if id == found => {}

@@ -1,0 +1,343 @@
+//! Thousands of random faults in every file of a checkpoint and of a record: each ends in an error
+//! that names the file, or in weights that are whole; never in a panic, a hang or a huge buffer.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use olmo2::convert::{ConvertOptions, convert};
+use olmo2::record::{RECEIPT, verify};
+use olmo2::{Olmo2Config, Weights};
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::{Checkpoint, data, encode, header};
+
+/// Cases of each kind, unless `OLMO2_CASES` asks for more.
+const CASES: u64 = 1500;
+/// Longest time for one case.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Address space of the process, the program itself included: the files are of 2 to 10 KB, so
+/// that a buffer of a length that a file claims goes beyond it.
+const MAX_KIBIBYTES: u64 = 512 << 10;
+/// Tells the process that it runs under that limit.
+const LIMITED: &str = "OLMO2_TESTS_LIMITED";
+
+#[test]
+fn mutated_files_end_in_an_error_or_in_whole_weights() {
+    let this = std::env::current_exe().expect("the test's program");
+    let limited = format!("ulimit -v {MAX_KIBIBYTES} && exec \"$0\" \"$@\"");
+    let mut command = match cfg!(unix) {
+        true => Command::new("sh"),
+        false => Command::new(&this),
+    };
+    if cfg!(unix) {
+        // One arena: each further one reserves addresses.
+        command
+            .env(LIMITED, "1")
+            .env("MALLOC_ARENA_MAX", "1")
+            .arg("-c")
+            .arg(limited)
+            .arg(this);
+    }
+    command.args(["mutate::each_", "--ignored", "--test-threads", "1"]);
+    let output = command.output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("5 passed"),
+        "{}: {said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A generator of which the case is the seed (splitmix64, Steele et al. 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    /// One to three faults among the first `reach` bytes.
+    fn break_bytes(&mut self, bytes: &mut Vec<u8>, reach: usize) {
+        for _ in 0..1 + self.below(3) {
+            let at = self.below(reach.min(bytes.len()));
+            let run = (1 + self.below(9)).min(bytes.len() - at);
+            match self.below(7) {
+                _ if bytes.is_empty() => {}
+                0 => bytes[at] ^= 1 << self.below(8),
+                1 => bytes[at] = self.next() as u8,
+                2 => bytes[at..at + run]
+                    .fill(*[0, 0xff, 0x7f, b'9'].get(self.below(4)).unwrap_or(&0)),
+                3 => bytes.truncate(at),
+                4 => drop(bytes.drain(at..at + run)),
+                5 => bytes.insert(at, self.next() as u8),
+                _ => {
+                    let copy = bytes[at..at + run].to_vec();
+                    bytes.splice(at..at, copy);
+                }
+            }
+        }
+    }
+
+    /// One to two faults anywhere in a JSON value.
+    fn break_json(&mut self, value: &mut Value) {
+        for _ in 0..1 + self.below(2) {
+            self.break_node(value);
+        }
+    }
+
+    fn break_node(&mut self, value: &mut Value) {
+        match value {
+            Value::Object(map) if !map.is_empty() && self.below(5) > 0 => {
+                let keys: Vec<String> = map.keys().cloned().collect();
+                let key = &keys[self.below(keys.len())];
+                match self.below(12) {
+                    0 => drop(map.remove(key)),
+                    1 => {
+                        let moved = map.remove(key).unwrap_or_default();
+                        map.insert(format!("{key}x"), moved);
+                    }
+                    2 => {
+                        let other = map[&keys[self.below(keys.len())]].clone();
+                        map[key] = other;
+                    }
+                    _ => self.break_node(&mut map[key]),
+                }
+            }
+            Value::Array(items) if !items.is_empty() && self.below(4) > 0 => {
+                let at = self.below(items.len());
+                match self.below(6) {
+                    0 => drop(items.remove(at)),
+                    1 => items.push(items[at].clone()),
+                    _ => self.break_node(&mut items[at]),
+                }
+            }
+            value => *value = self.odd_value(),
+        }
+    }
+
+    fn broken_record_file(&mut self, name: &str, whole: &[u8]) -> Vec<u8> {
+        let mut bytes = whole.to_vec();
+        if name == RECEIPT && self.below(3) > 0 {
+            let mut receipt = serde_json::from_slice(&bytes).expect("JSON");
+            self.break_json(&mut receipt);
+            return receipt.to_string().into_bytes();
+        }
+        let reach = if self.below(2) == 0 { 400 } else { whole.len() };
+        self.break_bytes(&mut bytes, reach);
+        // Half of the faults change no length, which the receipt would find alone.
+        if self.below(2) == 0 {
+            bytes.resize(whole.len(), 0);
+        }
+        bytes
+    }
+
+    fn odd_value(&mut self) -> Value {
+        let odd = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(0),
+            json!(1),
+            json!(3),
+            json!(8),
+            json!(4096),
+            json!(1 << 28),
+            json!(u32::MAX),
+            json!(1_u64 << 40),
+            json!(1_u64 << 62),
+            json!(u64::MAX),
+            json!(0.5),
+            json!(1e308),
+            json!(-0.0),
+            json!(""),
+            json!("BF16"),
+            json!("F64"),
+            json!("../x.safetensors"),
+            json!("x".repeat(5000)),
+            json!([]),
+            json!([0]),
+            json!([1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+            json!([u64::MAX, u64::MAX]),
+            json!({}),
+            json!({"a": {"b": []}}),
+        ];
+        odd[self.below(odd.len())].clone()
+    }
+}
+
+/// Runs each case, and names the one that panics or takes too long.
+fn each_case(mut case: impl FnMut(&mut Dice)) {
+    if std::env::var_os(LIMITED).is_some() {
+        let beyond = Vec::<u8>::new().try_reserve_exact((MAX_KIBIBYTES << 10) as usize);
+        beyond.expect_err("the limit holds");
+    }
+    let asked = std::env::var("OLMO2_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    for seed in 0..asked.unwrap_or(CASES) {
+        let started = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| case(&mut Dice(seed))));
+        assert!(outcome.is_ok(), "case {seed} panics");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "case {seed}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+/// Opens the weights, and holds what comes out against what may.
+fn check(folder: &Path, config: &Olmo2Config) {
+    match Weights::open(folder, config) {
+        Ok(weights) => {
+            for (name, tensor) in weights.iter() {
+                let elements: usize = tensor.shape.iter().product();
+                assert_eq!(tensor.bytes.len(), elements * tensor.dtype.size(), "{name}");
+            }
+            // Nothing may go wrong within burn once the weights are accepted.
+            #[cfg(feature = "flex")]
+            olmo2::Olmo2::<olmo2_tests::backends::Flex>::from_weights(
+                config,
+                &weights,
+                &olmo2::LoadOptions::default(),
+                &Default::default(),
+            )
+            .expect("accepted weights load");
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let names_it = message.contains(&*folder.to_string_lossy());
+            assert!(names_it && message.len() < 20_000, "{message}");
+        }
+    }
+}
+
+/// A file written anew: maps of earlier cases must not see it change.
+fn put(folder: &Path, name: &str, bytes: &[u8]) {
+    let path = folder.join(name);
+    fs::remove_file(&path).ok();
+    fs::write(path, bytes).expect("a file");
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_safetensors_file() {
+    let checkpoint = Checkpoint::smallest();
+    checkpoint.write();
+    let config = checkpoint.config();
+    let whole = fs::read(checkpoint.path().join("model.safetensors")).expect("a file");
+    let reach = whole.len() - data(&checkpoint.tensors).len();
+    each_case(|dice| {
+        let mut bytes = whole.clone();
+        dice.break_bytes(&mut bytes, reach);
+        put(checkpoint.path(), "model.safetensors", &bytes);
+        check(checkpoint.path(), &config);
+    });
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_safetensors_header() {
+    let checkpoint = Checkpoint::smallest();
+    let config = checkpoint.config();
+    let (header, data) = (header(&checkpoint.tensors), data(&checkpoint.tensors));
+    each_case(|dice| {
+        let mut broken = Value::Object(header.clone());
+        dice.break_json(&mut broken);
+        let map = broken.as_object().cloned().unwrap_or_else(Map::new);
+        put(checkpoint.path(), "model.safetensors", &encode(&map, &data));
+        check(checkpoint.path(), &config);
+    });
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_index() {
+    let checkpoint = Checkpoint::smallest();
+    let index = checkpoint.write_sharded(3);
+    let config = checkpoint.config();
+    each_case(|dice| {
+        let mut broken = index.clone();
+        dice.break_json(&mut broken);
+        let mut text = broken.to_string().into_bytes();
+        if dice.below(3) == 0 {
+            let reach = text.len();
+            dice.break_bytes(&mut text, reach);
+        }
+        put(checkpoint.path(), "model.safetensors.index.json", &text);
+        check(checkpoint.path(), &config);
+    });
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_config() {
+    let checkpoint = Checkpoint::smallest();
+    checkpoint.write();
+    each_case(|dice| {
+        let mut broken = checkpoint.config.clone();
+        dice.break_json(&mut broken);
+        let mut text = broken.to_string().into_bytes();
+        if dice.below(3) == 0 {
+            let reach = text.len();
+            dice.break_bytes(&mut text, reach);
+        }
+        put(checkpoint.path(), "config.json", &text);
+        match Olmo2Config::from_folder(checkpoint.path()) {
+            Ok(config) => check(checkpoint.path(), &config),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    });
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_record() {
+    let checkpoint = Checkpoint::smallest();
+    checkpoint.write();
+    let config = checkpoint.config();
+    let out = tempfile::tempdir().expect("a folder");
+    convert(&ConvertOptions::new(checkpoint.path(), out.path()), &mut ()).expect("a record");
+    let files: Vec<(&str, Vec<u8>)> = ["head.bpk", "layer-000.bpk", RECEIPT]
+        .into_iter()
+        .map(|name| (name, fs::read(out.path().join(name)).expect("a file")))
+        .collect();
+    each_case(|dice| {
+        for (name, bytes) in &files {
+            put(out.path(), name, bytes);
+        }
+        let (name, whole) = &files[dice.below(files.len())];
+        let bytes = dice.broken_record_file(name, whole);
+        put(out.path(), name, &bytes);
+        check(out.path(), &config);
+        let verified = verify(out.path(), &config, |_| ());
+        let untouched = *name == RECEIPT || bytes == *whole;
+        assert!(
+            verified.is_err() || untouched,
+            "a broken part has another hash"
+        );
+        if dice.below(8) > 0 {
+            return;
+        }
+        // What a conversion makes of it is a record again, or an error that names the folder.
+        match convert(&ConvertOptions::new(checkpoint.path(), out.path()), &mut ()) {
+            Ok(_) => drop(verify(out.path(), &config, |_| ()).expect("a whole record")),
+            Err(error) => {
+                let named = error.to_string().contains(&*out.path().to_string_lossy());
+                assert!(named, "{error}");
+            }
+        }
+    });
+}
