@@ -178,7 +178,7 @@ impl Checkpoint {
                 weights: memory::weight_bytes(&weights, precision, args.backend),
                 cache: memory::cache_bytes(&config, args.context, slots, precision),
             };
-            talk.detail(&needed);
+            talk.detail(needed);
             needed.check()?;
         }
         let threads = backend::set_threads(args.threads)?;
