@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::tidy;
+use crate::{licences, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, Args)]
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
         Ok(cmd!(sh, "cargo fmt --all -- {check...}").run()?)
     })?;
     step("house rules", || tidy::check(&sh))?;
+    step("licences", || licences::check(&sh))?;
     step("lints", || {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?)
     })?;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod convert;
 mod demo;
+mod licences;
 mod slow;
 mod tidy;
 

@@ -120,9 +120,10 @@ impl Bench {
             peak_anon(Command::new(tidy::root().join("target/release/xtask")).arg("--help"))?;
         for dtype in ["bf16", "f16"] {
             let record = self.folder.join(format!("32b-{dtype}"));
+            let _ = fs::remove_dir_all(&record);
             let mut command = self.convert(&source, &record);
             let started = Instant::now();
-            let peak = peak_anon(command.args(["--dtype", dtype]))? - idle;
+            let peak = peak_anon(command.args(["--dtype", dtype]))?.saturating_sub(idle);
             let share = peak as f64 / largest;
             println!(
                 "32B, two layers, to {dtype}: {:.1} s, {:.0} MB anonymous above idle, {share:.3} of the largest tensor",
@@ -149,22 +150,27 @@ impl Bench {
         );
         let whole_time = started.elapsed();
         for moment in 1..=10 {
-            // Scattered over the whole run, each later than the last by an odd share.
+            // Scattered over the whole run; each on a folder of its own.
+            let _ = fs::remove_dir_all(&cut);
             let wait = whole_time.mul_f64(f64::from(moment * 7 % 11) / 11.0);
             let mut child = self.convert(&source, &cut).spawn()?;
             std::thread::sleep(wait);
             child.kill()?;
             child.wait()?;
-            println!("killed after {:.2} s", wait.as_secs_f64());
+            let parts = record_parts(&cut);
+            ensure!(
+                self.convert(&source, &cut).status()?.success(),
+                "the resumed conversion"
+            );
+            let sh = &self.sh;
+            cmd!(sh, "diff -r {whole} {cut}")
+                .run()
+                .context("the resumed record differs")?;
+            println!(
+                "killed after {:.2} s with {parts} of 3 parts",
+                wait.as_secs_f64()
+            );
         }
-        ensure!(
-            self.convert(&source, &cut).status()?.success(),
-            "the resumed conversion"
-        );
-        let sh = &self.sh;
-        cmd!(sh, "diff -r {whole} {cut}")
-            .run()
-            .context("the resumed record differs")?;
         println!("ten times killed, the same bytes");
         fs::remove_dir_all(whole)?;
         fs::remove_dir_all(cut)?;
@@ -174,6 +180,14 @@ impl Bench {
     fn large(&self) -> Result<PathBuf> {
         self.checkpoint("32b", &["--preset", "32b", "--set", "num_hidden_layers=2"])
     }
+}
+
+/// Finished parts in a folder.
+fn record_parts(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().extension().is_some_and(|x| x == "bpk"))
+        .count()
 }
 
 /// Largest `RssAnon` of a process, in bytes, looked at every 5 ms.

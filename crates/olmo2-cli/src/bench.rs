@@ -31,7 +31,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let source = Source::find(&args.run.source, Files::Model, Talk::new(&args.run.source))?;
     let checkpoint = Checkpoint::open(source, &args.run, usize::from(args.batch))?;
     let limit = positions(&checkpoint.config, args.run.context);
-    let longest = args.prompt_tokens.max(args.depth + args.new_tokens);
+    let longest = args
+        .prompt_tokens
+        .max(args.depth.saturating_add(args.new_tokens));
     if longest > limit {
         return Err(Failure::new(
             format!("sequences of {longest} tokens do not fit {limit} positions"),

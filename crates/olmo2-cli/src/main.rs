@@ -40,6 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
+    // A level that is misspelt, or that the CPU lacks, is told before any work.
+    olmo2_kernels::level::requested().map_err(|error| {
+        let hint = error.hint().unwrap_or_default();
+        failure::Failure::usage(error.to_string(), hint)
+    })?;
     match command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),

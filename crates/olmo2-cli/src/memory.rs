@@ -83,13 +83,12 @@ fn available() -> Option<u64> {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(memory);
     let of_machine = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    // In a container the machine's memory is not what there is.
-    let of_group = system.cgroup_limits().map(|group| group.free_memory);
-    of_group
-        .into_iter()
-        .chain(of_machine)
-        .min()
-        .filter(|bytes| *bytes > 0)
+    // In a container the machine's memory is not what there is. Its file cache counts as used
+    // there, but gives way: only anonymous memory is taken from the limit.
+    let of_group = system
+        .cgroup_limits()
+        .map(|group| group.total_memory.saturating_sub(group.rss));
+    of_group.into_iter().chain(of_machine).min()
 }
 
 /// Bytes for people, in the units of `du -h --si`.

@@ -139,8 +139,8 @@ impl<B: Backend> KvCache<B> {
             "slot {from} holds fewer than {len} positions"
         );
         assert!(to < self.slots.len(), "no slot {to}");
-        if from == to {
-            return self.truncate(from, len);
+        if from == to || len == 0 {
+            return self.truncate(to, len);
         }
         let (heads, dim) = (self.kv_heads, self.head_dim);
         for layer in self.layers.iter_mut().flatten() {
@@ -168,8 +168,9 @@ impl<B: Backend> KvCache<B> {
         self.allocated
     }
 
-    pub(crate) fn num_layers(&self) -> usize {
-        self.layers.len()
+    /// Layers, heads and their width: what a model must share with its cache.
+    pub(crate) fn geometry(&self) -> [usize; 3] {
+        [self.layers.len(), self.kv_heads, self.head_dim]
     }
 
     pub(crate) fn longest(&self, slot: usize) -> usize {

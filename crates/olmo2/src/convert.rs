@@ -144,17 +144,24 @@ fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
     }
     let lock = record::lock(out)?;
     let is_record = out.join(RECEIPT).exists();
-    for name in names(out).map_err(RecordError::io(out))? {
-        if name.ends_with(UNFINISHED) {
-            // Left by a conversion that was killed.
-            let path = out.join(name);
-            fs::remove_file(&path).map_err(RecordError::io(&path))?;
-        } else if !is_record {
-            let (folder, found) = (out.clone(), name);
-            return Err(ConvertError::OutNotEmpty { folder, found });
-        }
+    let names = names(out).map_err(RecordError::io(out))?;
+    let (unfinished, other): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_ours(name));
+    if let Some(found) = other.into_iter().find(|_| !is_record) {
+        let folder = out.clone();
+        return Err(ConvertError::OutNotEmpty { folder, found });
+    }
+    for name in unfinished {
+        // Left by a conversion that was killed.
+        let path = out.join(name);
+        fs::remove_file(&path).map_err(RecordError::io(&path))?;
     }
     Ok(lock)
+}
+
+/// Whether a conversion left the file: the unfinished form of a file that it writes.
+fn is_ours(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED)
+        .is_some_and(|name| name == RECEIPT || COPIED.contains(&name) || name.ends_with(".bpk"))
 }
 
 /// Names in a folder, sorted.

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::cache::{CacheOptions, KvCache};
 use crate::input::{ForwardInput, InputError, LogitRows};
 use crate::model::Olmo2;
+use crate::plan::check_ids;
 use crate::sampling::{Sampler, SamplingError, SamplingParams};
 
 /// Tokens of a prompt that go through the model at once: enough to use the machine, few enough
@@ -174,8 +175,12 @@ impl<'m, B: Backend> Session<'m, B> {
         prompt: &[u32],
         params: GenerateParams,
     ) -> Result<Generation<'_, 'm, B>, GenerateError> {
+        if prompt.is_empty() {
+            return Err(InputError::Empty { rows: 1, seq: 0 }.into());
+        }
+        check_ids(self.model.config(), prompt)?;
         let (limit, which) = self.limit();
-        if prompt.len() + params.max_new_tokens > limit {
+        if prompt.len().saturating_add(params.max_new_tokens) > limit {
             return Err(GenerateError::TooLong {
                 prompt: prompt.len(),
                 output: params.max_new_tokens,
@@ -313,18 +318,17 @@ impl<B: Backend> Generation<'_, '_, B> {
             self.logits = logits.unwrap_or_default();
         }
         let id = self.sampler.sample(&self.logits)?;
+        if self.last.is_none() {
+            self.timings.first_token = self.started.elapsed();
+        }
         Ok((!self.params.stop_ids.contains(&id)).then_some(id))
     }
 
     fn count(&mut self) {
         self.produced += 1;
-        let elapsed = self.started.elapsed();
-        match self.produced {
-            1 => self.timings.first_token = elapsed,
-            produced => {
-                self.timings.decode = elapsed - self.timings.first_token;
-                self.timings.decode_tokens = produced - 1;
-            }
+        if self.produced > 1 {
+            self.timings.decode = self.started.elapsed() - self.timings.first_token;
+            self.timings.decode_tokens = self.produced - 1;
         }
         if self.produced == self.params.max_new_tokens {
             self.finish = Some(FinishReason::Length);

@@ -201,12 +201,15 @@ pub enum InputError {
         max: usize,
     },
     /// A cache made for another model.
-    #[error("the cache has {found} layers, the model {expected}")]
+    #[error(
+        "the cache is of another model: expected {expected:?} layers, key-value heads and head \
+         dimension, found {found:?}"
+    )]
     Cache {
-        /// Layers of the model.
-        expected: usize,
-        /// Layers of the cache.
-        found: usize,
+        /// `num_hidden_layers`, `num_key_value_heads` and `head_dim` of the model.
+        expected: [usize; 3],
+        /// The same of the cache.
+        found: [usize; 3],
     },
     /// A row of logits beyond the batch.
     #[error("logits of row {row}: expected rows below {rows}")]

@@ -8,6 +8,9 @@ use crate::input::{ForwardInput, InputError, LogitRows, Tokens};
 use crate::mask::attention_mask;
 use crate::rope::{RotaryEmbedding, Rotation};
 
+/// Positions beyond this are no longer whole numbers in the rotation's f32, under any rope.
+const MAX_POSITION: usize = 1 << 24;
+
 /// One row of a batch: where its tokens stand in its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -68,7 +71,7 @@ impl Plan {
         for (row, positions) in rows.iter_mut().zip(&positions) {
             let last = positions.iter().copied().max().unwrap_or(0);
             let max = config.max_position_embeddings;
-            if last >= max && !config.rope.is_dynamic() {
+            if last >= max && !(config.rope.is_dynamic() && last < MAX_POSITION) {
                 let position = last;
                 return Err(InputError::Position { position, max });
             }
@@ -194,19 +197,24 @@ fn check_tokens<B: Backend>(
     }
     if let Tokens::Host(ids) = tokens {
         check_shape("ids", ids, [batch, seq])?;
-        let vocab_size = config.vocab_size;
         for row in ids {
-            if let Some(position) = row.iter().position(|id| *id as usize >= vocab_size) {
-                let id = row[position];
-                return Err(InputError::TokenId {
-                    id,
-                    position,
-                    vocab_size,
-                });
-            }
+            check_ids(config, row)?;
         }
     }
     Ok([batch, seq])
+}
+
+/// Holds the ids of one row against the vocabulary.
+pub(crate) fn check_ids(config: &Olmo2Config, ids: &[u32]) -> Result<(), InputError> {
+    let vocab_size = config.vocab_size;
+    match ids.iter().position(|id| *id as usize >= vocab_size) {
+        Some(position) => Err(InputError::TokenId {
+            id: ids[position],
+            position,
+            vocab_size,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check_shape<T>(
@@ -239,7 +247,12 @@ fn cached_rows<B: Backend>(
     [batch, seq]: [usize; 2],
     mask: Option<&[Vec<bool>]>,
 ) -> Result<Vec<Row>, InputError> {
-    let (expected, found) = (config.num_hidden_layers, cache.num_layers());
+    let expected = [
+        config.num_hidden_layers,
+        config.num_key_value_heads,
+        config.head_dim,
+    ];
+    let found = cache.geometry();
     if found != expected {
         return Err(InputError::Cache { expected, found });
     }
