@@ -218,7 +218,7 @@ impl<B: Backend> Repl<'_, '_, B> {
         let cache = self.session.cache();
         let turns = self.conversation.turns();
         let (held, bytes) = (cache.len(0), size(cache.size_bytes() as u64));
-        let mut text = format!("{turns} turns, {held} positions in the cache, {bytes}\n");
+        let mut text = format!("turns {turns}; {held} positions in the cache, {bytes}\n");
         if let Some((answer, prompt)) = &self.last {
             let reused = prompt - answer.timings.prefill_tokens;
             text += &format!("prompt of {prompt} tokens, {reused} of them from the cache\n");

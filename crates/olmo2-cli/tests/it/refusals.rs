@@ -216,6 +216,15 @@ fn text_without_a_tokenizer_is_refused() {
 }
 
 #[test]
+fn an_empty_prompt_is_refused() {
+    let told = refused(&run(&["generate", ""]), 1);
+    assert!(
+        told.starts_with("error: the prompt has no tokens\nhint: "),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_prompt_file_that_is_not_there_is_named() {
     let told = run(&["generate", "--prompt-file", "/no/such/file"]);
     let told = refused(&told, 1);
