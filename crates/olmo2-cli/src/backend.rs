@@ -37,16 +37,16 @@ pub(crate) enum BackendKind {
     Cuda,
 }
 
-/// Best first.
+/// The default first: who compiles a GPU in wants it used.
 const COMPILED: &[BackendKind] = &[
+    #[cfg(feature = "cuda")]
+    BackendKind::Cuda,
+    #[cfg(feature = "wgpu")]
+    BackendKind::Wgpu,
     #[cfg(feature = "flex")]
     BackendKind::Flex,
     #[cfg(feature = "ndarray")]
     BackendKind::NdArray,
-    #[cfg(feature = "wgpu")]
-    BackendKind::Wgpu,
-    #[cfg(feature = "cuda")]
-    BackendKind::Cuda,
 ];
 
 /// All that a build may have.

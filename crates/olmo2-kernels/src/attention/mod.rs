@@ -1,5 +1,5 @@
 //! `softmax(q k^T * scale) v` over a KV cache, without a matrix of scores, of masks or of
-//! repeated heads: keys are visited in tiles of [`TILE`] from the first visible one, with a
+//! repeated heads: keys are visited in tiles of `TILE` from the first visible one, with a
 //! running maximum and sum in f32 (Milakov and Gimelshein 2018, "Online normalizer calculation
 //! for softmax").
 //!

@@ -1,9 +1,9 @@
 //! Products of activations with weights that stay as they lie in the file: `[out, in]`,
 //! row-major, f32, bf16 or f16, never widened in memory.
 //!
-//! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels ([`decode`])
+//! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels (`decode`)
 //! that adds up each output in one order, so that a row alone and the same row in a batch give
-//! the same bits, with any number of threads. More rows go through another ([`prefill`]), where
+//! the same bits, with any number of threads. More rows go through another (`prefill`), where
 //! the same holds among them. Between the two, and between levels, the last bits differ.
 #![allow(
     unsafe_code,
