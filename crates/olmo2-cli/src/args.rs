@@ -20,22 +20,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Continue a text
-    #[command(after_help = examples::GENERATE)]
+    #[command(after_help = examples::GENERATE, allow_negative_numbers = true)]
     Generate(GenerateArgs),
     /// Talk with a model; `/help` there lists the commands
-    #[command(after_help = examples::CHAT)]
+    #[command(after_help = examples::CHAT, allow_negative_numbers = true)]
     Chat(ChatArgs),
     /// Show the token ids of a text, or the text of ids
-    #[command(after_help = examples::TOKENIZE)]
+    #[command(after_help = examples::TOKENIZE, allow_negative_numbers = true)]
     Tokenize(TokenizeArgs),
     /// Write the logits of every position to a safetensors file
-    #[command(after_help = examples::LOGITS)]
+    #[command(after_help = examples::LOGITS, allow_negative_numbers = true)]
     Logits(LogitsArgs),
     /// Measure how well a model predicts a text
-    #[command(after_help = examples::PERPLEXITY)]
+    #[command(after_help = examples::PERPLEXITY, allow_negative_numbers = true)]
     Perplexity(PerplexityArgs),
     /// Measure speed and memory
-    #[command(after_help = examples::BENCH)]
+    #[command(after_help = examples::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
     /// List and remove downloaded models, and list the revisions of one
     #[command(after_help = examples::MODELS)]
@@ -73,11 +73,11 @@ pub(crate) struct RunArgs {
     /// What computes
     #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
     pub(crate) backend: BackendKind,
-    /// What the model computes in, whatever its weights are stored in (OLMo 2 1B overflows in f16)
+    /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// Threads of the CPU [default: its physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
     /// Positions that a sequence may take, prompt and output together [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -154,6 +154,10 @@ impl TypedValueParser for BackendParser {
                 "backend `{value}` is not in this build, which has {names}\n\n\
                  tip: build it in with `--features {value}`\n"
             ),
+            false if ["vulkan", "metal", "webgpu"].contains(&value.as_ref()) => format!(
+                "`{value}` is a feature of the backend `wgpu`\n\n\
+                 tip: `--backend wgpu` in a build with `--features {value}`\n"
+            ),
             false => {
                 format!("there is no backend `{value}`\n\ntip: this build has {names}\n")
             }

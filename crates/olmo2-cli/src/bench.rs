@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::BenchArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
-use crate::memory::size;
+use crate::memory::{Sequences, size};
 use crate::model::{Checkpoint, Source, capacity, positions};
 use crate::passes;
 use crate::talk::Talk;
@@ -29,11 +29,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     // Before anything is loaded: loading is part of the peak.
     let sampler = Sampler::start();
     let source = Source::find(&args.run.source, Files::Model, Talk::new(&args.run.source))?;
-    let checkpoint = Checkpoint::open(source, &args.run, usize::from(args.batch))?;
-    let limit = positions(&checkpoint.config, args.run.context);
     let longest = args
         .prompt_tokens
         .max(args.depth.saturating_add(args.new_tokens));
+    let sequences = Sequences {
+        count: args.batch.into(),
+        longest: Some(longest),
+    };
+    let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
+    let limit = positions(&checkpoint.config, args.run.context);
     if longest > limit {
         return Err(Failure::new(
             format!("sequences of {longest} tokens do not fit {limit} positions"),
@@ -68,25 +72,8 @@ impl Command for Bench<'_> {
             model: &model,
             batch,
         };
-        let repetitions = usize::from(args.repetitions);
-        let prefill = measure(
-            repetitions,
-            batch * args.prompt_tokens,
-            talk,
-            "prefill",
-            || {
-                runs.cache.clear();
-                runs.prefill(args.prompt_tokens)
-            },
-        )?;
-        if args.new_tokens > 0 {
-            runs.cache.clear();
-            runs.prefill(args.depth)?;
-        }
-        let decode = measure(repetitions, batch * args.new_tokens, talk, "decode", || {
-            (0..batch).for_each(|slot| runs.cache.truncate(slot, args.depth));
-            runs.decode(args.new_tokens)
-        })?;
+        let prefill = runs.measure_prefill(args, talk)?;
+        let decode = runs.measure_decode(args, talk)?;
         let report = Report {
             model: self.checkpoint.source.name().replace('`', ""),
             backend: args.run.backend.name(),
@@ -97,7 +84,7 @@ impl Command for Bench<'_> {
             new_tokens: args.new_tokens,
             depth: args.depth,
             batch,
-            repetitions,
+            repetitions: args.repetitions.into(),
             prefill_tokens_per_second: median(&prefill),
             decode_tokens_per_second: median(&decode),
             weight_bytes_per_token: weights::bytes_per_token(&model),
@@ -110,27 +97,15 @@ impl Command for Bench<'_> {
     }
 }
 
-/// Tokens a second of each run, after one that is not counted; none where there are no tokens.
-fn measure(
-    repetitions: usize,
-    tokens: usize,
-    talk: Talk,
-    name: &str,
-    mut work: impl FnMut() -> Result<()>,
-) -> Result<Vec<f64>> {
-    let mut samples = Vec::new();
-    if tokens == 0 {
-        return Ok(samples);
-    }
+/// Seconds of each run, after one that is not counted.
+fn measure(repetitions: u16, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     work()?;
-    for _ in 0..repetitions {
+    let timed = |_| {
         let started = Instant::now();
         work()?;
-        let rate = tokens as f64 / started.elapsed().as_secs_f64();
-        talk.detail(format_args!("{name}: {rate:.2} tok/s"));
-        samples.push(rate);
-    }
-    Ok(samples)
+        Ok(started.elapsed().as_secs_f64())
+    };
+    (0..repetitions).map(timed).collect()
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -154,6 +129,44 @@ struct Runs<'m, B: Backend> {
 }
 
 impl<B: Backend> Runs<'_, B> {
+    /// Tokens a second of each run; none where there are no tokens.
+    fn measure_prefill(&mut self, args: &BenchArgs, talk: Talk) -> Result<Vec<f64>> {
+        let tokens = args.prompt_tokens;
+        if tokens == 0 {
+            return Ok(Vec::new());
+        }
+        let seconds = measure(args.repetitions, || {
+            self.cache.clear();
+            self.prefill(tokens)
+        })?;
+        Ok(self.rates("prefill", tokens, &seconds, talk))
+    }
+
+    /// As [`measure_prefill`](Self::measure_prefill), each run from `--depth` filled positions.
+    fn measure_decode(&mut self, args: &BenchArgs, talk: Talk) -> Result<Vec<f64>> {
+        let tokens = args.new_tokens;
+        if tokens == 0 {
+            return Ok(Vec::new());
+        }
+        self.cache.clear();
+        self.prefill(args.depth)?;
+        let seconds = measure(args.repetitions, || {
+            (0..self.batch).for_each(|slot| self.cache.truncate(slot, args.depth));
+            self.decode(tokens)
+        })?;
+        Ok(self.rates("decode", tokens, &seconds, talk))
+    }
+
+    /// Tokens a second over all sequences.
+    fn rates(&self, name: &str, tokens: usize, seconds: &[f64], talk: Talk) -> Vec<f64> {
+        let tokens = (tokens * self.batch) as f64;
+        let rates: Vec<f64> = seconds.iter().map(|seconds| tokens / seconds).collect();
+        for rate in &rates {
+            talk.detail(format_args!("{name}: {rate:.2} tok/s"));
+        }
+        rates
+    }
+
     /// Adds `tokens` to each sequence, and waits for the logits of the last.
     fn prefill(&mut self, tokens: usize) -> Result<()> {
         let chunk = match self.model.config().rope.is_dynamic() {

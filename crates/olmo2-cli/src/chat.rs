@@ -17,7 +17,7 @@ use crate::args::ChatArgs;
 use crate::backend::Command;
 use crate::failure::{self, Failure};
 use crate::generate::summary;
-use crate::memory::size;
+use crate::memory::{Sequences, size};
 use crate::model::{Checkpoint, Source, capacity};
 use crate::sampling::{self, Ends};
 use crate::stream::{Answer, Piece, TextStream, answer};
@@ -55,7 +55,11 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let mut conversation = Conversation::new(template);
     conversation.set_system(args.system.clone());
     let generation = source.generation()?;
-    let checkpoint = Checkpoint::open(source, &args.run, 1)?;
+    let sequences = Sequences {
+        count: 1,
+        longest: None,
+    };
+    let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
     args.run.backend.dispatch(Chat {
         args,
         checkpoint,
@@ -214,7 +218,7 @@ impl<B: Backend> Repl<'_, '_, B> {
         let cache = self.session.cache();
         let turns = self.conversation.turns();
         let (held, bytes) = (cache.len(0), size(cache.size_bytes() as u64));
-        let mut text = format!("{turns} turns, {held} positions in the cache, {bytes}\n");
+        let mut text = format!("turns {turns}; {held} positions in the cache, {bytes}\n");
         if let Some((answer, prompt)) = &self.last {
             let reused = prompt - answer.timings.prefill_tokens;
             text += &format!("prompt of {prompt} tokens, {reused} of them from the cache\n");

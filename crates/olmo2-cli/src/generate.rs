@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::GenerateArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
+use crate::memory::Sequences;
 use crate::model::{Checkpoint, Source, capacity};
 use crate::prompt::Prompt;
 use crate::sampling::{self, Ends};
@@ -38,13 +39,16 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     }
     let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
     let generation = source.generation()?;
-    let checkpoint = Checkpoint::open(source, &args.run, 1)?;
+    let wanted = generation.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
+    let longest = ids.len() + args.limit.max_new_tokens.unwrap_or(wanted);
+    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(longest))?;
     args.run.backend.dispatch(Generate {
         args,
         checkpoint,
         tokenizer,
         generation,
         ids,
+        wanted,
     })
 }
 
@@ -54,6 +58,8 @@ struct Generate<'a> {
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
     ids: Vec<u32>,
+    /// Tokens to generate where the user does not say how many.
+    wanted: usize,
 }
 
 impl Command for Generate<'_> {
@@ -75,8 +81,8 @@ impl Command for Generate<'_> {
         let mut session = Session::new(&model, capacity(config, args.run.context));
         // Only who asks for a number is told that it does not fit.
         let room = session.room(self.ids.len()).max(1);
-        let wanted = self.generation.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
-        let new_tokens = args.limit.max_new_tokens.unwrap_or(wanted.min(room));
+        let new_tokens = args.limit.max_new_tokens;
+        let new_tokens = new_tokens.unwrap_or(self.wanted.min(room));
         let generation = session.generate(&self.ids, ends.params(new_tokens, &sampling))?;
 
         let mut printer = Printer::new(args.json);

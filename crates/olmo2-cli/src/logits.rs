@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{CacheOptions, LogitRows};
+use olmo2::{CacheOptions, LogitRows, Olmo2};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 
 use crate::args::LogitsArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
+use crate::memory::Sequences;
 use crate::model::{Checkpoint, Source, capacity, positions};
 use crate::passes::{self, Wanted};
 use crate::prompt::Prompt;
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
         Prompt::Ids(_) => None,
     };
     let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
-    let checkpoint = Checkpoint::open(source, &args.run, 1)?;
+    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(ids.len()))?;
     let limit = positions(&checkpoint.config, args.run.context);
     if ids.len() > limit {
         return Err(Failure::new(
@@ -54,8 +55,21 @@ struct Logits<'a> {
 
 impl Command for Logits<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let config = &self.checkpoint.config;
         let model = self.checkpoint.load::<B>(&device)?;
+        let tensors = self.tensors(&model)?;
+        write(&self.args.out, &tensors)?;
+        let (out, seq) = (self.args.out.display(), self.ids.len());
+        self.checkpoint
+            .talk
+            .detail(format_args!("`{out}`: {seq} positions"));
+        Ok(())
+    }
+}
+
+impl Logits<'_> {
+    /// Runs the model in pieces and gathers what it returns.
+    fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<F32>> {
+        let config = model.config();
         let mut cache = model.new_cache(CacheOptions {
             slots: 1,
             capacity: capacity(config, self.args.run.context),
@@ -68,7 +82,7 @@ impl Command for Logits<'_> {
         let (seq, layers) = (self.ids.len(), config.num_hidden_layers);
         let mut logits = Vec::with_capacity(4 * seq * config.vocab_size);
         let mut hidden = vec![Vec::new(); layers + 1];
-        passes::run(&model, &mut cache, &self.ids, &wanted, |_, output| {
+        passes::run(model, &mut cache, &self.ids, &wanted, |_, output| {
             if let Some(rows) = output.logits {
                 append(&mut logits, &passes::values(rows)?);
             }
@@ -89,12 +103,7 @@ impl Command for Logits<'_> {
                 bytes: hidden.concat(),
             });
         }
-        write(&self.args.out, &tensors)?;
-        let out = self.args.out.display();
-        self.checkpoint
-            .talk
-            .detail(format_args!("`{out}`: {seq} positions"));
-        Ok(())
+        Ok(tensors)
     }
 }
 

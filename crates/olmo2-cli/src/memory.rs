@@ -8,7 +8,6 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::backend::BackendKind;
 use crate::failure::Failure;
-use crate::model;
 
 /// Bytes that a run needs.
 #[derive(Debug, Clone, Copy)]
@@ -66,16 +65,36 @@ pub(crate) fn weight_bytes(weights: &Weights, precision: Precision, backend: Bac
     held.sum()
 }
 
-/// Bytes of a full cache of `slots` sequences.
+/// The sequences that a command will hold at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequences {
+    pub(crate) count: usize,
+    /// The longest of them; `None` where it may grow to all that there is room for.
+    pub(crate) longest: Option<usize>,
+}
+
+impl Sequences {
+    /// One of `longest` tokens.
+    pub(crate) fn one(longest: usize) -> Self {
+        Self {
+            count: 1,
+            longest: Some(longest),
+        }
+    }
+}
+
+/// Bytes of the cache of these sequences, where a sequence has room for `positions`.
 pub(crate) fn cache_bytes(
     config: &Olmo2Config,
-    context: Option<u32>,
-    slots: usize,
+    sequences: Sequences,
+    positions: usize,
     precision: Precision,
 ) -> u64 {
     let position = 2 * config.num_hidden_layers * config.kv_size() * precision.compute().size();
-    let positions = model::positions(config, context) as u64 * slots as u64;
-    positions.saturating_mul(position as u64)
+    // A cache grows in powers of two.
+    let longest = sequences.longest.unwrap_or(positions).min(positions);
+    let allocated = longest.next_power_of_two().min(positions) as u64;
+    (allocated * sequences.count as u64).saturating_mul(position as u64)
 }
 
 /// Bytes that this process may still take; `None` where the system does not tell.
@@ -151,16 +170,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_cache_is_counted() {
+    fn a_cache_is_counted_as_it_is_allocated() {
         // OLMo 2 1B: 2 x 16 layers x 2048 x 4096 positions x 4 bytes.
         let config = Olmo2Config::from_json(
             r#"{"model_type": "olmo2", "hidden_size": 2048, "num_hidden_layers": 16,
                 "num_attention_heads": 16, "max_position_embeddings": 4096}"#,
         )
         .expect("valid");
-        let bytes = |context, slots| cache_bytes(&config, context, slots, Precision::F32);
-        assert_eq!(bytes(None, 1), 1 << 30);
-        assert_eq!(bytes(Some(1024), 8), 2 << 30);
-        assert_eq!(bytes(Some(1_000_000), 1), 1 << 30, "the model has no more");
+        let bytes = |count, longest| {
+            let sequences = Sequences { count, longest };
+            cache_bytes(&config, sequences, 4096, Precision::F32)
+        };
+        assert_eq!(bytes(1, None), 1 << 30);
+        assert_eq!(bytes(8, Some(1000)), 2 << 30);
+        assert_eq!(bytes(1, Some(1_000_000)), 1 << 30, "the model has no more");
     }
 }

@@ -14,7 +14,7 @@ use crate::args::{RunArgs, SourceArgs};
 use crate::backend;
 use crate::download::Bars;
 use crate::failure::Failure;
-use crate::memory;
+use crate::memory::{self, Sequences};
 use crate::talk::Talk;
 
 /// A place that holds a model's files.
@@ -36,6 +36,13 @@ impl Source {
             return Ok(Self::Demo);
         };
         let path = Path::new(model);
+        if path.is_dir() && !path.join("config.json").exists() {
+            return Err(Failure::new(
+                format!("the folder `{model}` has no `config.json`"),
+                "`--model` takes the folder of a checkpoint or of a record",
+            )
+            .into());
+        }
         if path.is_dir() {
             return match &args.revision {
                 None => Ok(Self::Folder(path.into())),
@@ -160,12 +167,12 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the weights, sets the threads, and checks that a cache of `slots` sequences fits in
-    /// memory beside the weights.
+    /// Opens the weights, sets the threads, and checks that a cache of `sequences` fits in memory
+    /// beside the weights.
     ///
     /// # Errors
     /// Weights that are not those of the config, or that need more memory than there is.
-    pub(crate) fn open(source: Source, args: &RunArgs, slots: usize) -> Result<Self> {
+    pub(crate) fn open(source: Source, args: &RunArgs, sequences: Sequences) -> Result<Self> {
         let talk = Talk::new(&args.source);
         let config = source.config()?;
         let weights = source.weights(&config)?;
@@ -174,9 +181,10 @@ impl Checkpoint {
         }
         let precision = args.dtype.into();
         if args.backend.is_cpu() {
+            let positions = positions(&config, args.context);
             let needed = memory::Needed {
                 weights: memory::weight_bytes(&weights, precision, args.backend),
-                cache: memory::cache_bytes(&config, args.context, slots, precision),
+                cache: memory::cache_bytes(&config, sequences, positions, precision),
             };
             talk.detail(needed);
             needed.check()?;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::args::PerplexityArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
+use crate::memory::Sequences;
 use crate::model::{Checkpoint, Source, positions};
 use crate::passes::{self, Wanted};
 use crate::prompt;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<()> {
         )
         .into());
     }
-    let checkpoint = Checkpoint::open(source, &args.run, 1)?;
+    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(ids.len()))?;
     let context = positions(&checkpoint.config, args.run.context);
     let stride = args.stride.map_or(context / 2, |stride| stride as usize);
     if context < 2 || stride >= context {

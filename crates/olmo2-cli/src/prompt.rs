@@ -36,27 +36,37 @@ impl Prompt {
             return Ok(Self::Text(text));
         }
         match &args.prompt {
+            Some(dash) if dash == "-" => Err(Failure::usage(
+                "`-` is no prompt",
+                "`--prompt-file -` reads the prompt from stdin",
+            )
+            .into()),
             Some(text) => Ok(Self::Text(text.clone())),
             None => Err(Failure::usage(
                 "there is no prompt",
-                "give a text, `--prompt-file FILE` or `--ids ID,ID,..`",
+                "give a text, `--prompt-file FILE` (`-` is stdin) or `--ids ID,ID,..`",
             )
             .into()),
         }
     }
 
     /// # Errors
-    /// A text without a tokenizer, or one that the tokenizer cannot encode.
+    /// No tokens, a text without a tokenizer, or one that the tokenizer cannot encode.
     pub(crate) fn into_ids(
         self,
         source: &Source,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Vec<u32>> {
-        match (self, tokenizer) {
-            (Self::Ids(ids), _) => Ok(ids),
-            (Self::Text(text), Some(tokenizer)) => Ok(tokenizer.encode(&text)?),
-            (Self::Text(_), None) => Err(no_tokenizer(source).into()),
+        let ids = match (self, tokenizer) {
+            (Self::Ids(ids), _) => ids,
+            (Self::Text(text), Some(tokenizer)) => tokenizer.encode(&text)?,
+            (Self::Text(_), None) => return Err(no_tokenizer(source).into()),
+        };
+        if ids.is_empty() {
+            let hint = "OLMo 2 puts no token before a text: give it at least one";
+            return Err(Failure::new("the prompt has no tokens", hint).into());
         }
+        Ok(ids)
     }
 }
 

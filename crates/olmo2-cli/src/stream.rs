@@ -12,6 +12,8 @@ use olmo2::{FinishReason, Generation, Timings, Tokenizer};
 pub(crate) struct TextStream {
     decode: DecodeStream,
     stop: StopStrings,
+    /// All of it so far.
+    text: String,
 }
 
 impl TextStream {
@@ -21,13 +23,21 @@ impl TextStream {
         Ok(Self {
             decode: tokenizer.decode_stream(SpecialTokens::Skip),
             stop: StopStrings::new(stop)?,
+            text: String::new(),
         })
     }
 
     /// The text that an id completes.
-    fn push(&mut self, id: u32) -> String {
+    fn push(&mut self, id: u32) -> &str {
         let piece = self.decode.push(id).unwrap_or_default();
-        self.stop.push(&piece).text
+        let piece = self.stop.push(&piece).text;
+        self.add(&piece)
+    }
+
+    fn add(&mut self, piece: &str) -> &str {
+        let start = self.text.len();
+        self.text.push_str(piece);
+        &self.text[start..]
     }
 
     fn is_stopped(&self) -> bool {
@@ -35,16 +45,13 @@ impl TextStream {
     }
 
     /// What was held back, at the end.
-    fn finish(&mut self) -> String {
-        if self.is_stopped() {
-            return String::new();
-        }
+    fn finish(&mut self) -> &str {
         let tail = self.decode.finish().unwrap_or_default();
-        let text = self.stop.push(&tail).text;
-        match self.is_stopped() {
-            true => text,
-            false => text + &self.stop.finish(),
+        let mut piece = self.stop.push(&tail).text;
+        if !self.is_stopped() {
+            piece += &self.stop.finish();
         }
+        self.add(&piece)
     }
 }
 
@@ -80,38 +87,33 @@ pub(crate) fn answer<B: Backend>(
     interrupted: impl Fn() -> bool,
 ) -> Result<Answer> {
     let mut ids = Vec::new();
-    let mut text = stream.as_ref().map(|_| String::new());
     while let Some(id) = generation.next() {
         let id = id?;
         ids.push(id);
-        match (&mut stream, &mut text) {
-            (Some(stream), Some(text)) => {
-                let piece = stream.push(id);
-                show(Piece::Text(&piece))?;
-                text.push_str(&piece);
+        match &mut stream {
+            Some(stream) => {
+                show(Piece::Text(stream.push(id)))?;
                 if stream.is_stopped() {
                     generation.stop();
                 }
             }
-            _ => show(Piece::Id(id))?,
+            None => show(Piece::Id(id))?,
         }
         if interrupted() {
             break;
         }
     }
-    if let (Some(stream), Some(text)) = (&mut stream, &mut text) {
-        let piece = stream.finish();
-        show(Piece::Text(&piece))?;
-        text.push_str(&piece);
+    let mut finish = generation.finish_reason();
+    if let Some(stream) = &mut stream {
+        show(Piece::Text(stream.finish()))?;
+        if stream.is_stopped() {
+            finish = Some(FinishReason::Stop);
+        }
     }
-    let stopped = stream.is_some_and(|stream| stream.is_stopped());
     Ok(Answer {
         ids,
-        text,
-        finish: match stopped {
-            true => Some(FinishReason::Stop),
-            false => generation.finish_reason(),
-        },
+        text: stream.map(|stream| stream.text),
+        finish,
         timings: generation.timings(),
         seed: generation.seed(),
     })

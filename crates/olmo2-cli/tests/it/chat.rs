@@ -36,7 +36,7 @@ fn turns_are_answered_and_share_the_cache() {
         .parse()
         .expect("a number");
     assert!(reused >= first, "{reused} of {first}: {told:?}");
-    assert!(told.stdout.contains("2 turns"), "{told:?}");
+    assert!(told.stdout.contains("turns 2;"), "{told:?}");
 }
 
 #[test]

@@ -21,50 +21,56 @@ fn refused(told: &Run, code: i32) -> String {
     told.stderr.clone()
 }
 
+/// Command lines that make no sense; `MODEL` stands for a folder.
+const NONSENSE: &[&[&str]] = &[
+    &["generate"],
+    &["generate", "text", "--ids", "1,2"],
+    &["generate", "--ids", "1,x"],
+    &["generate", "--ids", "1", "--quantize", "q4"],
+    &["generate", "text", "--dtype", "f64"],
+    &["generate", "text", "--backend", "tpu"],
+    &["generate", "text", "--threads", "0"],
+    &["generate", "text", "--logit-bias", "5"],
+    &["generate", "text", "--revision", "main"],
+    &["generate", "text", "--verbose", "--quiet"],
+    &["generat"],
+    &["logits", "--ids", "1"],
+    &["bench", "--batch", "0"],
+    &["models", "remove"],
+    &["completions", "tcsh"],
+    &[
+        "perplexity",
+        "--ids",
+        "1,2,3",
+        "--context",
+        "2",
+        "--stride",
+        "2",
+        "--model",
+        "MODEL",
+    ],
+    &[
+        "generate",
+        "--ids",
+        "1",
+        "--model",
+        "MODEL",
+        "--revision",
+        "main",
+    ],
+];
+
 #[test]
 fn a_command_line_that_makes_no_sense_exits_with_2() {
     let model = golden("gqa-tiny");
     let mut all = String::new();
-    let lines: &[&[&str]] = &[
-        &["generate"],
-        &["generate", "text", "--ids", "1,2"],
-        &["generate", "--ids", "1,x"],
-        &["generate", "--ids", "1", "--quantize", "q4"],
-        &["generate", "text", "--dtype", "f64"],
-        &["generate", "text", "--backend", "tpu"],
-        &["generate", "text", "--threads", "0"],
-        &["generate", "text", "--logit-bias", "5"],
-        &["generate", "text", "--revision", "main"],
-        &["generate", "text", "--verbose", "--quiet"],
-        &["generat"],
-        &["logits", "--ids", "1"],
-        &["bench", "--batch", "0"],
-        &["models", "remove"],
-        &["completions", "tcsh"],
-        &[
-            "perplexity",
-            "--ids",
-            "1,2,3",
-            "--context",
-            "2",
-            "--stride",
-            "2",
-            "--model",
-            &model,
-        ],
-        &[
-            "generate",
-            "--ids",
-            "1",
-            "--model",
-            &model,
-            "--revision",
-            "main",
-        ],
-    ];
-    for args in lines {
-        let shown = args.join(" ").replace(&model, "MODEL");
-        let told = refused(&run(args), 2).replace(&model, "MODEL");
+    for args in NONSENSE {
+        let shown = args.join(" ");
+        let args: Vec<&str> = args
+            .iter()
+            .map(|arg| if *arg == "MODEL" { &model } else { *arg })
+            .collect();
+        let told = refused(&run(&args), 2).replace(&model, "MODEL");
         let told = told.replace("has flex, ndarray", "has flex");
         all += &format!("$ olmo2-cli {shown}\n{told}\n");
     }
@@ -210,6 +216,15 @@ fn text_without_a_tokenizer_is_refused() {
 }
 
 #[test]
+fn an_empty_prompt_is_refused() {
+    let told = refused(&run(&["generate", ""]), 1);
+    assert!(
+        told.starts_with("error: the prompt has no tokens\nhint: "),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_prompt_file_that_is_not_there_is_named() {
     let told = run(&["generate", "--prompt-file", "/no/such/file"]);
     let told = refused(&told, 1);
@@ -253,8 +268,8 @@ fn a_model_larger_than_memory_is_refused_before_it_is_loaded() {
     }
     let path = folder.path().to_str().expect("UTF-8");
     let told = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
-    // 32,234,279,936 parameters; 64 layers x 2 x 1024 x 4096 positions x 4 bytes.
-    let expected = "error: the model needs 131 GB of memory: 129 GB for weights, 2.1 GB for the \
+    // 32,234,279,936 parameters; 64 layers x 2 x 1024 x 512 positions x 4 bytes.
+    let expected = "error: the model needs 129 GB of memory: 129 GB for weights, 268 MB for the \
                     cache, and ";
     assert!(told.starts_with(expected), "{told}");
     assert!(
