@@ -8,12 +8,17 @@ const VOCAB: usize = 96;
 const TOLERANCE: f32 = 1e-4;
 
 fn config() -> Olmo2Config {
-    Olmo2Config::from_json(
-        r#"{"model_type": "olmo2", "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80,
-            "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
-            "max_position_embeddings": 512, "rope_theta": 10000.0, "initializer_range": 0.2}"#,
-    )
-    .expect("a valid config")
+    config_of(6, 2)
+}
+
+fn config_of(heads: usize, kv_heads: usize) -> Olmo2Config {
+    let text = format!(
+        r#"{{"model_type": "olmo2", "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80,
+            "num_hidden_layers": 2, "num_attention_heads": {heads},
+            "num_key_value_heads": {kv_heads}, "max_position_embeddings": 512,
+            "rope_theta": 10000.0, "initializer_range": 0.2}}"#
+    );
+    Olmo2Config::from_json(&text).expect("a valid config")
 }
 
 fn model<B: Backend>() -> Olmo2<B> {
@@ -290,6 +295,20 @@ fn bad_inputs_are_refused<B: Backend>() {
         .with_cache(&mut small);
     assert_eq!(refuse(right), InputError::Padding { row: 0 });
     assert_eq!((small.len(0), small.len(1)), (3, 0));
+    small.copy_prefix(0, 1, 0);
+    assert_eq!((small.len(0), small.len(1)), (3, 0));
+
+    let other = config_of(4, 4);
+    let mut foreign =
+        Olmo2::<B>::new(&other, &B::Device::default()).new_cache(CacheOptions::default());
+    let input = ForwardInput::ids(&[1]).with_cache(&mut foreign);
+    assert_eq!(
+        refuse(input),
+        InputError::Cache {
+            expected: [2, 2, 8],
+            found: [2, 4, 12]
+        }
+    );
 }
 
 on_every_backend!(

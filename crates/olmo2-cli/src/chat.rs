@@ -80,7 +80,7 @@ struct Chat<'a> {
 impl Command for Chat<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let (config, talk) = (&self.checkpoint.config, self.checkpoint.talk);
-        let sampling = sampling::params(&self.args.sampling, &self.generation);
+        let sampling = sampling::checked(&self.args.sampling, &self.generation)?;
         sampling.validate()?;
         talk.detail(sampling::describe_defaults(&self.generation));
         talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));

@@ -40,7 +40,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
     let generation = source.generation()?;
     let wanted = generation.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
-    let longest = ids.len() + args.limit.max_new_tokens.unwrap_or(wanted);
+    let wanted = args.limit.max_new_tokens.unwrap_or(wanted);
+    let longest = ids.len().saturating_add(wanted);
     let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(longest))?;
     args.run.backend.dispatch(Generate {
         args,
@@ -65,7 +66,7 @@ struct Generate<'a> {
 impl Command for Generate<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let (args, config, talk) = (self.args, &self.checkpoint.config, self.checkpoint.talk);
-        let sampling = sampling::params(&args.sampling, &self.generation);
+        let sampling = sampling::checked(&args.sampling, &self.generation)?;
         talk.detail(sampling::describe_defaults(&self.generation));
         talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
         let mut ends = Ends::new(config, &self.generation, self.tokenizer.as_ref());

@@ -11,8 +11,24 @@ use crate::failure::Failure;
 const NAMES: &str = "temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, \
                      frequency_penalty, seed";
 
-/// The parameters of flags and defaults; not yet checked against their ranges.
-pub(crate) fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
+/// The parameters of flags and defaults, held against their ranges.
+///
+/// # Errors
+/// A value out of its range: a matter of usage.
+pub(crate) fn checked(args: &SamplingArgs, defaults: &GenerationConfig) -> Result<SamplingParams> {
+    let params = params(args, defaults);
+    match params.validate() {
+        Ok(()) => Ok(params),
+        Err(error) => {
+            let hint = error
+                .hint()
+                .unwrap_or_else(|| "`--help` has the ranges".into());
+            Err(Failure::usage(error.to_string(), hint).into())
+        }
+    }
+}
+
+fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
     let mut params = SamplingParams::default();
     defaults.apply_to(&mut params);
     params.temperature = args.temperature.unwrap_or(params.temperature);
