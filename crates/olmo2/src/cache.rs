@@ -159,10 +159,12 @@ impl<B: Backend> KvCache<B> {
         };
     }
 
+    #[cfg(feature = "flex")]
     pub(crate) fn dtype(&self) -> DType {
         self.dtype
     }
 
+    #[cfg(feature = "flex")]
     /// Positions that the tensors have room for now.
     pub(crate) fn allocated(&self) -> usize {
         self.allocated
@@ -263,6 +265,7 @@ impl<B: Backend> KvCache<B> {
         self.layers[layer].take().expect("reserved before the pass")
     }
 
+    #[cfg(feature = "flex")]
     pub(crate) fn put(&mut self, layer: usize, cached: LayerCache<B>) {
         self.layers[layer] = Some(cached);
     }
