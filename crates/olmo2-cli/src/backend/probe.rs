@@ -23,7 +23,7 @@ pub(super) fn starts<B: Backend>(name: &str, device: &B::Device) -> Result<()> {
     match panics::quietly(one) {
         Ok(_) => Ok(()),
         Err(reason) => Err(Failure::new(
-            format!("backend `{name}` cannot start: {reason}"),
+            format!("backend `{name}` cannot start: {}", sentence(&reason)),
             "is a driver for a GPU installed? `--backend` names the others of this build",
         )
         .into()),
@@ -122,6 +122,19 @@ fn holds(folders: &[PathBuf], name: &str) -> bool {
         .any(|entry| entry.file_name().to_string_lossy().starts_with(name))
 }
 
+/// A panic of wgpu, cudarc or CubeCL without the lists that follow its first words.
+fn sentence(reason: &str) -> String {
+    const LONGEST: usize = 160;
+    if reason.starts_with("No possible adapter") {
+        return "found no adapter, neither a GPU nor a software renderer".into();
+    }
+    let first = reason.split(" - searched for").next().unwrap_or(reason);
+    match first.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}..", &first[..end]),
+        None => first.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +167,13 @@ mod tests {
         };
         let reason = panics::quietly(failing).expect_err("a panic");
         assert_eq!(reason, "Unable to load the library");
+    }
+
+    #[test]
+    fn long_panics_are_cut_to_a_sentence() {
+        assert!(sentence("No possible adapter available: NotFound {..}").starts_with("found no"));
+        let cuda = "Unable to load the \"cuda\" shared library - searched for [\"libcuda.so\"]";
+        assert_eq!(sentence(cuda), "Unable to load the \"cuda\" shared library");
+        assert_eq!(sentence(&"é".repeat(400)).chars().count(), 162);
     }
 }
