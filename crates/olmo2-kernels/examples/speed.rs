@@ -7,7 +7,8 @@
 
 use half::bf16;
 use olmo2_kernels::{
-    AttentionShape, AttentionStep, WeightData, WeightRef, attend, level, pool, project, silu_mul,
+    Activations, AttentionShape, AttentionStep, WeightData, WeightRef, attend, level, pool,
+    project, silu_mul,
 };
 use std::time::Instant;
 
@@ -52,12 +53,14 @@ impl Layer {
         project(
             x,
             HIDDEN,
+            Activations::F32,
             &[weight(wq), weight(wk), weight(wv)],
             &mut [q, k, v],
         );
         project(
             x,
             HIDDEN,
+            Activations::F32,
             &[weight(wo)],
             &mut [&mut buffers[0][..rows * HIDDEN]],
         );
@@ -69,11 +72,18 @@ impl Layer {
         project(
             x,
             HIDDEN,
+            Activations::F32,
             &[weight(&self.gate), weight(&self.up)],
             &mut [gate, up],
         );
         let out = &mut out[..rows * HIDDEN];
-        project(gate, INTERMEDIATE, &[weight(&self.down)], &mut [out]);
+        project(
+            gate,
+            INTERMEDIATE,
+            Activations::F32,
+            &[weight(&self.down)],
+            &mut [out],
+        );
     }
 }
 

@@ -18,6 +18,7 @@ pub mod level;
 pub mod map;
 pub mod pool;
 pub mod product;
+pub mod quant;
 pub mod reference;
 mod simd;
 
@@ -25,4 +26,4 @@ pub use activation::silu_mul;
 pub use attention::{AttentionShape, AttentionStep, attend};
 pub use level::Level;
 pub use map::map_file;
-pub use product::{WeightData, WeightRef, project};
+pub use product::{Activations, WeightData, WeightRef, project};

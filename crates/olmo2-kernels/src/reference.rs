@@ -11,19 +11,26 @@ pub fn project(
     data: WeightData<'_>,
     bias: Option<&[f32]>,
 ) -> Vec<(f64, f64)> {
-    let rows = x.chunks_exact(in_features);
-    rows.flat_map(|row| {
-        (0..data.len() / in_features).map(move |n| {
-            let start = bias.map_or(0.0, |bias| f64::from(bias[n]));
-            row.iter()
-                .enumerate()
-                .fold((start, start.abs()), |(sum, size), (i, &x)| {
-                    let term = f64::from(x) * f64::from(data.get(n * in_features + i));
-                    (sum + term, size + term.abs())
-                })
-        })
-    })
-    .collect()
+    let out_features = data.out_features(in_features).expect("whole rows");
+    let mut weight = vec![0.0; in_features];
+    let mut out = vec![(0.0, 0.0); x.len() / in_features * out_features];
+    for n in 0..out_features {
+        data.row(n, &mut weight);
+        let start = bias.map_or(0.0, |bias| f64::from(bias[n]));
+        for (row, out) in x
+            .chunks_exact(in_features)
+            .zip(out.chunks_exact_mut(out_features))
+        {
+            let terms = row
+                .iter()
+                .zip(&weight)
+                .map(|(&x, &w)| f64::from(x) * f64::from(w));
+            out[n] = terms.fold((start, start.abs()), |(sum, size), term| {
+                (sum + term, size + term.abs())
+            });
+        }
+    }
+    out
 }
 
 /// `softmax(q k^T * scale) v` of one step, laid out as [`crate::attend`]'s output.

@@ -115,6 +115,9 @@ fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, part: usi
         WeightData::F32(weight) => run(input, rows, product, weight, range),
         WeightData::Bf16(weight) => run(input, rows, product, weight, range),
         WeightData::F16(weight) => run(input, rows, product, weight, range),
+        WeightData::Q8(_) | WeightData::Q4(_) => {
+            unreachable!("quantised weights have kernels of their own")
+        }
     }
 }
 

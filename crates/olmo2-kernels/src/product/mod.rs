@@ -1,5 +1,5 @@
 //! Products of activations with weights that stay as they lie in the file: `[out, in]`,
-//! row-major, f32, bf16 or f16, never widened in memory.
+//! row-major, f32, bf16, f16 or in quantised blocks, never widened in memory.
 //!
 //! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels (`decode`)
 //! that adds up each output in one order, so that a row alone and the same row in a batch give
@@ -12,11 +12,13 @@
 
 mod decode;
 mod element;
+mod int8;
 mod prefill;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use crate::buffer::SharedMut;
+use crate::quant::{BLOCK, Q4, Q8, blocks};
 use crate::{level, pool};
 use half::{bf16, f16};
 
@@ -36,30 +38,66 @@ pub enum WeightData<'a> {
     Bf16(&'a [bf16]),
     /// IEEE 16-bit floats.
     F16(&'a [f16]),
+    /// 8-bit blocks.
+    Q8(Q8<'a>),
+    /// 4-bit blocks.
+    Q4(Q4<'a>),
 }
 
 impl WeightData<'_> {
-    /// How many weights there are.
-    #[allow(clippy::len_without_is_empty, reason = "a matrix, not a collection")]
-    pub fn len(&self) -> usize {
+    /// Rows of a matrix of `in_features` columns; `None` if the lengths are not those of one.
+    pub fn out_features(&self, in_features: usize) -> Option<usize> {
+        let rows = |len: usize, row: usize| len.is_multiple_of(row).then_some(len / row);
+        let blocks = blocks(in_features);
         match self {
-            Self::F32(data) => data.len(),
-            Self::Bf16(data) => data.len(),
-            Self::F16(data) => data.len(),
+            Self::F32(data) => rows(data.len(), in_features),
+            Self::Bf16(data) => rows(data.len(), in_features),
+            Self::F16(data) => rows(data.len(), in_features),
+            Self::Q8(q8) => {
+                rows(q8.quants.len(), blocks * BLOCK).filter(|out| q8.scales.len() == out * blocks)
+            }
+            Self::Q4(q4) => rows(q4.quants.len(), blocks * BLOCK / 2).filter(|out| {
+                q4.scales.len() == out * blocks && q4.selectors.len() == out * blocks
+            }),
         }
     }
 
-    /// One weight, by its place in the row-major order.
+    /// One row of the matrix, in f32, as long as `out`.
     ///
     /// # Panics
-    /// There is no such place.
-    pub fn get(&self, index: usize) -> f32 {
+    /// There is no such row.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        let range = index * out.len()..(index + 1) * out.len();
+        let out_and = |widen: &mut dyn FnMut(usize) -> f32, out: &mut [f32]| {
+            out.iter_mut()
+                .enumerate()
+                .for_each(|(i, out)| *out = widen(i));
+        };
         match self {
-            Self::F32(data) => data[index],
-            Self::Bf16(data) => data[index].to_f32(),
-            Self::F16(data) => data[index].to_f32(),
+            Self::F32(data) => out.copy_from_slice(&data[range]),
+            Self::Bf16(data) => out_and(&mut |i| data[range.start + i].to_f32(), out),
+            Self::F16(data) => out_and(&mut |i| data[range.start + i].to_f32(), out),
+            Self::Q8(q8) => q8.row(index, out),
+            Self::Q4(q4) => q4.row(index, out),
         }
     }
+
+    fn is_quantised(&self) -> bool {
+        matches!(self, Self::Q8(_) | Self::Q4(_))
+    }
+}
+
+/// What activations are rounded to before they meet a float weight.
+///
+/// Quantised weights always meet activations in 8 bits: blocks of 32 along `in`, scaled by their
+/// largest magnitude over 127.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Nothing: products and sums in f32.
+    #[default]
+    F32,
+    /// bfloat16, with sums in f32.
+    Bf16,
 }
 
 /// A linear layer's parameters.
@@ -99,12 +137,14 @@ impl<'a> WeightRef<'a> {
 pub fn project(
     x: &[f32],
     in_features: usize,
+    activations: Activations,
     weights: &[WeightRef<'_>],
     outputs: &mut [&mut [f32]],
 ) {
     let products = check(x, in_features, weights, outputs);
     let rows = x.len() / in_features;
-    let work: usize = weights.iter().map(|weight| weight.data.len() * rows).sum();
+    let out: usize = products.iter().map(|product| product.out_features).sum();
+    let work = out * in_features * rows;
     if work == 0 {
         return;
     }
@@ -116,10 +156,20 @@ pub fn project(
         level: level::level(),
         parts,
     };
+    let (quantised, float): (Vec<_>, Vec<_>) = products
+        .into_iter()
+        .partition(|product| product.data.is_quantised());
+    if !quantised.is_empty() {
+        int8::project(&input, &quantised);
+    }
+    if float.is_empty() {
+        return;
+    }
+    let _ = activations;
     if rows <= DECODE_ROWS {
-        decode::project(&input, &products);
+        decode::project(&input, &float);
     } else {
-        prefill::project(&input, &products);
+        prefill::project(&input, &float);
     }
 }
 
@@ -161,12 +211,9 @@ fn check<'a>(
     let pairs = weights.iter().zip(outputs);
     pairs
         .map(|(&WeightRef { data, bias }, out)| {
-            assert_eq!(
-                data.len() % in_features,
-                0,
-                "a weight is not a whole number of rows"
-            );
-            let out_features = data.len() / in_features;
+            let Some(out_features) = data.out_features(in_features) else {
+                panic!("a weight is not a whole number of rows of {in_features}");
+            };
             assert_eq!(
                 out.len(),
                 rows * out_features,

@@ -115,6 +115,9 @@ fn multiply(
         WeightData::F32(weight) => run(input, rows, packed, product, weight, part),
         WeightData::Bf16(weight) => run(input, rows, packed, product, weight, part),
         WeightData::F16(weight) => run(input, rows, packed, product, weight, part),
+        WeightData::Q8(_) | WeightData::Q4(_) => {
+            unreachable!("quantised weights have kernels of their own")
+        }
     }
 }
 

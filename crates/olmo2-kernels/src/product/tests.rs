@@ -45,8 +45,11 @@ fn levels() -> impl Iterator<Item = Level> {
 
 /// One weight's outputs at a level.
 fn product(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
-    let mut out = vec![f32::NAN; x.len() / k * (weight.data.len() / k)];
-    with_level(level, || project(x, k, &[weight], &mut [&mut out])).unwrap();
+    let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
+    with_level(level, || {
+        project(x, k, Activations::F32, &[weight], &mut [&mut out])
+    })
+    .unwrap();
     out
 }
 
@@ -159,7 +162,7 @@ fn several_weights_in_one_call_are_the_same_as_alone() {
         ];
         let mut outputs = sizes.map(|n| vec![0.0; m * n]);
         let [a, b, c] = &mut outputs;
-        project(&x, k, &refs, &mut [a, b, c]);
+        project(&x, k, Activations::F32, &refs, &mut [a, b, c]);
         for (weight, output) in refs.into_iter().zip(&outputs) {
             assert!(same_bits(&product(level::level(), &x, k, weight), output));
         }
@@ -171,12 +174,14 @@ fn no_rows_and_no_features_are_no_work() {
     project(
         &[],
         4,
+        Activations::F32,
         &[WeightRef::new(WeightData::F32(&[1.0; 8]))],
         &mut [&mut []],
     );
     project(
         &[1.0; 4],
         4,
+        Activations::F32,
         &[WeightRef::new(WeightData::F32(&[]))],
         &mut [&mut []],
     );
@@ -203,6 +208,7 @@ fn a_wrong_output_length_panics() {
     project(
         &[1.0; 4],
         4,
+        Activations::F32,
         &[WeightRef::new(WeightData::F32(&[1.0; 8]))],
         &mut [&mut [0.0; 3]],
     );

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::{Bytes, DType, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
-use olmo2_kernels::{AttentionShape, AttentionStep, WeightData, WeightRef};
+use olmo2_kernels::{Activations, AttentionShape, AttentionStep, WeightData, WeightRef};
 
 use crate::cache::{KvCache, LayerCache};
 use crate::linear::Linear;
@@ -40,7 +40,7 @@ pub(crate) fn project<B: Backend, const N: usize>(
     });
     let mut outputs = linears.map(|linear| vec![0.0; rows * linear.weight.dims()[0]]);
     let mut slices = outputs.each_mut().map(Vec::as_mut_slice);
-    olmo2_kernels::project(f32s(&x), input, &weights, &mut slices);
+    olmo2_kernels::project(f32s(&x), input, Activations::F32, &weights, &mut slices);
     Some(outputs.map(|values| {
         let out = values.len() / rows;
         from_vec(values, [rows, out])

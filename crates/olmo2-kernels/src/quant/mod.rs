@@ -1,0 +1,122 @@
+//! Quantised weights, `[out, in]`, in blocks of 32 along `in`: quants and scales in separate
+//! arrays, the same for every machine. Where `in` is no multiple of 32 the last block of each row
+//! is padded with zeros.
+//!
+//! - [`Q8`], 8.5 bits a weight: `w = scale * quant`, an f16 scale for each block.
+//! - [`Q4`], 4.5 bits a weight: `w = scale * codebook[selector][code]`; each block picks one of
+//!   256 tables of 16 numbers ([`codebook`]) and one of 256 scales, 1/32 of an octave apart, below
+//!   the tensor's `top`.
+
+pub mod codebook;
+mod q4;
+mod q8;
+
+pub use q4::{q4_top, quantise_q4};
+pub use q8::quantise_q8;
+
+use half::f16;
+
+/// Weights in a block.
+pub const BLOCK: usize = 32;
+
+/// Blocks in a row of `in_features` weights.
+pub const fn blocks(in_features: usize) -> usize {
+    in_features.div_ceil(BLOCK)
+}
+
+/// A matrix in 8-bit blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Q8<'a> {
+    /// `[out, blocks * 32]`, in -127 ..= 127.
+    pub quants: &'a [i8],
+    /// `[out, blocks]`.
+    pub scales: &'a [f16],
+}
+
+/// A matrix in 4-bit blocks with selected codebooks.
+#[derive(Clone, Copy, Debug)]
+pub struct Q4<'a> {
+    /// `[out, blocks, 16]`: byte `j` is `code[j] | code[j + 16] << 4`.
+    pub quants: &'a [u8],
+    /// `[out, blocks]`: a block's scale is `top * 2^(-scale / 32)`.
+    pub scales: &'a [u8],
+    /// `[out, blocks]`: which table of the codebook.
+    pub selectors: &'a [u8],
+    /// The largest scale of the tensor.
+    pub top: f32,
+}
+
+impl Q8<'_> {
+    /// The weights of one row.
+    ///
+    /// # Panics
+    /// There is no such row, or `out` is not `in_features` long.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let blocks = blocks(out.len());
+        let quants = self.quants[row * blocks * BLOCK..][..blocks * BLOCK].chunks_exact(BLOCK);
+        let scales = &self.scales[row * blocks..][..blocks];
+        for ((out, quants), scale) in out.chunks_mut(BLOCK).zip(quants).zip(scales) {
+            let scale = scale.to_f32();
+            for (out, &quant) in out.iter_mut().zip(quants) {
+                *out = scale * f32::from(quant);
+            }
+        }
+    }
+}
+
+impl Q4<'_> {
+    /// The weights of one row.
+    ///
+    /// # Panics
+    /// There is no such row, or `out` is not `in_features` long.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let blocks = blocks(out.len());
+        let range = row * blocks..(row + 1) * blocks;
+        let (scales, selectors) = (&self.scales[range.clone()], &self.selectors[range.clone()]);
+        let quants = self.quants[range.start * 16..range.end * 16].chunks_exact(16);
+        let steps = Q4Scales::new(self.top);
+        for (i, (out, quants)) in out.chunks_mut(BLOCK).zip(quants).enumerate() {
+            let (scale, table) = (steps.get(scales[i]), codebook::table(selectors[i]));
+            for (j, out) in out.iter_mut().enumerate() {
+                let code = quants[j % 16] >> (j / 16 * 4) & 15;
+                *out = scale * f32::from(table[usize::from(code)]);
+            }
+        }
+    }
+}
+
+/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, rounded so that an octave below is
+/// exactly a half, which lets kernels take five bits from a table and three from the exponent.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Q4Scales([f32; 32]);
+
+impl Q4Scales {
+    /// The scales below and at `top`, which is to be positive and at least 2^-100, or 0.
+    pub fn new(top: f32) -> Self {
+        let scale = |m: usize| (f64::from(top) * (-(m as f64) / 32.0).exp2()) as f32;
+        Self(std::array::from_fn(scale))
+    }
+
+    /// The scale that a block's byte stands for.
+    pub fn get(&self, scale: u8) -> f32 {
+        self.0[usize::from(scale & 31)] * OCTAVES[usize::from(scale >> 5)]
+    }
+
+    /// The scales of the first octave.
+    pub(crate) fn octave(&self) -> &[f32; 32] {
+        &self.0
+    }
+}
+
+/// Powers of a half.
+const OCTAVES: [f32; 8] = [
+    1.0,
+    0.5,
+    0.25,
+    0.125,
+    0.0625,
+    0.031_25,
+    0.015_625,
+    0.007_812_5,
+];
