@@ -12,6 +12,7 @@
 
 mod decode;
 mod element;
+mod finish;
 mod int8;
 mod prefill;
 #[cfg(test)]

@@ -6,10 +6,15 @@
     reason = "loads and stores through pointers, and instructions by level"
 )]
 
+mod int8;
 mod math;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_int8;
+
+pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
 use half::{bf16, f16};
@@ -90,7 +95,7 @@ pub(crate) trait Simd: Copy {
 /// A function generic over the level.
 pub(crate) trait Kernel {
     /// Runs on the level of `simd`; to be `#[inline(always)]`.
-    fn run<S: Simd>(self, simd: S);
+    fn run<S: Int8>(self, simd: S);
 }
 
 /// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.
@@ -100,7 +105,7 @@ pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
         Level::Scalar => {}
         // SAFETY: the CPU was found to have AVX2, FMA and F16C.
         Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
-        // SAFETY: the CPU was found to have the four subsets of AVX-512, and Avx2's features.
+        // SAFETY: the CPU was found to have the five subsets of AVX-512, and Avx2's features.
         Level::Avx512 => return unsafe { x86::run_avx512(kernel) },
     }
     #[cfg(not(target_arch = "x86_64"))]
