@@ -71,8 +71,6 @@ pub(crate) trait Int8: Simd {
     unsafe fn q4_scales(self, rows: [*const u8; 4], steps: &Q4Scales) -> Self::V;
     /// The sum of each row of `[row][group]`.
     fn sum_groups(self, v: Self::V) -> [f32; 4];
-    /// Asks for a line in the second-level cache, for streams that are needed late.
-    fn prefetch_far<T>(self, p: *const T);
 }
 
 type B = [u8; 16];
@@ -187,6 +185,4 @@ impl Int8 for Portable {
     fn sum_groups(self, v: V) -> [f32; 4] {
         v
     }
-    #[inline(always)]
-    fn prefetch_far<T>(self, _: *const T) {}
 }

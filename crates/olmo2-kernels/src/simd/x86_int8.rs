@@ -76,16 +76,7 @@ impl Int8 for Avx512 {
         }
         fn repeat(p: *const f32) -> __m512 { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m512i {
-            {
-                let selectors = selectors.cast::<u32>().read_unaligned();
-                let table = |group: u32| {
-                    let selector = selectors >> (8 * group) & 255;
-                    _mm512_broadcast_i32x4(_mm_loadu_si128(tables.add(selector as usize).cast()))
-                };
-                let x = _mm512_mask_mov_epi64(table(0), 0b1100, table(1));
-                let y = _mm512_mask_mov_epi64(table(2), 0b1100_0000, table(3));
-                _mm512_mask_mov_epi64(x, 0b1111_0000, y)
-            }
+            tables512(tables, selectors.cast::<u32>().read_unaligned())
         }
         fn q8_scales(rows: [*const f16; 4]) -> __m512 {
             {
@@ -107,12 +98,6 @@ impl Int8 for Avx512 {
                 ))
             }
         }
-    }
-
-    #[inline(always)]
-    fn prefetch_far<T>(self, p: *const T) {
-        // SAFETY: a prefetch has no effect but on the cache, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
 
@@ -188,12 +173,12 @@ impl Int8 for Avx2 {
             _mm256_castsi256_ps(_mm256_set1_epi64x(p.cast::<i64>().read_unaligned()))
         }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m256i {
-            {
-                let table = |group: usize| {
-                    _mm_loadu_si128(tables.add(usize::from(*selectors.add(group))).cast())
-                };
-                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(table(0)), table(1))
-            }
+            _mm256_inserti128_si256::<1>(
+                _mm256_castsi128_si256(_mm_loadu_si128(
+                    tables.add(usize::from(*selectors)).cast(),
+                )),
+                _mm_loadu_si128(tables.add(usize::from(*selectors.add(1))).cast()),
+            )
         }
         fn q8_scales(rows: [*const f16; 4]) -> __m256 {
             {
@@ -209,12 +194,23 @@ impl Int8 for Avx2 {
             }
         }
     }
+}
 
-    #[inline(always)]
-    fn prefetch_far<T>(self, p: *const T) {
-        // SAFETY: a prefetch has no effect but on the cache, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
+/// The tables of four selectors, a byte each.
+///
+/// # Safety
+/// There are 256 tables.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
+    let table = |group: u32| {
+        let selector = selectors >> (8 * group) & 255;
+        // SAFETY: promised by the caller, since the selector is below 256.
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(tables.add(selector as usize).cast())) }
+    };
+    let low = _mm512_mask_mov_epi64(table(0), 0b1100, table(1));
+    let high = _mm512_mask_mov_epi64(table(2), 0b1100_0000, table(3));
+    _mm512_mask_mov_epi64(low, 0b1111_0000, high)
 }
 
 /// Element `r` of each group: the sum of that group of register `r`.

@@ -34,17 +34,17 @@ fn quantise(x: &[f32; BLOCK], to: &mut [i8; BLOCK]) -> (f32, i32) {
     (largest / 127.0, sum)
 }
 
-/// The blocks of a row, the last one filled up with zeros.
+/// Block `b` of a row, filled up with zeros.
 #[inline(always)]
-fn blocks(row: &[f32], mut each: impl FnMut(usize, &[f32; BLOCK])) {
-    let (whole, rest) = row.as_chunks::<BLOCK>();
-    for (b, block) in whole.iter().enumerate() {
-        each(b, block);
-    }
-    if !rest.is_empty() {
-        let mut last = [0.0; BLOCK];
-        last[..rest.len()].copy_from_slice(rest);
-        each(whole.len(), &last);
+fn block(row: &[f32], b: usize) -> [f32; BLOCK] {
+    let from = &row[row.len().min(b * BLOCK)..row.len().min((b + 1) * BLOCK)];
+    match from.try_into() {
+        Ok(block) => block,
+        Err(_) => {
+            let mut block = [0.0; BLOCK];
+            block[..from.len()].copy_from_slice(from);
+            block
+        }
     }
 }
 
@@ -59,11 +59,6 @@ impl Extent {
         Self {
             blocks: blocks.next_multiple_of(GROUPS),
         }
-    }
-
-    /// Blocks, with those that fill up the last step.
-    pub(super) fn blocks(self) -> usize {
-        self.blocks
     }
 
     /// Words of one row: quants, then sums, then scales.
@@ -111,20 +106,16 @@ impl Kernel for PackRow<'_> {
         let quants = unsafe {
             std::slice::from_raw_parts_mut(quants.as_mut_ptr().cast::<i8>(), padded * BLOCK)
         };
-        let filled = self.x.len().div_ceil(BLOCK);
-        quants[filled / S::GROUPS * S::GROUPS * BLOCK..].fill(0);
-        sums[filled..].fill(0.0);
-        scales[filled..].fill(0.0);
-        blocks(self.x, |b, block| {
+        for b in 0..padded {
             let mut q = [0; BLOCK];
-            let (scale, sum) = quantise(block, &mut q);
+            let (scale, sum) = quantise(&block(self.x, b), &mut q);
             let at = b / S::GROUPS * S::GROUPS * BLOCK + b % S::GROUPS * 16;
             quants[at..at + 16].copy_from_slice(&q[..16]);
             let at = at + 16 * S::GROUPS;
             quants[at..at + 16].copy_from_slice(&q[16..]);
             sums[b] = f32::from_bits((-S::BIAS * sum) as u32);
             scales[b] = scale;
-        });
+        }
     }
 }
 
@@ -176,18 +167,8 @@ impl Kernel for PackTiles<'_> {
             } = Tile::at::<S>(extent, to, tile);
             for b in 0..extent.blocks {
                 for lane in 0..S::LANES {
-                    let block = rows.get(tile * S::LANES + lane).map_or(&[][..], |row| {
-                        &row[k.min(b * BLOCK)..k.min((b + 1) * BLOCK)]
-                    });
-                    let to = &mut q[lane][b % 2];
-                    let (scale, sum) = match block.try_into() {
-                        Ok(block) => quantise(block, to),
-                        Err(_) => {
-                            let mut padded = [0.0; BLOCK];
-                            padded[..block.len()].copy_from_slice(block);
-                            quantise(&padded, to)
-                        }
-                    };
+                    let row = rows.get(tile * S::LANES + lane).copied().unwrap_or(&[]);
+                    let (scale, sum) = quantise(&block(row, b), &mut q[lane][b % 2]);
                     // SAFETY: the tile has `LANES` sums and scales for each of its blocks.
                     unsafe {
                         *sums.cast_mut().add(b * S::LANES + lane) = -S::BIAS * sum;

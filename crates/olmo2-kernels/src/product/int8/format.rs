@@ -35,31 +35,50 @@ pub(super) trait Format: Copy + Sync {
     where
         Self: 'a;
 
+    /// The scales of `count` blocks from `block`.
+    #[inline(always)]
+    unsafe fn unpack_scales<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut f32) {
+        let whole = count - count % S::LANES;
+        for b in (0..whole).step_by(S::LANES) {
+            let at = [0, 1, 2, 3].map(|i| block + b + i * S::GROUPS);
+            // SAFETY: four steps are a vector's blocks, and all are below `count`.
+            unsafe { s.store(to.add(b), self.scales(s, at)) };
+        }
+        for b in whole..count {
+            // SAFETY: the caller promises the block and room for its scale.
+            unsafe { *to.add(b) = self.scale(block + b) };
+        }
+    }
+
     /// Weights of `count` blocks from `block`, in order; `to` has room for `count` blocks,
     /// rounded up to `GROUPS`.
     #[inline(always)]
     unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8) {
-        let put = |format: &Self, block: usize, to: *mut u8| {
-            // SAFETY: the caller promises the blocks and the room.
-            unsafe {
-                let (lower, upper) = format.halves(s, block);
-                let (first, second) = s.whole(lower, upper);
-                s.store_bytes(to, first);
-                s.store_bytes(to.add(16 * S::GROUPS), second);
-            }
-        };
         let whole = count - count % S::GROUPS;
         for b in (0..whole).step_by(S::GROUPS) {
             self.prefetch_row(s, block + b);
             // SAFETY: `b` stays below `count`.
-            put(self, block + b, unsafe { to.add(b * BLOCK) });
+            unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK)) };
         }
         if whole < count {
             let mut tail = Tail::ZERO;
-            // SAFETY: the blocks from `whole` to `count` are there.
-            let last = unsafe { self.tail([block + whole; 4], count - whole, &mut tail) };
-            // SAFETY: a whole step fits the room.
-            put(&last, 0, unsafe { to.add(whole * BLOCK) });
+            // SAFETY: the blocks from `whole` to `count` are there, and a whole step fits the room.
+            unsafe {
+                let last = self.tail([block + whole; 4], count - whole, &mut tail);
+                last.unpack_step(s, 0, to.add(whole * BLOCK));
+            }
+        }
+    }
+
+    /// Weights of `GROUPS` blocks from `block`, in order.
+    #[inline(always)]
+    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8) {
+        // SAFETY: the caller promises the blocks and the room.
+        unsafe {
+            let (lower, upper) = self.halves(s, block);
+            let (first, second) = s.whole(lower, upper);
+            s.store_bytes(to, first);
+            s.store_bytes(to.add(16 * S::GROUPS), second);
         }
     }
 }

@@ -161,9 +161,7 @@ impl<F: Format> Panels<'_, F> {
             unsafe {
                 let to = self.weights.add(row * STRIDE);
                 self.format.unpack(s, start, blocks.len(), to);
-                for b in 0..blocks.len() {
-                    scales[b] = self.format.scale(start + b);
-                }
+                self.format.unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Up to 16 rows of activations, lanes are rows: four rows of weights at a time are unpacked into
+//! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
 //! a buffer of the first-level cache, and broadcast four bytes at a time.
 
 use super::activations::{Extent, PackTiles, Tile};
@@ -13,9 +13,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// Rows of weights in the buffer.
-const ROWS: usize = 4;
-/// Blocks of each: 4 rows of 2048 bytes.
-const BLOCKS: usize = 64;
+const ROWS: usize = 8;
+/// Blocks of each: 8 rows of 1024 bytes.
+const BLOCKS: usize = 32;
 /// Apart in the buffer, so that rows do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
 /// Rows of activations.
@@ -83,7 +83,7 @@ struct Features<'a, F> {
     out: Out<'a>,
 }
 
-/// Some blocks of four rows of weights.
+/// Some blocks of some rows of weights.
 #[repr(C, align(64))]
 struct Buffer {
     weights: [[u8; STRIDE]; ROWS],
@@ -99,7 +99,7 @@ impl<F: Format> Kernel for Features<'_, F> {
         };
         for n in self.range.clone().step_by(ROWS) {
             let count = ROWS.min(self.range.end - n);
-            let mut sums = [[[s.splat(0.0); GROUPS]; ROWS]; LANES / 4];
+            let mut sums = [[[s.splat(0.0); ROWS]; GROUPS]; LANES / 4];
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
                 self.fill(s, n..n + count, blocks.clone(), &mut buffer);
@@ -111,7 +111,8 @@ impl<F: Format> Kernel for Features<'_, F> {
             }
             for tile in 0..self.rows.div_ceil(S::LANES) {
                 for r in 0..count {
-                    self.finish(s, sums[tile][r], tile * S::LANES, n + r);
+                    let partial = [0, 1, 2, 3].map(|g| sums[tile][g][r]);
+                    self.finish(s, partial, tile * S::LANES, n + r);
                 }
             }
         }
@@ -128,15 +129,15 @@ impl<F: Format> Features<'_, F> {
             unsafe {
                 self.format
                     .unpack(s, start, blocks.len(), to.weights[r].as_mut_ptr());
-                for b in 0..blocks.len() {
-                    to.scales[r][b] = self.format.scale(start + b);
-                }
+                let scales = to.scales[r].as_mut_ptr();
+                self.format.unpack_scales(s, start, blocks.len(), scales);
             }
             to.scales[r][blocks.len()..].fill(0.0);
         }
     }
 
-    /// Adds the terms of some blocks, for one tile of activation rows.
+    /// Adds the terms of some blocks to the partial sums `[group][row]` of one tile of activation
+    /// rows.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -144,39 +145,56 @@ impl<F: Format> Features<'_, F> {
         buffer: &Buffer,
         tile: usize,
         blocks: Range<usize>,
-        sums: &mut [[S::V; GROUPS]; ROWS],
+        sums: &mut [[S::V; ROWS]; GROUPS],
     ) {
         let tile = Tile::at::<S>(self.extent, self.packed, tile);
-        let mut partial = *sums;
-        for b in (0..blocks.len()).step_by(S::GROUPS) {
-            for g in 0..S::GROUPS {
-                let at = blocks.start + b + g;
+        let padded = blocks.len().next_multiple_of(S::GROUPS);
+        for g in 0..S::GROUPS {
+            let mut partial = sums[g];
+            for b in (g..padded).step_by(S::GROUPS) {
                 // SAFETY: the tile has its blocks rounded up to a step, and so has the buffer.
-                unsafe {
-                    let start = match F::is_biased::<S>() {
-                        true => s.load_ints(tile.sums.add(at * S::LANES)),
-                        false => s.zero_ints(),
-                    };
-                    let mut dots = [start; ROWS];
-                    let weights = buffer.weights.as_ptr().cast::<u8>().add((b + g) * BLOCK);
-                    let quants = tile.quants.add(at * BLOCK * S::LANES);
-                    for j in 0..BLOCK / 4 {
-                        let a = s.load_bytes(quants.add(j * 4 * S::LANES));
-                        for r in 0..ROWS {
-                            let w = s.broadcast_bytes(weights.add(r * STRIDE + 4 * j));
-                            dots[r] = F::dot(s, dots[r], w, a);
-                        }
-                    }
-                    let scales = s.load(tile.scales.add(at * S::LANES));
-                    for r in 0..ROWS {
-                        let scale = s.splat(*buffer.scales[r].as_ptr().add(b + g));
-                        let scales = s.mul(scale, scales);
-                        partial[r][g] = s.fma(s.to_floats(dots[r]), scales, partial[r][g]);
-                    }
+                unsafe { self.block(s, buffer, b, &tile, blocks.start + b, &mut partial) };
+            }
+            sums[g] = partial;
+        }
+    }
+
+    /// Adds the terms of block `b` of the buffer and `at` of the tile.
+    ///
+    /// # Safety
+    /// Both are there.
+    #[inline(always)]
+    unsafe fn block<S: Int8>(
+        &self,
+        s: S,
+        buffer: &Buffer,
+        b: usize,
+        tile: &Tile,
+        at: usize,
+        sums: &mut [S::V; ROWS],
+    ) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let start = match F::is_biased::<S>() {
+                true => s.load_ints(tile.sums.add(at * S::LANES)),
+                false => s.zero_ints(),
+            };
+            let mut dots = [start; ROWS];
+            let weights = buffer.weights.as_ptr().cast::<u8>().add(b * BLOCK);
+            let quants = tile.quants.add(at * BLOCK * S::LANES);
+            for j in 0..BLOCK / 4 {
+                let a = s.load_bytes(quants.add(j * 4 * S::LANES));
+                for r in 0..ROWS {
+                    let w = s.broadcast_bytes(weights.add(r * STRIDE + 4 * j));
+                    dots[r] = F::dot(s, dots[r], w, a);
                 }
             }
+            let own = s.load(tile.scales.add(at * S::LANES));
+            for r in 0..ROWS {
+                let scale = s.mul(s.splat(*buffer.scales[r].as_ptr().add(b)), own);
+                sums[r] = s.fma(s.to_floats(dots[r]), scale, sums[r]);
+            }
         }
-        *sums = partial;
     }
 
     /// Adds up the partial sums as [`Int8::sum_groups`] does, and writes them.
