@@ -43,6 +43,15 @@ pub(crate) trait Int8: Simd {
     fn add_ints(self, a: Self::I, b: Self::I) -> Self::I;
     /// Rounded to nearest; exact below 2^24.
     fn to_floats(self, x: Self::I) -> Self::V;
+    /// Rounded to nearest, ties to even, for magnitudes below 2^22; unspecified for others.
+    fn to_ints(self, x: Self::V) -> Self::I;
+    /// Each times minus [`BIAS`](Self::BIAS).
+    fn times_minus_bias(self, x: Self::I) -> Self::I;
+    /// The lowest bytes of four, lowest first, as the four bytes of each element.
+    fn interleave(self, x: [Self::I; 4]) -> Self::B;
+    unsafe fn store_ints(self, p: *mut i32, x: Self::I);
+    /// The lowest bytes of `LANES` elements.
+    unsafe fn store_lowest(self, p: *mut u8, x: Self::I);
 
     /// Adds to each i32 the products of the four bytes there, `w` in 0 ..= 2 * BIAS - 1, `a` in
     /// -127 ..= 127.
@@ -133,6 +142,31 @@ impl Int8 for Portable {
     #[inline(always)]
     fn to_floats(self, x: I) -> V {
         x.map(|x| x as f32)
+    }
+    #[inline(always)]
+    fn to_ints(self, x: V) -> I {
+        // The sum is between 2^23 and 2^24, where one unit is the last place.
+        const ROUND: f32 = 12_582_912.0;
+        from_fn(|i| (x[i] + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+    }
+    #[inline(always)]
+    fn times_minus_bias(self, x: I) -> I {
+        from_fn(|i| -Self::BIAS * x[i])
+    }
+    #[inline(always)]
+    fn interleave(self, x: [I; 4]) -> B {
+        from_fn(|i| x[i % 4][i / 4] as u8)
+    }
+    #[inline(always)]
+    unsafe fn store_ints(self, p: *mut i32, x: I) {
+        // SAFETY: the caller promises four elements.
+        unsafe { p.cast::<I>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_lowest(self, p: *mut u8, x: I) {
+        let bytes: [u8; 4] = from_fn(|i| x[i] as u8);
+        // SAFETY: the caller promises four bytes.
+        unsafe { p.cast::<[u8; 4]>().write_unaligned(bytes) }
     }
     #[inline(always)]
     fn dot(self, sum: I, w: B, a: B) -> I {

@@ -24,6 +24,22 @@ impl Int8 for Avx512 {
         fn zero_ints() -> __m512i { _mm512_setzero_si512() }
         fn add_ints(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
         fn to_floats(x: __m512i) -> __m512 { _mm512_cvtepi32_ps(x) }
+        fn to_ints(x: __m512) -> __m512i { _mm512_cvtps_epi32(x) }
+        fn times_minus_bias(x: __m512i) -> __m512i {
+            _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(x))
+        }
+        fn interleave(x: [__m512i; 4]) -> __m512i {
+            // What a byte's sign spills upwards, the next byte covers.
+            _mm512_mask_mov_epi8(
+                _mm512_mask_mov_epi8(x[0], 0x2222_2222_2222_2222, _mm512_slli_epi32::<8>(x[1])),
+                0xcccc_cccc_cccc_cccc,
+                _mm512_mask_mov_epi8(
+                    _mm512_slli_epi32::<16>(x[2]),
+                    0x8888_8888_8888_8888,
+                    _mm512_slli_epi32::<24>(x[3]),
+                ),
+            )
+        }
         fn dot(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn dot_q8(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn prepare_q8(w: __m512i) -> __m512i { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
@@ -71,6 +87,10 @@ impl Int8 for Avx512 {
             _mm512_set1_epi32(p.cast::<i32>().read_unaligned())
         }
         fn load_ints(p: *const i32) -> __m512i { _mm512_loadu_si512(p.cast()) }
+        fn store_ints(p: *mut i32, x: __m512i) { _mm512_storeu_si512(p.cast(), x) }
+        fn store_lowest(p: *mut u8, x: __m512i) {
+            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x))
+        }
         fn repeat_ints(p: *const i32) -> __m512i {
             _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))
         }
@@ -115,6 +135,22 @@ impl Int8 for Avx2 {
         fn zero_ints() -> __m256i { _mm256_setzero_si256() }
         fn add_ints(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
         fn to_floats(x: __m256i) -> __m256 { _mm256_cvtepi32_ps(x) }
+        fn to_ints(x: __m256) -> __m256i { _mm256_cvtps_epi32(x) }
+        fn times_minus_bias(x: __m256i) -> __m256i {
+            _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<6>(x))
+        }
+        fn interleave(x: [__m256i; 4]) -> __m256i {
+            _mm256_or_si256(
+                _mm256_or_si256(
+                    _mm256_and_si256(x[0], _mm256_set1_epi32(255)),
+                    _mm256_slli_epi32::<8>(_mm256_and_si256(x[1], _mm256_set1_epi32(255))),
+                ),
+                _mm256_or_si256(
+                    _mm256_slli_epi32::<16>(_mm256_and_si256(x[2], _mm256_set1_epi32(255))),
+                    _mm256_slli_epi32::<24>(x[3]),
+                ),
+            )
+        }
         fn dot(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
             // Two products are at most 2 * 127 * 127: 16 bits hold them.
             _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)))
@@ -166,6 +202,14 @@ impl Int8 for Avx2 {
             _mm256_set1_epi32(p.cast::<i32>().read_unaligned())
         }
         fn load_ints(p: *const i32) -> __m256i { _mm256_loadu_si256(p.cast()) }
+        fn store_ints(p: *mut i32, x: __m256i) { _mm256_storeu_si256(p.cast(), x) }
+        fn store_lowest(p: *mut u8, x: __m256i) {
+            {
+                let lowest = _mm256_shuffle_epi8(x, _mm256_set1_epi32(0x0c08_0400));
+                let halves = _mm256_unpacklo_epi32(lowest, _mm256_permute4x64_epi64::<0b10>(lowest));
+                p.cast::<i64>().write_unaligned(_mm256_extract_epi64::<0>(halves))
+            }
+        }
         fn repeat_ints(p: *const i32) -> __m256i {
             _mm256_set1_epi64x(p.cast::<i64>().read_unaligned())
         }

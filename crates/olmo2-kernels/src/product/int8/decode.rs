@@ -2,14 +2,17 @@
 //! weights from four far-apart quarters of a thread's range, each one long stream.
 
 use super::activations::{Extent, PackRow, Row};
-use super::format::{Format, Tail};
+use super::format::{AHEAD, Format, Tail};
 use super::{Data, Matrix, Out};
-use crate::buffer::{Scratch, with_scratch};
+use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::product::Input;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
+
+/// Activations below which a second thread costs more than it saves.
+const NUMBERS_PER_THREAD: usize = 8192;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
@@ -18,10 +21,7 @@ thread_local! {
 pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
     let extent = Extent::new(input.blocks());
     with_scratch(&PACKED, input.rows * extent.words(), |packed| {
-        let rows = input.x.chunks_exact(input.in_features);
-        for (x, words) in rows.zip(packed.chunks_exact_mut(extent.words())) {
-            dispatch(input.level, PackRow { x, extent, words });
-        }
+        pack(input, extent, packed);
         let packed = &*packed;
         pool::run(input.parts, |part| {
             for matrix in matrices {
@@ -32,6 +32,22 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
                 }
             }
         });
+    });
+}
+
+/// Packs all rows, on one thread where there is little to do.
+fn pack(input: &Input<'_>, extent: Extent, packed: &mut [f32]) {
+    let to = SharedMut::new(packed);
+    let parts = input.parts.min(input.x.len().div_ceil(NUMBERS_PER_THREAD));
+    pool::run(parts, |part| {
+        for row in pool::share(input.rows, 1, parts, part) {
+            let row = PackRow {
+                x: &input.x[row * input.in_features..][..input.in_features],
+                extent,
+                words: to.part(row * extent.words(), extent.words()),
+            };
+            dispatch(input.level, row);
+        }
     });
 }
 
@@ -129,7 +145,7 @@ impl<F: Format> Tiles<'_, F> {
             // SAFETY: blocks `b` to `b + GROUPS` of each feature's row are there.
             unsafe { step(s, &self.format, at, &rows, b, &mut sums) };
             for block in at {
-                self.format.prefetch(s, block);
+                self.format.prefetch(s, block, AHEAD);
             }
         }
         if whole < self.blocks {

@@ -1,6 +1,6 @@
 //! 8-bit blocks as the kernels read them.
 
-use super::format::{AHEAD, Format, ROW_AHEAD, Tail};
+use super::format::{Format, Tail};
 use crate::quant::{BLOCK, Q8};
 use crate::simd::Int8;
 use half::f16;
@@ -20,16 +20,6 @@ impl Eight {
         Self {
             quants: q8.quants.as_ptr(),
             scales: q8.scales.as_ptr(),
-        }
-    }
-
-    #[inline(always)]
-    fn ask<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        for line in (0..BLOCK * S::GROUPS).step_by(64) {
-            s.prefetch(self.quants.wrapping_add(block * BLOCK + bytes + line));
-        }
-        if block.is_multiple_of(32) {
-            s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
         }
     }
 }
@@ -55,6 +45,16 @@ impl Format for Eight {
         s.halves(s.prepare_q8(first), s.prepare_q8(second))
     }
     #[inline(always)]
+    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8) {
+        // SAFETY: the caller promises the blocks and the room.
+        unsafe {
+            let p = self.quants.add(block * BLOCK).cast::<u8>();
+            for i in [0, 16 * S::GROUPS] {
+                s.store_bytes(to.add(i), s.prepare_q8(s.load_bytes(p.add(i))));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V {
         // SAFETY: the caller promises `GROUPS` blocks from each.
         unsafe { s.q8_scales(blocks.map(|block| self.scales.add(block))) }
@@ -65,12 +65,13 @@ impl Format for Eight {
         unsafe { *self.scales.add(block) }.to_f32()
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize) {
-        self.ask(s, block, AHEAD);
-    }
-    #[inline(always)]
-    fn prefetch_row<S: Int8>(&self, s: S, block: usize) {
-        self.ask(s, block, ROW_AHEAD);
+    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        for line in (0..BLOCK * S::GROUPS).step_by(64) {
+            s.prefetch(self.quants.wrapping_add(block * BLOCK + bytes + line));
+        }
+        if block.is_multiple_of(32) {
+            s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
+        }
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self

@@ -26,10 +26,9 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks for the quants, and every now and then the scales, that follow `block` by some way.
-    fn prefetch<S: Int8>(&self, s: S, block: usize);
-    /// The same for the reader of whole rows, one after the other.
-    fn prefetch_row<S: Int8>(&self, s: S, block: usize);
+    /// Asks for the quants of `GROUPS` blocks, and every now and then for the scales, that follow
+    /// `block` by some `bytes` of quants.
+    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize);
     /// The first `count` blocks from each of four copied into `to`, behind them zeros.
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
     where
@@ -56,7 +55,7 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8) {
         let whole = count - count % S::GROUPS;
         for b in (0..whole).step_by(S::GROUPS) {
-            self.prefetch_row(s, block + b);
+            self.prefetch(s, block + b, ROW_AHEAD);
             // SAFETY: `b` stays below `count`.
             unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK)) };
         }

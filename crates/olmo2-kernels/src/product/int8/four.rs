@@ -1,6 +1,6 @@
 //! 4-bit blocks as the kernels read them.
 
-use super::format::{AHEAD, Format, GROUPS, ROW_AHEAD, Tail};
+use super::format::{Format, GROUPS, Tail};
 use crate::quant::{BLOCK, Q4, Q4Scales, codebook};
 use crate::simd::Int8;
 
@@ -48,17 +48,6 @@ impl<'t> Four<'t> {
             steps,
         }
     }
-
-    #[inline(always)]
-    fn ask<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        if (block * Self::BYTES).is_multiple_of(64) {
-            s.prefetch(self.quants.wrapping_add(block * Self::BYTES + bytes));
-        }
-        if block.is_multiple_of(64) {
-            s.prefetch(self.scales.wrapping_add(block + bytes / Self::BYTES));
-            s.prefetch(self.selectors.wrapping_add(block + bytes / Self::BYTES));
-        }
-    }
 }
 
 impl Format for Four<'_> {
@@ -95,12 +84,14 @@ impl Format for Four<'_> {
         self.steps.get(unsafe { *self.scales.add(block) })
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize) {
-        self.ask(s, block, AHEAD);
-    }
-    #[inline(always)]
-    fn prefetch_row<S: Int8>(&self, s: S, block: usize) {
-        self.ask(s, block, ROW_AHEAD);
+    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        if (block * Self::BYTES).is_multiple_of(64) {
+            s.prefetch(self.quants.wrapping_add(block * Self::BYTES + bytes));
+        }
+        if block.is_multiple_of(64) {
+            s.prefetch(self.scales.wrapping_add(block + bytes / Self::BYTES));
+            s.prefetch(self.selectors.wrapping_add(block + bytes / Self::BYTES));
+        }
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self

@@ -161,7 +161,8 @@ impl<F: Format> Panels<'_, F> {
             unsafe {
                 let to = self.weights.add(row * STRIDE);
                 self.format.unpack(s, start, blocks.len(), to);
-                self.format.unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
+                self.format
+                    .unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
             }
         }
     }

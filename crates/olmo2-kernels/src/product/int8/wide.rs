@@ -103,10 +103,10 @@ impl<F: Format> Kernel for Features<'_, F> {
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
                 self.fill(s, n..n + count, blocks.clone(), &mut buffer);
-                for tile in 0..LANES / S::LANES {
-                    if tile * S::LANES < self.rows {
-                        self.multiply(s, &buffer, tile, blocks.clone(), &mut sums[tile]);
-                    }
+                for tile in 0..self.rows.div_ceil(S::LANES) {
+                    let next = (n + ROWS) * self.blocks + blocks.start;
+                    let ahead = (tile == 0).then_some(next);
+                    self.multiply(s, &buffer, tile, blocks.clone(), &mut sums[tile], ahead);
                 }
             }
             for tile in 0..self.rows.div_ceil(S::LANES) {
@@ -137,7 +137,7 @@ impl<F: Format> Features<'_, F> {
     }
 
     /// Adds the terms of some blocks to the partial sums `[group][row]` of one tile of activation
-    /// rows.
+    /// rows; meanwhile memory brings the rows that follow each other from block `ahead` on.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -146,12 +146,18 @@ impl<F: Format> Features<'_, F> {
         tile: usize,
         blocks: Range<usize>,
         sums: &mut [[S::V; ROWS]; GROUPS],
+        ahead: Option<usize>,
     ) {
         let tile = Tile::at::<S>(self.extent, self.packed, tile);
         let padded = blocks.len().next_multiple_of(S::GROUPS);
         for g in 0..S::GROUPS {
             let mut partial = sums[g];
             for b in (g..padded).step_by(S::GROUPS) {
+                if let (0, Some(ahead)) = (g, ahead) {
+                    for r in 0..ROWS {
+                        self.format.prefetch(s, ahead + r * self.blocks + b, 0);
+                    }
+                }
                 // SAFETY: the tile has its blocks rounded up to a step, and so has the buffer.
                 unsafe { self.block(s, buffer, b, &tile, blocks.start + b, &mut partial) };
             }
