@@ -53,6 +53,17 @@ pub(super) fn product(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) 
     out
 }
 
+/// The same with activations rounded to bf16.
+fn product_of_rounded(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
+    let outputs = &mut [&mut out[..]];
+    with_level(level, || {
+        project(x, k, Activations::Bf16, &[weight], outputs)
+    })
+    .unwrap();
+    out
+}
+
 /// Holds outputs to `(sqrt(k) / 2 + 2) * eps * (sum of magnitudes)`: a random walk of roundings.
 fn assert_close(level: Level, out: &[f32], right: &[(f64, f64)], k: usize) {
     assert_eq!(out.len(), right.len());
@@ -85,6 +96,42 @@ fn products_match_sums_in_f64_for_ragged_shapes() {
                         assert_close(level, &product(level, &x, k, weight), &right, k);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_rounded_activations_match_sums_in_f64() {
+    for (k, n) in [(1, 3), (33, 9), (64, 5), (100, 100), (2050, 13)] {
+        let weights = Weights::new(3, n * k);
+        let bias = noise(4, n);
+        for m in [1, 2, 3, 5, 7, 16, 17, 33, 50] {
+            let x = noise(m as u64, m * k);
+            let rounded: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+            for data in weights.all() {
+                let weight = WeightRef::new(data).with_bias(&bias);
+                let right = reference::project(&rounded, k, data, Some(&bias));
+                for level in levels() {
+                    let out = product_of_rounded(level, &x, k, weight);
+                    assert_close(level, &out, &right, k);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounded_rows_have_the_same_bits_alone_and_in_batches() {
+    let (k, n) = (2080, 50);
+    let (x, weights) = (noise(5, 50 * k), Weights::new(6, n * k));
+    let weight = WeightRef::new(WeightData::Bf16(&weights.bf16));
+    for level in levels() {
+        for counts in [&[1, 2, 3, 4, 7, 16][..], &[17, 18, 32, 50]] {
+            let all = product_of_rounded(level, &x[..counts[counts.len() - 1] * k], k, weight);
+            for &m in counts {
+                let out = product_of_rounded(level, &x[..m * k], k, weight);
+                assert!(same_bits(&out, &all[..m * n]), "{level} {m} rows");
             }
         }
     }

@@ -98,6 +98,42 @@ pub(crate) trait Kernel {
     fn run<S: Int8>(self, simd: S);
 }
 
+/// Dot products of pairs of bf16, which only some CPUs of a level have.
+pub(crate) trait Pairs<S: Int8>: Copy {
+    /// Adds to each f32 the products of the two bf16 there; subnormal numbers count as 0.
+    fn dot(self, sum: S::V, w: S::B, a: S::B) -> S::V;
+    /// Rounds to bf16, `low` before `high`.
+    fn round(self, low: S::V, high: S::V) -> S::B;
+}
+
+/// A function generic over the level, for CPUs with [`Pairs`].
+pub(crate) trait PairKernel {
+    /// Runs on the level of `simd`; to be `#[inline(always)]`.
+    fn run<S: Int8, P: Pairs<S>>(self, simd: S, pairs: P);
+}
+
+/// Whether [`dispatch_pairs`] runs kernels at `level`.
+pub(crate) fn has_pairs(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        false
+    }
+}
+
+/// Runs `kernel` if [`has_pairs`] says so.
+pub(crate) fn dispatch_pairs(level: Level, kernel: impl PairKernel) {
+    #[cfg(target_arch = "x86_64")]
+    if has_pairs(level.min(level::detected())) {
+        // SAFETY: the CPU has the level, and avx512bf16.
+        unsafe { x86_int8::run_pairs(kernel) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (level, kernel);
+}
+
 /// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.
 pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]

@@ -6,9 +6,37 @@
 
 use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
+use super::{PairKernel, Pairs};
 use crate::quant::Q4Scales;
 use half::f16;
 use std::arch::x86_64::*;
+
+/// AVX-512 BF16; made by [`run_pairs`] alone.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Bf16(());
+
+/// # Safety
+/// The CPU has what [`super::x86::run_avx512`] asks for, and AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
+    // SAFETY: promised by the caller.
+    kernel.run(unsafe { Avx512::new() }, Avx512Bf16(()));
+}
+
+impl Pairs<Avx512> for Avx512Bf16 {
+    instructions! {
+        fn dot(sum: __m512, w: __m512i, a: __m512i) -> __m512 {
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512i, __m512bh>(w),
+                std::mem::transmute::<__m512i, __m512bh>(a),
+            )
+        }
+        fn round(low: __m512, high: __m512) -> __m512i {
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        }
+    }
+}
 
 impl Int8 for Avx512 {
     type B = __m512i;

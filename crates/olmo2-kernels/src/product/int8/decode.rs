@@ -3,10 +3,10 @@
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{AHEAD, Format, Tail};
-use super::{Data, Matrix, Out};
+use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::Input;
+use crate::product::{Input, Product};
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -67,9 +67,7 @@ fn run<F: Format>(
         rows: input.rows,
         blocks: input.blocks(),
         range,
-        out: Out {
-            product: matrix.product,
-        },
+        product: matrix.product,
     };
     dispatch(input.level, tiles);
 }
@@ -83,7 +81,7 @@ struct Tiles<'a, F> {
     rows: usize,
     blocks: usize,
     range: Range<usize>,
-    out: Out<'a>,
+    product: &'a Product<'a>,
 }
 
 impl<F: Format> Kernel for Tiles<'_, F> {
@@ -160,7 +158,7 @@ impl<F: Format> Tiles<'_, F> {
         for m in 0..M {
             let sums = s.sum_groups(sums[m]);
             for r in 0..count {
-                self.out.set(row + m, features[r], sums[r]);
+                self.product.set(row + m, features[r], sums[r]);
             }
         }
     }

@@ -61,23 +61,6 @@ fn matrix<'a>((product, steps): (&'a Product<'a>, &'a Option<Q4Scales>)) -> Matr
     Matrix { data, product }
 }
 
-/// Where the outputs of one matrix go: every row, and one thread's own features.
-#[derive(Clone, Copy)]
-struct Out<'a> {
-    product: &'a Product<'a>,
-}
-
-impl Out<'_> {
-    #[inline(always)]
-    fn set(self, row: usize, feature: usize, sum: f32) {
-        let product = self.product;
-        let sum = product.bias.map_or(sum, |bias| sum + bias[feature]);
-        let at = product.out.at(row * product.out_features + feature, 1);
-        // SAFETY: inside the output, and each thread has its own range of features.
-        unsafe { *at = sum };
-    }
-}
-
 impl Input<'_> {
     fn blocks(&self) -> usize {
         blocks(self.in_features)

@@ -3,10 +3,10 @@
 
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::{Format, GROUPS};
-use super::{Data, Matrix, Out};
+use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::Input;
+use crate::product::{Input, Product};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
@@ -64,9 +64,7 @@ fn run<F: Format>(
         rows: input.rows,
         blocks: input.blocks(),
         range,
-        out: Out {
-            product: matrix.product,
-        },
+        product: matrix.product,
     };
     dispatch(input.level, features);
 }
@@ -80,7 +78,7 @@ struct Features<'a, F> {
     rows: usize,
     blocks: usize,
     range: Range<usize>,
-    out: Out<'a>,
+    product: &'a Product<'a>,
 }
 
 /// Some blocks of some rows of weights.
@@ -216,7 +214,7 @@ impl<F: Format> Features<'_, F> {
         unsafe { s.store(lanes.as_mut_ptr(), sum) };
         for (lane, sum) in lanes[..S::LANES].iter().enumerate() {
             if row + lane < self.rows {
-                self.out.set(row + lane, feature, *sum);
+                self.product.set(row + lane, feature, *sum);
             }
         }
     }
