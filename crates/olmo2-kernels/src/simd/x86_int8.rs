@@ -46,7 +46,7 @@ impl Int8 for Avx512 {
     const Q8_IS_BIASED: bool = true;
     const INT8_ROWS: usize = 6;
     const INT8_COLUMNS: usize = 2;
-    const INT8_DECODE_ROWS: usize = 8;
+    const INT8_DECODE_ROWS: usize = 4;
 
     instructions! {
         fn zero_ints() -> __m512i { _mm512_setzero_si512() }

@@ -106,10 +106,6 @@ impl<F: Format> Tiles<'_, F> {
     #[inline(always)]
     fn features<S: Int8>(&self, s: S, features: [usize; 4], count: usize) {
         let mut row = 0;
-        while S::INT8_DECODE_ROWS >= 8 && self.rows - row >= 8 {
-            self.tile::<S, 8>(s, features, count, row);
-            row += 8;
-        }
         while S::INT8_DECODE_ROWS >= 4 && self.rows - row >= 4 {
             self.tile::<S, 4>(s, features, count, row);
             row += 4;

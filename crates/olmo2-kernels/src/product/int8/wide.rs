@@ -107,10 +107,9 @@ impl<F: Format> Kernel for Features<'_, F> {
                     self.multiply(s, &buffer, tile, blocks.clone(), &mut sums[tile], ahead);
                 }
             }
-            for tile in 0..self.rows.div_ceil(S::LANES) {
-                for r in 0..count {
-                    let partial = [0, 1, 2, 3].map(|g| sums[tile][g][r]);
-                    self.finish(s, partial, tile * S::LANES, n + r);
+            for (tile, sums) in sums.iter().enumerate() {
+                if tile * S::LANES < self.rows {
+                    self.finish(s, sums, tile * S::LANES, n..n + count);
                 }
             }
         }
@@ -201,20 +200,35 @@ impl<F: Format> Features<'_, F> {
         }
     }
 
-    /// Adds up the partial sums as [`Int8::sum_groups`] does, and writes them.
+    /// Adds up the partial sums `[group][row of weights]` of a tile, as [`Int8::sum_groups`] does,
+    /// and writes them to the rows from `first`.
     #[inline(always)]
-    fn finish<S: Int8>(&self, s: S, sums: [S::V; GROUPS], row: usize, feature: usize) {
-        let sum = match S::GROUPS {
-            1 => sums[0],
-            2 => s.add(sums[0], sums[1]),
-            _ => s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])),
-        };
-        let mut lanes = [0.0; LANES];
-        // SAFETY: a vector has at most 16 elements.
-        unsafe { s.store(lanes.as_mut_ptr(), sum) };
-        for (lane, sum) in lanes[..S::LANES].iter().enumerate() {
-            if row + lane < self.rows {
-                self.product.set(row + lane, feature, *sum);
+    fn finish<S: Int8>(
+        &self,
+        s: S,
+        sums: &[[S::V; ROWS]; GROUPS],
+        first: usize,
+        features: Range<usize>,
+    ) {
+        let mut lanes = [[0.0; LANES]; ROWS];
+        for r in 0..ROWS {
+            let sum = match S::GROUPS {
+                1 => sums[0][r],
+                2 => s.add(sums[0][r], sums[1][r]),
+                _ => s.add(s.add(sums[0][r], sums[1][r]), s.add(sums[2][r], sums[3][r])),
+            };
+            // SAFETY: a vector has at most 16 elements.
+            unsafe { s.store(lanes[r].as_mut_ptr(), sum) };
+        }
+        for lane in 0..S::LANES.min(self.rows - first) {
+            let product = self.product;
+            let at = (first + lane) * product.out_features + features.start;
+            let to = product.out.at(at, features.len());
+            for (r, n) in features.clone().enumerate() {
+                let sum = lanes[r][lane];
+                let sum = product.bias.map_or(sum, |bias| sum + bias[n]);
+                // SAFETY: inside the output, as just checked, and no other thread's.
+                unsafe { *to.add(r) = sum };
             }
         }
     }
