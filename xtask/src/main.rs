@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod ci;
+mod codebook;
 mod convert;
 mod demo;
 mod licences;
@@ -27,6 +28,8 @@ enum Command {
     Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
+    Codebook(codebook::CodebookArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
 }
@@ -46,6 +49,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Ci(args) => ci::run(args),
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
+        Command::Codebook(args) => codebook::run(args),
         Command::Convert(args) => convert::run(args),
     }
 }

@@ -8,6 +8,7 @@
 //!   the tensor's `top`.
 
 pub mod codebook;
+mod parallel;
 mod q4;
 mod q8;
 
@@ -129,3 +130,6 @@ const OCTAVES: [f32; 8] = [
     0.015_625,
     0.007_812_5,
 ];
+
+#[cfg(test)]
+mod tests;
