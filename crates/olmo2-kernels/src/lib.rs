@@ -15,6 +15,7 @@ mod activation;
 pub mod attention;
 mod buffer;
 pub mod level;
+pub mod limits;
 pub mod map;
 mod memory;
 mod norm;

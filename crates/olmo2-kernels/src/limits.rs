@@ -1,0 +1,207 @@
+//! What this machine can do: how fast its threads read memory, and how many multiply-adds of each
+//! type they do where nothing else limits them. A benchmark's figures mean little without.
+#![allow(unsafe_code, reason = "vector loads")]
+
+use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs, has_pairs};
+use crate::{level, pool};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Operations a second at the level in use, with all threads of the pool, in 10^9; a multiply-add
+/// counts as two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// Multiply-adds of f32.
+    pub f32: f64,
+    /// Dot products of pairs of bf16; `None` where the CPU has no such instruction.
+    pub bf16: Option<f64>,
+    /// Dot products of bytes.
+    pub int8: f64,
+}
+
+/// Measures the peaks: the best of three runs of some milliseconds each.
+pub fn peaks() -> Peaks {
+    let level = level::level();
+    let bf16 = || best(|| dispatch_pairs(level, Bf16), 4.0 * lanes() as f64);
+    Peaks {
+        f32: best(|| dispatch(level, F32), 2.0 * lanes() as f64),
+        bf16: has_pairs(level).then(bf16),
+        int8: best(|| dispatch(level, Bytes), 8.0 * lanes() as f64),
+    }
+}
+
+/// f32 in a vector of the level in use.
+fn lanes() -> usize {
+    struct Lanes<'a>(&'a mut usize);
+    impl Kernel for Lanes<'_> {
+        #[inline(always)]
+        fn run<S: Int8>(self, _: S) {
+            *self.0 = S::LANES;
+        }
+    }
+    let mut lanes = 0;
+    dispatch(level::level(), Lanes(&mut lanes));
+    lanes
+}
+
+/// Instructions in flight: enough to hide a latency of six cycles of two.
+const CHAINS: usize = 12;
+/// Rounds of a run, each of `CHAINS` instructions: some milliseconds.
+const ROUNDS: usize = 1 << 20;
+
+fn best(work: impl Fn() + Sync, operations: f64) -> f64 {
+    let threads = pool::threads();
+    let run = || {
+        let start = Instant::now();
+        pool::run(threads, |_| work());
+        let done = operations * (CHAINS * ROUNDS * threads) as f64;
+        done / start.elapsed().as_secs_f64() / 1e9
+    };
+    (0..3).map(|_| run()).fold(0.0, f64::max)
+}
+
+struct F32;
+
+impl Kernel for F32 {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let a = s.splat(black_box(0.5));
+        let mut sums = [a; CHAINS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = s.fma(*sum, a, a);
+            }
+        }
+        for sum in sums {
+            black_box(s.sum(sum));
+        }
+    }
+}
+
+struct Bytes;
+
+impl Kernel for Bytes {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let a = black_box([3_u8; 64]);
+        // SAFETY: a register has at most 64 bytes.
+        let a = unsafe { s.load_bytes(a.as_ptr()) };
+        let mut sums = [s.zero_ints(); CHAINS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = s.dot(*sum, a, a);
+            }
+        }
+        for sum in sums {
+            black_box(s.sum(s.to_floats(sum)));
+        }
+    }
+}
+
+struct Bf16;
+
+impl PairKernel for Bf16 {
+    #[inline(always)]
+    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
+        let half = s.splat(black_box(0.5));
+        let a = pairs.round(half, half);
+        let mut sums = [half; CHAINS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = pairs.dot(*sum, a, a);
+            }
+        }
+        for sum in sums {
+            black_box(s.sum(sum));
+        }
+    }
+}
+
+/// How a thread walks through its part of the memory. Which is fastest depends on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPattern {
+    /// From front to back.
+    Front,
+    /// From front to back, asking for lines 1 KB ahead.
+    FrontAhead,
+    /// Four streams, a quarter of the part apart, asking for lines 1 KB ahead.
+    FourAhead,
+}
+
+impl ReadPattern {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Front, Self::FrontAhead, Self::FourAhead];
+}
+
+/// Reads every whole cache line of `bytes` once, with all threads of the pool.
+pub fn read(bytes: &[u8], pattern: ReadPattern) {
+    let parts = pool::threads();
+    let level = level::level();
+    pool::run(parts, |part| {
+        let bytes = &bytes[pool::share(bytes.len(), 256, parts, part)];
+        dispatch(level, Read { bytes, pattern });
+    });
+}
+
+struct Read<'a> {
+    bytes: &'a [u8],
+    pattern: ReadPattern,
+}
+
+impl Kernel for Read<'_> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        match self.pattern {
+            ReadPattern::Front => walk::<S, 1, 0>(s, self.bytes),
+            ReadPattern::FrontAhead => walk::<S, 1, 1024>(s, self.bytes),
+            ReadPattern::FourAhead => walk::<S, 4, 1024>(s, self.bytes),
+        }
+    }
+}
+
+#[inline(always)]
+fn walk<S: Int8, const STREAMS: usize, const AHEAD: usize>(s: S, bytes: &[u8]) {
+    let stream = bytes.len() / STREAMS / 64 * 64;
+    let mut sums = [s.zero_ints(); 4];
+    let vectors = 64 / (4 * S::LANES);
+    for line in (0..stream).step_by(64) {
+        for i in 0..STREAMS {
+            let p = bytes.as_ptr().wrapping_add(i * stream + line);
+            if AHEAD > 0 {
+                s.prefetch(p.wrapping_add(AHEAD));
+            }
+            for v in 0..vectors {
+                // SAFETY: a whole line of the stream, which is inside `bytes`.
+                let x = unsafe { s.load_ints(p.cast::<i32>().wrapping_add(v * S::LANES)) };
+                let sum = &mut sums[(i + v) % 4];
+                *sum = s.add_ints(*sum, x);
+            }
+        }
+    }
+    for sum in sums {
+        black_box(s.sum(s.to_floats(sum)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peaks_are_of_a_machine_that_works() {
+        let Peaks { f32, bf16, int8 } = peaks();
+        assert!(f32 > 0.1 && f32.is_finite(), "{f32}");
+        assert!(int8 > f32 / 4.0 && int8.is_finite(), "{int8}");
+        assert!(bf16.is_none_or(|bf16| bf16 > f32 / 4.0), "{bf16:?}");
+    }
+
+    #[test]
+    fn reads_of_any_length_stay_inside() {
+        let bytes = vec![1; 10_000];
+        for len in [0, 1, 63, 64, 255, 256, 1000, 10_000] {
+            for pattern in ReadPattern::ALL {
+                read(&bytes[..len], pattern);
+            }
+        }
+    }
+}
