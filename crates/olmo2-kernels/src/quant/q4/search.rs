@@ -13,6 +13,8 @@ const BINS: usize = 2 * ONE as usize / 512 + 1;
 /// Estimates of a table's error are made for these shares of the scale that takes `ONE` to its
 /// last number.
 const SHARES: [f32; 2] = [0.92, 1.0];
+/// Weights are compared with a table's numbers in this fraction of one.
+const FINE: i16 = 256;
 /// Tables that are fitted.
 const FITTED: usize = 16;
 /// Of these, how many are tried at the scales there are.
@@ -21,6 +23,8 @@ const TRIED: usize = 2;
 /// A block in whole numbers.
 pub(super) struct Target {
     weights: [i16; BLOCK],
+    /// The same.
+    floats: [f32; BLOCK],
     /// Whether the weights were negated, which makes the largest magnitude positive.
     pub(super) flipped: bool,
     /// Units in 1.0.
@@ -40,11 +44,14 @@ impl Target {
         }
         let flipped = -least > most;
         let sign = if flipped { -1 } else { 1 };
+        let mut floats = [0.0; BLOCK];
         for j in 0..BLOCK {
             weights[j] *= sign;
+            floats[j] = f32::from(weights[j]);
         }
         Self {
             weights,
+            floats,
             flipped,
             units,
         }
@@ -54,6 +61,20 @@ impl Target {
     #[inline(always)]
     pub(super) fn units(&self, scale: f32) -> f32 {
         scale * self.units
+    }
+
+    /// The weights over a scale in units, in `FINE`; cut off beyond all tables.
+    #[inline(always)]
+    fn over(&self, scale: f32) -> [i16; BLOCK] {
+        const LIMIT: f32 = 127.0 * FINE as f32;
+        let inverse = f32::from(FINE) / scale;
+        let mut over = [0; BLOCK];
+        for j in 0..BLOCK {
+            let x = self.floats[j] * inverse;
+            let x = if x < LIMIT { x } else { LIMIT };
+            over[j] = whole(if x > -LIMIT { x } else { -LIMIT });
+        }
+        over
     }
 }
 
@@ -70,24 +91,9 @@ struct Shape {
     first: i16,
     /// From each number to the next.
     steps: [i16; 15],
-    /// Halfway between, and one more to make a vector.
-    middles: [f32; 16],
+    /// Halfway between, in `FINE`.
+    middles: [i16; 15],
     last: f32,
-}
-
-impl Shape {
-    /// The halves at a scale in units. Weights end before the limit.
-    #[inline(always)]
-    fn middles(&self, scale: f32) -> [i16; 16] {
-        const LIMIT: f32 = 20_000.0;
-        let mut middles = [0; 16];
-        for k in 0..16 {
-            let x = self.middles[k] * scale;
-            let x = if x < LIMIT { x } else { LIMIT };
-            middles[k] = whole(if x > -LIMIT { x } else { -LIMIT });
-        }
-        middles
-    }
 }
 
 /// All tables and what each costs a weight.
@@ -106,6 +112,22 @@ struct Fit {
     gain: f64,
 }
 
+/// For each table: the sum of errors, which share has it, the table.
+struct Estimates([u32; 256]);
+
+impl Estimates {
+    /// The table with the least sum, and the share that has it; the next call gives the next.
+    #[inline(always)]
+    fn take_least(&mut self) -> (u8, f32) {
+        let mut least = u32::MAX;
+        for i in 0..256 {
+            least = least.min(self.0[i]);
+        }
+        self.0[usize::from(least as u8)] = u32::MAX;
+        (least as u8, SHARES[(least >> 8 & 1) as usize])
+    }
+}
+
 impl Search {
     pub(super) fn of_the_codebook() -> &'static Self {
         static SEARCH: LazyLock<Search> = LazyLock::new(|| Search::new(&TABLES));
@@ -117,7 +139,7 @@ impl Search {
             first: table[0].into(),
             steps: std::array::from_fn(|k| i16::from(table[k + 1]) - i16::from(table[k])),
             middles: std::array::from_fn(|k| {
-                (f32::from(table[k]) + f32::from(table[(k + 1).min(15)])) * 0.5
+                (i16::from(table[k]) + i16::from(table[k + 1])) * (FINE / 2)
             }),
             last: table[15].into(),
         };
@@ -132,7 +154,9 @@ impl Search {
     #[inline(always)]
     pub(super) fn best(&self, target: &Target, steps: &[f32; 256]) -> (u8, u8) {
         let mut fits = [Fit::default(); TRIED];
-        for (table, share) in self.promising(target) {
+        let mut estimates = self.estimates(target);
+        for _ in 0..FITTED {
+            let (table, share) = estimates.take_least();
             let mut fit = self.fit(target, table, share);
             for held in &mut fits {
                 if fit.gain > held.gain {
@@ -170,21 +194,21 @@ impl Search {
     /// The indices into the table that are nearest at a scale in units.
     #[inline(always)]
     pub(super) fn codes(&self, target: &Target, table: u8, scale: f32) -> [u8; BLOCK] {
-        let middles = self.shapes[usize::from(table)].middles(scale);
+        let (over, middles) = (target.over(scale), &self.shapes[usize::from(table)].middles);
         let mut codes = [0; BLOCK];
         for j in 0..BLOCK {
             let mut code = 0_i16;
             for k in 0..15 {
-                code += i16::from(target.weights[j] > middles[k]);
+                code += i16::from(over[j] > middles[k]);
             }
             codes[j] = code as u8;
         }
         codes
     }
 
-    /// The tables with the least estimates, and the share at which each is less.
+    /// Estimates of the errors of all tables.
     #[inline(always)]
-    fn promising(&self, target: &Target) -> [(u8, f32); FITTED] {
+    fn estimates(&self, target: &Target) -> Estimates {
         let mut rows = [&self.errors[0]; BLOCK];
         for j in 0..BLOCK {
             rows[j] = &self.errors[(target.weights[j] + ONE) as u16 as usize >> 9];
@@ -200,21 +224,12 @@ impl Search {
             }
         }
         let (low, high) = sums.split_at(256);
-        let mut keys = [0_u32; 256];
+        let mut keys = [0; 256];
         for i in 0..256 {
-            keys[i] = u32::from(low[i].min(high[i])) << 8 | i as u32;
+            keys[i] =
+                u32::from(low[i].min(high[i])) << 9 | u32::from(high[i] < low[i]) << 8 | i as u32;
         }
-        let mut promising = [(0, 0.0); FITTED];
-        for promising in &mut promising {
-            let mut least = u32::MAX;
-            for i in 0..256 {
-                least = least.min(keys[i]);
-            }
-            let table = usize::from(least as u8);
-            keys[table] = u32::MAX;
-            *promising = (least as u8, SHARES[usize::from(high[table] < low[table])]);
-        }
-        promising
+        Estimates(keys)
     }
 
     /// Quantises twice, each time with the scale that suits the codes before.
@@ -247,13 +262,13 @@ impl Search {
 /// The sum of weight times code, and of the codes' squares, when each weight takes the nearest.
 #[inline(always)]
 fn sums(target: &Target, shape: &Shape, scale: f32) -> (i32, i32) {
-    let middles = shape.middles(scale);
+    let over = target.over(scale);
     let mut codes = [0_i16; BLOCK];
     for j in 0..BLOCK {
         let mut code = shape.first;
         for k in 0..15 {
             // A mask: compilers make branches of the alternative.
-            code += -i16::from(target.weights[j] > middles[k]) & shape.steps[k];
+            code += -i16::from(over[j] > shape.middles[k]) & shape.steps[k];
         }
         codes[j] = code;
     }
