@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::{Bytes, DType, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
-use olmo2_kernels::{Activations, AttentionShape, AttentionStep, WeightData, WeightRef};
+use olmo2_kernels::{Activations, AttentionShape, AttentionStep, CacheRef, WeightData, WeightRef};
 
 use crate::cache::{KvCache, LayerCache};
 use crate::linear::Linear;
@@ -128,8 +128,8 @@ fn read(shape: &AttentionShape, rows: &[Row], [q, k, v]: [&[f32]; 3], out: &mut 
             let slot = row.slot * slot_len..(row.slot + 1) * slot_len;
             AttentionStep {
                 q: &q[row.padding * width..],
-                k: &k[slot.clone()],
-                v: &v[slot],
+                k: CacheRef::F32(&k[slot.clone()]),
+                v: CacheRef::F32(&v[slot]),
                 offset: row.start,
                 first: 0,
             }
