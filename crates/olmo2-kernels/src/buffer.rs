@@ -58,12 +58,25 @@ unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl<'a, T> SharedMut<'a, T> {
+impl<'a, T: Copy> SharedMut<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
             life: PhantomData,
+        }
+    }
+
+    /// The `count` elements from `index`, for one thread to write.
+    ///
+    /// # Panics
+    /// They are not all inside.
+    pub(crate) fn part(self, index: usize, count: usize) -> Self {
+        let start = self.at(index, count);
+        Self {
+            start,
+            len: count,
+            ..self
         }
     }
 
