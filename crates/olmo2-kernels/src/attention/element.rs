@@ -5,6 +5,9 @@ use crate::simd::Simd;
 use half::bf16;
 use std::ops::Range;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// What keys and values are stored as.
 ///
 /// Loads promise nothing about alignment; their callers promise the memory.
@@ -90,6 +93,18 @@ impl<E: Element> Rows<'_, E> {
         self.elements.len() / self.dim
     }
 
+    /// The elements of up to `count` positions, to be asked for before they are read.
+    #[inline(always)]
+    pub(super) fn ahead(&self, start: usize, count: usize) -> Ahead {
+        let start = start.min(self.len());
+        let end = self.len().min(start + count);
+        let elements = &self.elements[start * self.dim..end * self.dim];
+        Ahead {
+            start: elements.as_ptr().cast(),
+            bytes: size_of_val(elements),
+        }
+    }
+
     /// Those of fewer positions.
     #[inline(always)]
     pub(super) fn slice(self, range: Range<usize>) -> Self {
@@ -123,6 +138,23 @@ impl<E: Element> Rows<'_, E> {
         }
         for i in whole..len {
             to[i] = self.scales[i].to_f32();
+        }
+    }
+}
+
+/// Memory that will be read.
+pub(super) struct Ahead {
+    start: *const u8,
+    bytes: usize,
+}
+
+impl Ahead {
+    /// Asks for the lines of one of some pieces.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&self, s: S, piece: usize, pieces: usize) {
+        let lines = self.bytes.div_ceil(LINE);
+        for line in lines * piece / pieces..lines * (piece + 1) / pieces {
+            s.prefetch(self.start.wrapping_add(line * LINE));
         }
     }
 }

@@ -40,7 +40,7 @@ const TILE: usize = 64;
 /// Positions that one thread takes of a single query. Fixed, so that the order of sums is too.
 const CHUNK: usize = 1024;
 /// Rows (queries times the heads that share keys) of a block, at most where that is possible.
-const BLOCK_ROWS: usize = 96;
+const BLOCK_ROWS: usize = 192;
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 100_000;
 

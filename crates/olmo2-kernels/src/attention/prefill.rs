@@ -124,9 +124,19 @@ impl<E: Element> Prefill<'_, E> {
     /// The scores of each row with the keys of the tile that it sees, and some more.
     #[inline(always)]
     fn score<S: Simd, const R: usize>(&mut self, s: S, start: usize, count: usize) {
+        // A block reads each tile once, from far away: its values are asked for, and the next
+        // tile's keys, a piece with each tile of registers.
+        let ahead = [
+            self.values.ahead(start, TILE),
+            self.keys.ahead(start + TILE, TILE),
+        ];
+        let pieces = self.rows.div_ceil(R);
         for j in (0..count).step_by(2 * S::LANES) {
             let (_, first) = self.first_row::<R>(start + j);
-            for row in (first..self.rows).step_by(R) {
+            for (piece, row) in (first..self.rows).step_by(R).enumerate() {
+                if let Some(ahead) = ahead.get(j / (2 * S::LANES)) {
+                    ahead.prefetch(s, piece, pieces);
+                }
                 self.score_rows::<S, R>(s, row, j);
             }
         }
