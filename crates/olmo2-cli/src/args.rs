@@ -76,8 +76,8 @@ pub(crate) struct RunArgs {
     /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
-    /// What keys and values are stored in: bf16 takes half the memory of f32, q8 a quarter, on flex
-    /// alone
+    /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
+    /// little over a quarter
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) cache_dtype: CacheDtypeArg,
     /// Threads of the CPU [default: its physical cores]

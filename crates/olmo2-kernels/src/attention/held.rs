@@ -6,9 +6,10 @@ use half::bf16;
 /// Elements of a head that share a scale in an 8-bit cache; the last block of a head may be
 /// shorter.
 ///
-/// A scale for a whole head of 128 would be simpler, but keys have channels that are far larger
-/// than the rest: with blocks these cost their neighbours precision, not the whole head. The
-/// scales' cost in speed lies below what memory allows.
+/// Trained keys have channels that are far larger than the rest: with blocks these cost their
+/// neighbours precision, not the whole head. On the demo model blocks of 32 have two thirds of the
+/// KL divergence of one scale for its heads of 64, for 0.25 bits more, and the kernels still read
+/// faster than memory delivers.
 pub const CACHE_BLOCK: usize = 32;
 
 /// Scales of one head of one position.
