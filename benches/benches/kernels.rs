@@ -7,7 +7,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use olmo2_benches::{bf16s, f32s, sized};
 use olmo2_kernels::{
-    Activations, AttentionShape, AttentionStep, WeightData, WeightRef, attend, project, silu_mul,
+    Activations, AttentionShape, AttentionStep, CacheRef, WeightData, WeightRef, attend, project,
+    silu_mul,
 };
 
 fn main() {
@@ -55,8 +56,8 @@ fn attention(bencher: Bencher<'_, '_>, (queries, keys): (usize, usize)) {
     };
     let step = AttentionStep {
         q: &q,
-        k: &k,
-        v: &v,
+        k: CacheRef::F32(&k),
+        v: CacheRef::F32(&v),
         offset: keys - queries,
         first: 0,
     };

@@ -34,8 +34,11 @@ fn ids(len: usize, seed: u32) -> Vec<u32> {
 }
 
 fn cache<B: Backend>(model: &Olmo2<B>, slots: usize) -> KvCache<B> {
-    let capacity = 512;
-    model.new_cache(CacheOptions { slots, capacity })
+    model.new_cache(CacheOptions {
+        slots,
+        capacity: 512,
+        ..CacheOptions::default()
+    })
 }
 
 fn full<B: Backend>(model: &Olmo2<B>, ids: &[u32]) -> Vec<f32> {
@@ -276,6 +279,7 @@ fn bad_inputs_are_refused<B: Backend>() {
     let mut small = model.new_cache(CacheOptions {
         slots: 2,
         capacity: 4,
+        ..CacheOptions::default()
     });
     feed(&model, &mut small, &[1, 2, 3]);
     let full = ForwardInput::ids(&[1, 2]).with_cache(&mut small);

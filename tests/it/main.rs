@@ -1,6 +1,7 @@
 //! All tests that cross files, in one binary.
 
 mod cache;
+mod cache_dtype;
 mod chat;
 mod checkpoint;
 mod config;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use olmo2::Precision;
+use olmo2::{CacheDtype, Precision};
 
 use crate::backend::{BackendKind, BackendParser};
 use crate::examples;
@@ -76,6 +76,10 @@ pub(crate) struct RunArgs {
     /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
+    /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
+    /// little over a quarter
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) cache_dtype: CacheDtypeArg,
     /// Threads of the CPU [default: its physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
@@ -98,6 +102,24 @@ impl From<Dtype> for Precision {
             Dtype::F32 => Self::F32,
             Dtype::Bf16 => Self::Bf16,
             Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// The types of a cache; without help of their own, as those of `--dtype`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheDtypeArg {
+    F32,
+    Bf16,
+    Q8,
+}
+
+impl From<CacheDtypeArg> for CacheDtype {
+    fn from(dtype: CacheDtypeArg) -> Self {
+        match dtype {
+            CacheDtypeArg::F32 => Self::F32,
+            CacheDtypeArg::Bf16 => Self::Bf16,
+            CacheDtypeArg::Q8 => Self::Q8,
         }
     }
 }

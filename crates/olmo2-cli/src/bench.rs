@@ -16,7 +16,7 @@ use crate::args::BenchArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
 use crate::memory::{Sequences, size};
-use crate::model::{Checkpoint, Source, capacity, positions};
+use crate::model::{Checkpoint, Source, cache_options, positions};
 use crate::passes;
 use crate::talk::Talk;
 
@@ -66,7 +66,7 @@ impl Command for Bench<'_> {
         let mut runs = Runs {
             cache: model.new_cache(CacheOptions {
                 slots: batch,
-                capacity: capacity(&self.checkpoint.config, args.run.context),
+                ..cache_options(&self.checkpoint.config, &args.run)
             }),
             ids: Ids::new(model.config().vocab_size),
             model: &model,
@@ -79,6 +79,7 @@ impl Command for Bench<'_> {
             backend: args.run.backend.name(),
             device: B::name(&device),
             dtype: model.precision().name(),
+            cache_dtype: runs.cache.dtype().name(),
             threads: self.checkpoint.threads,
             prompt_tokens: args.prompt_tokens,
             new_tokens: args.new_tokens,
@@ -242,6 +243,7 @@ struct Report {
     backend: &'static str,
     device: String,
     dtype: &'static str,
+    cache_dtype: &'static str,
     threads: usize,
     prompt_tokens: usize,
     new_tokens: usize,
@@ -269,6 +271,7 @@ impl Report {
         let rate =
             |rate: Option<f64>| rate.map_or("not run".into(), |rate| format!("{rate:.2} tok/s"));
         let (backend, dtype, threads) = (self.backend, self.dtype, self.threads);
+        let cache = self.cache_dtype;
         let (p, n, depth, batch) = (self.prompt_tokens, self.new_tokens, self.depth, self.batch);
         let prefill = rate(self.prefill_tokens_per_second);
         let decode = rate(self.decode_tokens_per_second);
@@ -276,7 +279,7 @@ impl Report {
         writeln!(out, "model              {}", self.model)?;
         writeln!(
             out,
-            "backend            {backend}, {dtype}, {threads} threads"
+            "backend            {backend}, {dtype}, cache {cache}, {threads} threads"
         )?;
         writeln!(
             out,

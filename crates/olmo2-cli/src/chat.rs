@@ -18,7 +18,7 @@ use crate::backend::Command;
 use crate::failure::{self, Failure};
 use crate::generate::summary;
 use crate::memory::{Sequences, size};
-use crate::model::{Checkpoint, Source, capacity};
+use crate::model::{Checkpoint, Source, cache_options};
 use crate::sampling::{self, Ends};
 use crate::stream::{Answer, Piece, TextStream, answer};
 use crate::talk::Talk;
@@ -98,7 +98,7 @@ impl Command for Chat<'_> {
         let from_file = self.generation.max_new_tokens;
         let repl = Repl {
             ends: Ends::new(config, &self.generation, Some(&self.tokenizer)),
-            session: Session::new(&model, capacity(config, self.args.run.context)),
+            session: Session::with_options(&model, cache_options(config, &self.args.run)),
             new_tokens: self.args.limit.max_new_tokens.or(from_file),
             stop: &self.args.limit.stop,
             tokenizer: self.tokenizer,

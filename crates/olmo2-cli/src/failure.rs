@@ -9,7 +9,8 @@ use olmo2::generation_config::GenerationConfigError;
 use olmo2::hub::HubError;
 use olmo2::tokenizer::TokenizerError;
 use olmo2::{
-    ConfigError, GenerateError, InputError, LoadError, PrecisionError, SamplingError, WeightsError,
+    CacheDtypeError, ConfigError, GenerateError, InputError, LoadError, PrecisionError,
+    SamplingError, WeightsError,
 };
 
 /// A command that was asked for what cannot be, or did not manage it.
@@ -164,6 +165,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             WeightsError,
             GenerateError,
             InputError,
+            CacheDtypeError,
             SamplingError,
             TokenizerError,
             ChatError,

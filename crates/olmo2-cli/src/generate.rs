@@ -13,7 +13,7 @@ use crate::args::GenerateArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
 use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, capacity};
+use crate::model::{Checkpoint, Source, cache_options};
 use crate::prompt::Prompt;
 use crate::sampling::{self, Ends};
 use crate::stream::{Answer, Piece, TextStream, answer};
@@ -79,7 +79,7 @@ impl Command for Generate<'_> {
             .transpose()?;
 
         let model = self.checkpoint.load::<B>(&device)?;
-        let mut session = Session::new(&model, capacity(config, args.run.context));
+        let mut session = Session::with_options(&model, cache_options(config, &args.run));
         // Only who asks for a number is told that it does not fit.
         let room = session.room(self.ids.len()).max(1);
         let new_tokens = args.limit.max_new_tokens;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{CacheOptions, LogitRows, Olmo2};
+use olmo2::{LogitRows, Olmo2};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 
@@ -14,7 +14,7 @@ use crate::args::LogitsArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
 use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, capacity, positions};
+use crate::model::{Checkpoint, Source, cache_options, positions};
 use crate::passes::{self, Wanted};
 use crate::prompt::Prompt;
 use crate::talk::Talk;
@@ -70,10 +70,7 @@ impl Logits<'_> {
     /// Runs the model in pieces and gathers what it returns.
     fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<F32>> {
         let config = model.config();
-        let mut cache = model.new_cache(CacheOptions {
-            slots: 1,
-            capacity: capacity(config, self.args.run.context),
-        });
+        let mut cache = model.new_cache(cache_options(config, &self.args.run));
         let wanted = Wanted {
             chunk: CHUNK,
             hidden: self.args.hidden,

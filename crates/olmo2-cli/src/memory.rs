@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use olmo2::{Olmo2Config, Precision, Weights};
+use olmo2::{CacheDtype, Olmo2Config, Precision, Weights};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::backend::BackendKind;
@@ -89,8 +89,10 @@ pub(crate) fn cache_bytes(
     sequences: Sequences,
     positions: usize,
     precision: Precision,
+    dtype: CacheDtype,
 ) -> u64 {
-    let position = 2 * config.num_hidden_layers * config.kv_size() * precision.compute().size();
+    let head = dtype.head_bytes(config.head_dim, precision.compute());
+    let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
     // A cache grows in powers of two.
     let longest = sequences.longest.unwrap_or(positions).min(positions);
     let allocated = longest.next_power_of_two().min(positions) as u64;
@@ -177,12 +179,20 @@ mod tests {
                 "num_attention_heads": 16, "max_position_embeddings": 4096}"#,
         )
         .expect("valid");
-        let bytes = |count, longest| {
+        let bytes = |count, longest, dtype| {
             let sequences = Sequences { count, longest };
-            cache_bytes(&config, sequences, 4096, Precision::F32)
+            cache_bytes(&config, sequences, 4096, Precision::F32, dtype)
         };
-        assert_eq!(bytes(1, None), 1 << 30);
-        assert_eq!(bytes(8, Some(1000)), 2 << 30);
-        assert_eq!(bytes(1, Some(1_000_000)), 1 << 30, "the model has no more");
+        let f32 = CacheDtype::F32;
+        assert_eq!(bytes(1, None, f32), 1 << 30);
+        assert_eq!(bytes(8, Some(1000), f32), 2 << 30);
+        assert_eq!(
+            bytes(1, Some(1_000_000), f32),
+            1 << 30,
+            "the model has no more"
+        );
+        assert_eq!(bytes(1, None, CacheDtype::Bf16), 1 << 29);
+        // 8.5 bits an element.
+        assert_eq!(bytes(1, None, CacheDtype::Q8), 17 << 24);
     }
 }

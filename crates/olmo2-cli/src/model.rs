@@ -8,7 +8,9 @@ use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
-use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo};
+use olmo2::{
+    CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo,
+};
 
 use crate::args::{RunArgs, SourceArgs};
 use crate::backend;
@@ -164,6 +166,7 @@ pub(crate) struct Checkpoint {
     pub(crate) threads: usize,
     weights: Weights,
     precision: Precision,
+    cache_dtype: CacheDtype,
 }
 
 impl Checkpoint {
@@ -180,11 +183,12 @@ impl Checkpoint {
             talk.detail(note);
         }
         let precision = args.dtype.into();
+        let cache_dtype = args.cache_dtype.into();
         if args.backend.is_cpu() {
             let positions = positions(&config, args.context);
             let needed = memory::Needed {
                 weights: memory::weight_bytes(&weights, precision, args.backend),
-                cache: memory::cache_bytes(&config, sequences, positions, precision),
+                cache: memory::cache_bytes(&config, sequences, positions, precision, cache_dtype),
             };
             talk.detail(needed);
             needed.check()?;
@@ -197,14 +201,16 @@ impl Checkpoint {
             threads,
             weights,
             precision,
+            cache_dtype,
         })
     }
 
     /// Moves the weights to the device.
     ///
     /// # Errors
-    /// The backend does not compute in the precision asked for.
+    /// The backend does not compute in the precision asked for, or has no such cache.
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
+        self.cache_dtype.check::<B>(device)?;
         let started = Instant::now();
         let options = LoadOptions {
             precision: self.precision,
@@ -232,6 +238,15 @@ pub(crate) fn capacity(config: &Olmo2Config, context: Option<u32>) -> usize {
         Some(context) => context as usize,
         None if config.rope.is_dynamic() => trained.saturating_mul(4).max(4096),
         None => trained.saturating_add(1),
+    }
+}
+
+/// One sequence's cache, as asked for.
+pub(crate) fn cache_options(config: &Olmo2Config, args: &RunArgs) -> CacheOptions {
+    CacheOptions {
+        slots: 1,
+        capacity: capacity(config, args.context),
+        dtype: args.cache_dtype.into(),
     }
 }
 

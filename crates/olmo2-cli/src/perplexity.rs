@@ -97,6 +97,7 @@ impl Command for Perplexity<'_> {
         let mut cache = model.new_cache(CacheOptions {
             slots: 1,
             capacity: self.context,
+            dtype: self.args.run.cache_dtype.into(),
         });
         let started = Instant::now();
         let (mut sum, mut tokens) = (0.0, 0);

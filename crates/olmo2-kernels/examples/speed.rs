@@ -5,14 +5,12 @@
 //! Formats are `bf16`, `bf16-dot` (activations in bf16 as well), `q8` and `q4`. The plain read is a
 //! loop without prefetching, which is not all that the memory can give: a share above 1 is
 //! possible. The layers' weights (134 MB each in bf16) pass through the caches as in a real model.
+//! Attention is measured by the example `attention`.
 #![allow(unsafe_code, reason = "the plain read sees every format as bytes")]
 
 use half::{bf16, f16};
 use olmo2_kernels::quant::{Q4, Q8};
-use olmo2_kernels::{
-    Activations, AttentionShape, AttentionStep, WeightData, WeightRef, attend, level, pool,
-    project, silu_mul,
-};
+use olmo2_kernels::{Activations, WeightData, WeightRef, level, pool, project, silu_mul};
 use std::time::Instant;
 
 const HIDDEN: usize = 2048;
@@ -221,7 +219,6 @@ fn main() {
         println!("{format:?}");
         measure(&layers);
     }
-    attention();
     let (gate, up) = (vec![0.3; INTERMEDIATE], vec![0.7; INTERMEDIATE]);
     let mut out = vec![0.0; INTERMEDIATE];
     let (_, median) = time(101, || silu_mul(&gate, &up, &mut out));
@@ -281,40 +278,6 @@ fn measure(layers: &[Layer]) {
             "  {m} rows: median {:.0} Gop/s, best {:.0}",
             speed(median),
             speed(best)
-        );
-    }
-}
-
-fn attention() {
-    let (heads, head_dim, capacity) = (16, 128, 4096);
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let shape = AttentionShape {
-        heads,
-        kv_heads: heads,
-        head_dim,
-        capacity,
-        scale,
-    };
-    let cache: Vec<f32> = (0..heads * capacity * head_dim)
-        .map(|i| (i % 17) as f32 * 0.1)
-        .collect();
-    for (queries, offset) in [(1, 511), (1, 4095), (512, 0), (2048, 0)] {
-        let q = vec![0.1; queries * heads * head_dim];
-        let mut out = q.clone();
-        let step = AttentionStep {
-            q: &q,
-            k: &cache,
-            v: &cache,
-            offset,
-            first: 0,
-        };
-        let (_, median) = time(15, || attend(&shape, &[step], &mut [&mut out]));
-        let keys = (0..queries).map(|i| offset + i + 1).sum::<usize>() * heads;
-        let speed = 4.0 * (keys * head_dim) as f64 / median / 1e9;
-        let bytes = if queries == 1 { keys * head_dim * 8 } else { 0 } as f64 / median / 1e9;
-        println!(
-            "attention of {queries} at {offset}: {:.0} us, {speed:.0} GFLOP/s, {bytes:.1} GB/s",
-            median * 1e6
         );
     }
 }

@@ -47,19 +47,19 @@ pub(crate) fn with_scratch<T>(
 
 /// A mutable slice whose elements several threads write, each its own.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut<'a> {
-    start: *mut f32,
+pub(crate) struct SharedMut<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: access goes through `at`, whose callers promise that threads keep apart.
-unsafe impl Send for SharedMut<'_> {}
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut<'_> {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl<'a> SharedMut<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T: Copy> SharedMut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
@@ -85,7 +85,7 @@ impl<'a> SharedMut<'a> {
     /// # Panics
     /// They are not all inside.
     #[inline(always)]
-    pub(crate) fn at(self, index: usize, count: usize) -> *mut f32 {
+    pub(crate) fn at(self, index: usize, count: usize) -> *mut T {
         assert!(
             index + count <= self.len,
             "an output of {} is too short",

@@ -26,7 +26,7 @@ pub mod reference;
 mod simd;
 
 pub use activation::silu_mul;
-pub use attention::{AttentionShape, AttentionStep, attend};
+pub use attention::{AttentionShape, AttentionStep, CacheMut, CacheRef, attend, store};
 pub use level::Level;
 pub use map::map_file;
 pub use memory::keep_freed_memory;

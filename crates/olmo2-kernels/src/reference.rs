@@ -48,10 +48,12 @@ pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
         let kv = head / (heads / kv_heads) * capacity;
         let q = &step.q[row * head_dim..][..head_dim];
         let visible = step.first..step.offset + i + 1;
-        let at = |cache: &[f32], j: usize, d: usize| f64::from(cache[(kv + j) * head_dim + d]);
-        let score = |j| {
-            (0..head_dim)
-                .map(|d| f64::from(q[d]) * at(step.k, j, d))
+        let mut stored = vec![0.0; head_dim];
+        let mut score = |j| {
+            step.k.row(kv + j, &mut stored);
+            let terms = q.iter().zip(&stored);
+            terms
+                .map(|(&q, &k)| f64::from(q) * f64::from(k))
                 .sum::<f64>()
         };
         let scores: Vec<f64> = visible
@@ -62,8 +64,9 @@ pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
         let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
         let total: f64 = weights.iter().sum();
         for (weight, j) in weights.iter().zip(visible) {
-            for (d, out) in out.iter_mut().enumerate() {
-                *out += weight / total * at(step.v, j, d);
+            step.v.row(kv + j, &mut stored);
+            for (out, &v) in out.iter_mut().zip(&stored) {
+                *out += weight / total * f64::from(v);
             }
         }
     }

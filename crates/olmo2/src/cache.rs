@@ -1,5 +1,11 @@
 //! The KV cache: slots, one for each sequence, that grow together in buckets.
 
+mod dtype;
+mod stored;
+
+pub use dtype::{CacheDtype, CacheDtypeError};
+pub(crate) use stored::Stored;
+
 use burn::prelude::*;
 use burn::tensor::DType;
 
@@ -10,21 +16,25 @@ use crate::plan::Row;
 /// kernels, repeat.
 const FIRST_BUCKET: usize = 256;
 
-/// Size and number of the sequences that a cache holds.
+/// Size and number of the sequences that a cache holds, and what in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
     /// Sequences held at once.
     pub slots: usize,
     /// Positions of each at most. Memory is taken as they fill.
     pub capacity: usize,
+    /// What keys and values are stored in. A pass over a cache that the backend does not have is
+    /// refused; [`CacheDtype::check`] asks beforehand.
+    pub dtype: CacheDtype,
 }
 
 impl Default for CacheOptions {
-    /// One sequence of 4096 positions: OLMo 2's trained length.
+    /// One sequence of 4096 positions, OLMo 2's trained length, in f32.
     fn default() -> Self {
         Self {
             slots: 1,
             capacity: 4096,
+            dtype: CacheDtype::F32,
         }
     }
 }
@@ -40,11 +50,20 @@ struct Slot {
 /// Keys and values of one layer, `[slots, kv_heads, allocated, head_dim]`.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache<B: Backend> {
-    pub(crate) k: Tensor<B, 4>,
-    pub(crate) v: Tensor<B, 4>,
+    pub(crate) k: Stored<B>,
+    pub(crate) v: Stored<B>,
 }
 
-/// Keys (normed and rotated) and values of sequences in f32 or the model's compute dtype.
+impl<B: Backend> LayerCache<B> {
+    fn map(self, of: impl Fn(Stored<B>) -> Stored<B>) -> Self {
+        Self {
+            k: of(self.k),
+            v: of(self.v),
+        }
+    }
+}
+
+/// Keys (normed and rotated) and values of sequences.
 ///
 /// A failed pass leaves lengths as they were.
 #[derive(Debug, Clone)]
@@ -55,7 +74,8 @@ pub struct KvCache<B: Backend> {
     allocated: usize,
     kv_heads: usize,
     head_dim: usize,
-    dtype: DType,
+    dtype: CacheDtype,
+    activations: DType,
     device: B::Device,
 }
 
@@ -63,7 +83,7 @@ impl<B: Backend> KvCache<B> {
     pub(crate) fn new(
         config: &Olmo2Config,
         options: CacheOptions,
-        dtype: DType,
+        activations: DType,
         device: &B::Device,
     ) -> Self {
         Self {
@@ -73,7 +93,8 @@ impl<B: Backend> KvCache<B> {
             allocated: 0,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
-            dtype,
+            dtype: options.dtype,
+            activations,
             device: device.clone(),
         }
     }
@@ -107,7 +128,8 @@ impl<B: Backend> KvCache<B> {
     /// Bytes that are allocated for keys and values.
     pub fn size_bytes(&self) -> usize {
         let positions = self.layers.iter().flatten().count() * self.slots.len() * self.allocated;
-        2 * positions * self.kv_heads * self.head_dim * self.dtype.size()
+        let head = self.dtype.head_bytes(self.head_dim, self.activations);
+        2 * positions * self.kv_heads * head
     }
 
     /// Forgets what follows the first `len` positions of `slot`.
@@ -142,16 +164,9 @@ impl<B: Backend> KvCache<B> {
         if from == to || len == 0 {
             return self.truncate(to, len);
         }
-        let (heads, dim) = (self.kv_heads, self.head_dim);
-        for layer in self.layers.iter_mut().flatten() {
-            let copy = |x: Tensor<B, 4>| {
-                let part = x.clone().slice([from..from + 1, 0..heads, 0..len, 0..dim]);
-                x.slice_assign([to..to + 1, 0..heads, 0..len, 0..dim], part)
-            };
-            *layer = LayerCache {
-                k: copy(layer.k.clone()),
-                v: copy(layer.v.clone()),
-            };
+        for layer in &mut self.layers {
+            let copied = |layer: LayerCache<B>| layer.map(|x| x.with_prefix(from, to, len));
+            *layer = layer.take().map(copied);
         }
         self.slots[to] = Slot {
             len,
@@ -159,9 +174,15 @@ impl<B: Backend> KvCache<B> {
         };
     }
 
-    #[cfg(feature = "flex")]
-    pub(crate) fn dtype(&self) -> DType {
+    /// What keys and values are stored in.
+    pub fn dtype(&self) -> CacheDtype {
         self.dtype
+    }
+
+    /// # Errors
+    /// The backend has no such cache.
+    pub(crate) fn check(&self) -> Result<(), CacheDtypeError> {
+        self.dtype.check::<B>(&self.device)
     }
 
     #[cfg(feature = "flex")]
@@ -202,19 +223,14 @@ impl<B: Backend> KvCache<B> {
             return;
         }
         let shape = [self.slots.len(), self.kv_heads, wanted, self.head_dim];
-        let old = [0..shape[0], 0..shape[1], 0..self.allocated, 0..shape[3]];
+        let zeros = || Stored::zeros(shape, self.dtype, self.activations, &self.device);
         for layer in &mut self.layers {
-            let grow = |x: Option<Tensor<B, 4>>| {
-                let new = Tensor::zeros(shape, (&self.device, self.dtype));
-                match x {
-                    Some(x) => new.slice_assign(old.clone(), x),
-                    None => new,
-                }
-            };
-            let (k, v) = layer.take().map(|layer| (layer.k, layer.v)).unzip();
-            *layer = Some(LayerCache {
-                k: grow(k),
-                v: grow(v),
+            *layer = Some(match layer.take() {
+                Some(layer) => layer.map(|x| x.grown(wanted)),
+                None => LayerCache {
+                    k: zeros(),
+                    v: zeros(),
+                },
             });
         }
         self.allocated = wanted;
@@ -223,11 +239,14 @@ impl<B: Backend> KvCache<B> {
     /// Stores keys and values of new tokens, `[batch, kv_heads, seq, head_dim]`.
     pub(crate) fn write(&mut self, layer: usize, rows: &[Row], k: Tensor<B, 4>, v: Tensor<B, 4>) {
         let cached = self.take(layer);
-        let dtype = self.dtype;
-        let (k, v) = (k.cast(dtype), v.cast(dtype));
+        let stored = |cached: Stored<B>, new: Tensor<B, 4>| {
+            let cached = cached.into_float();
+            let new = new.cast(cached.dtype());
+            Stored::Float(assign(cached, rows, new))
+        };
         self.layers[layer] = Some(LayerCache {
-            k: assign(cached.k, rows, k),
-            v: assign(cached.v, rows, v),
+            k: stored(cached.k, k),
+            v: stored(cached.v, v),
         });
     }
 
@@ -241,13 +260,13 @@ impl<B: Backend> KvCache<B> {
         let cached = self.layers[layer]
             .as_ref()
             .expect("reserved before the pass");
-        let view = |x: &Tensor<B, 4>| {
+        let view = |x: &Stored<B>| {
+            let x = x.clone().into_float();
             let x = match in_order(rows) {
-                true => x.clone(),
+                true => x,
                 false => {
                     let slots = rows.iter().map(|row| row.slot as i32).collect::<Vec<_>>();
-                    x.clone()
-                        .select(0, Tensor::from_data(slots.as_slice(), &self.device))
+                    x.select(0, Tensor::from_data(slots.as_slice(), &self.device))
                 }
             };
             x.slice([0..rows.len(), 0..self.kv_heads, 0..len, 0..self.head_dim])
@@ -263,6 +282,14 @@ impl<B: Backend> KvCache<B> {
     /// Moves a layer's tensors out, so that a backend that can writes into them in place.
     pub(crate) fn take(&mut self, layer: usize) -> LayerCache<B> {
         self.layers[layer].take().expect("reserved before the pass")
+    }
+
+    /// Whether `is` holds of a layer's keys.
+    #[cfg(feature = "flex")]
+    pub(crate) fn holds(&self, layer: usize, is: impl Fn(&Stored<B>) -> bool) -> bool {
+        self.layers[layer]
+            .as_ref()
+            .is_some_and(|layer| is(&layer.k))
     }
 
     #[cfg(feature = "flex")]

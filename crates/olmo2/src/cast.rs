@@ -6,9 +6,13 @@
 //! a user could not implement it for a foreign backend.
 
 #[cfg(feature = "flex")]
+mod attend;
+#[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
-pub(crate) use flex::{attend, project, reads_in_place, silu_mul};
+pub(crate) use attend::attend;
+#[cfg(feature = "flex")]
+pub(crate) use flex::{project, reads_in_place, silu_mul};
 
 #[cfg(not(feature = "flex"))]
 mod none;

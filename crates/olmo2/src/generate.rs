@@ -137,11 +137,25 @@ pub struct Session<'m, B: Backend> {
 }
 
 impl<'m, B: Backend> Session<'m, B> {
-    /// An empty sequence of up to `capacity` tokens.
+    /// An empty sequence of up to `capacity` tokens, with a cache in f32.
     pub fn new(model: &'m Olmo2<B>, capacity: usize) -> Self {
+        Self::with_options(
+            model,
+            CacheOptions {
+                capacity,
+                ..CacheOptions::default()
+            },
+        )
+    }
+
+    /// An empty sequence with one slot of such a cache.
+    pub fn with_options(model: &'m Olmo2<B>, options: CacheOptions) -> Self {
         Self {
             model,
-            cache: model.new_cache(CacheOptions { slots: 1, capacity }),
+            cache: model.new_cache(CacheOptions {
+                slots: 1,
+                ..options
+            }),
             held: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use thiserror::Error;
 
-use crate::cache::KvCache;
+use crate::cache::{CacheDtypeError, KvCache};
 
 /// Tokens of a batch.
 #[derive(Debug, Clone)]
@@ -200,6 +200,9 @@ pub enum InputError {
         /// Positions of the model.
         max: usize,
     },
+    /// A cache that the backend does not have.
+    #[error(transparent)]
+    CacheDtype(#[from] CacheDtypeError),
     /// A cache made for another model.
     #[error(
         "the cache is of another model: expected {expected:?} layers, key-value heads and head \
@@ -232,6 +235,7 @@ impl InputError {
                 Some("shorten the prompt or the output; the model knows no such position".into())
             }
             Self::TokenId { .. } => Some("do the ids come from this model's tokenizer?".into()),
+            Self::CacheDtype(e) => e.hint(),
             _ => None,
         }
     }

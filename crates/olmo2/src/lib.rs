@@ -32,7 +32,7 @@ pub mod sampling;
 pub mod tokenizer;
 pub mod weights;
 
-pub use cache::{CacheOptions, KvCache};
+pub use cache::{CacheDtype, CacheDtypeError, CacheOptions, KvCache};
 pub use chat::{ChatError, ChatTemplate, Message};
 pub use config::{ConfigError, Olmo2Config};
 pub use generate::{

@@ -256,6 +256,7 @@ fn cached_rows<B: Backend>(
     if found != expected {
         return Err(InputError::Cache { expected, found });
     }
+    cache.check()?;
     let slots = slots.map_or_else(|| (0..batch).collect(), <[usize]>::to_vec);
     if slots.len() != batch {
         return Err(InputError::Shape {

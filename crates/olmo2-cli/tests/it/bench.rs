@@ -61,6 +61,27 @@ fn weights_are_counted_as_they_are_stored_and_memory_is_sampled() {
 }
 
 #[test]
+fn a_cache_takes_as_much_as_its_dtype() {
+    let model = golden("gqa-tiny");
+    let bytes = |dtype: &str| {
+        let args = [
+            "bench", "--model", &model, "-p", "8", "-n", "1", "-r", "1", "--json",
+        ];
+        let json = run(&[&args[..], &["--cache-dtype", dtype]].concat())
+            .ok()
+            .json();
+        assert_eq!(json["cache_dtype"], dtype);
+        json["cache_bytes"].as_u64().expect("bytes")
+    };
+    // Of 2 heads of 16 in each of 4 layers, for keys and for values: 256 positions.
+    let heads = 2 * 4 * 2 * 256;
+    assert_eq!(
+        ["f32", "bf16", "q8"].map(bytes),
+        [64, 32, 18].map(|head| head * heads)
+    );
+}
+
+#[test]
 fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
     let model = golden("gqa-tiny");
     let args = [

@@ -28,6 +28,7 @@ const NONSENSE: &[&[&str]] = &[
     &["generate", "--ids", "1,x"],
     &["generate", "--ids", "1", "--quantize", "q4"],
     &["generate", "text", "--dtype", "f64"],
+    &["generate", "text", "--cache-dtype", "q4"],
     &["generate", "text", "--backend", "tpu"],
     &["generate", "text", "--threads", "0"],
     &["generate", "text", "--logit-bias", "5"],
@@ -102,6 +103,26 @@ fn a_backend_that_was_not_compiled_is_told_from_one_that_does_not_exist() {
         told.ends_with("hint: build it in with `--features cuda`\n"),
         "{told}"
     );
+}
+
+#[test]
+fn a_cache_that_the_backend_lacks_is_refused_before_the_model_is_loaded() {
+    if cfg!(not(feature = "ndarray")) {
+        return;
+    }
+    for dtype in ["bf16", "q8"] {
+        let told = run(&[
+            "generate",
+            "text",
+            "--backend",
+            "ndarray",
+            "--cache-dtype",
+            dtype,
+        ]);
+        let told = refused(&told, 1);
+        let expected = format!("error: backend `ndarray` has no cache in `{dtype}`\nhint: ");
+        assert!(told.starts_with(&expected), "{told}");
+    }
 }
 
 #[test]

@@ -1,175 +1,352 @@
-//! One query: keys and values are read in place. Lanes run along `head_dim`.
+//! One query: keys and values are read in place, in chunks that several threads can take. Lanes
+//! run along `head_dim`.
+//!
+//! While a tile's keys are read its values are asked for, and while its values are read the next
+//! tile's keys: each stream is broken off at every tile, which the CPU's own prefetcher cannot
+//! foresee.
 
-use super::{Running, TILE, Task};
+use super::element::{Element, Rows, load_part};
+use super::held::{CACHE_BLOCK, cache_blocks};
+use super::running::Running;
+use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
 use crate::level::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
+use std::ops::Range;
+
+/// Heads that share keys for which the running sums need no allocation.
+const GROUP: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn run(level: Level, task: &Task<'_>) {
-    let len = task.shape.head_dim * task.group();
-    with_scratch(&SCRATCH, 2 * len, |scratch| {
-        let (q, sums) = scratch.split_at_mut(len);
+/// Attends over the positions `visible`. Where these are all that the query sees, the output is
+/// written; else `partial` is, for [`combine`].
+pub(super) fn run<E: Element>(
+    level: Level,
+    task: &Task<'_>,
+    visible: Range<usize>,
+    partial: Option<usize>,
+    [keys, values]: [Rows<'_, E>; 2],
+) {
+    let len = task.plan.shape.head_dim * task.group();
+    let scales = match E::SCALED {
+        true => TILE * cache_blocks(task.plan.shape.head_dim),
+        false => 0,
+    };
+    with_scratch(&SCRATCH, 2 * len + 2 * scales, |scratch| {
+        let (q, rest) = scratch.split_at_mut(len);
+        let (sums, scales) = rest.split_at_mut(len);
         for row in 0..task.group() {
-            let from = &task.step.q[task.place(row)..][..task.shape.head_dim];
-            let to = &mut q[row * task.shape.head_dim..][..task.shape.head_dim];
+            let from = &task.plan.step.q[task.place(row)..][..task.plan.shape.head_dim];
+            let to = &mut q[row * task.plan.shape.head_dim..][..task.plan.shape.head_dim];
             to.iter_mut()
                 .zip(from)
-                .for_each(|(to, x)| *to = x * task.shape.scale);
+                .for_each(|(to, x)| *to = x * task.plan.shape.scale);
         }
         sums.fill(0.0);
-        dispatch(level, Decode { task, q, sums });
+        let decode = Decode {
+            task,
+            visible,
+            partial,
+            keys,
+            values,
+            q,
+            sums,
+            scales,
+        };
+        dispatch(level, decode);
     });
 }
 
-/// `q` (already scaled) and `sums` are `[group, head_dim]`.
-struct Decode<'a> {
+/// `q` (already scaled) and `sums` are `[group, head_dim]`; `scales` has room for a tile's, of
+/// keys and of values.
+struct Decode<'a, E> {
     task: &'a Task<'a>,
+    visible: Range<usize>,
+    partial: Option<usize>,
+    keys: Rows<'a, E>,
+    values: Rows<'a, E>,
     q: &'a [f32],
     sums: &'a mut [f32],
+    scales: &'a mut [f32],
 }
 
-impl Kernel for Decode<'_> {
+impl<E: Element> Kernel for Decode<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (task, dim) = (self.task, self.task.shape.head_dim);
-        let (first, end) = (task.step.first, task.end(0));
-        let (keys, values) = (task.head(task.step.k), task.head(task.step.v));
-        let group = task.group();
-        // Few heads share keys; more than these would take more room than a thread has.
-        let mut running = vec![Running::START; group];
-        for start in (first..end).step_by(TILE) {
-            let tile = start * dim..end.min(start + TILE) * dim;
-            let (keys, values) = (&keys[tile.clone()], &values[tile]);
+        let (dim, group) = (self.task.plan.shape.head_dim, self.task.group());
+        let mut few = [Running::START; GROUP];
+        let mut many = vec![Running::START; if group > GROUP { group } else { 0 }];
+        let running = if group > GROUP {
+            &mut many
+        } else {
+            &mut few[..group]
+        };
+        let (key_scales, value_scales) = self.scales.split_at_mut(self.scales.len() / 2);
+        let Range { start, end } = self.visible;
+        for start in (start..end).step_by(TILE) {
+            let tile = start..end.min(start + TILE);
+            let (keys, values) = (
+                self.keys.slice(tile.clone()),
+                self.values.slice(tile.clone()),
+            );
+            keys.widen_scales(s, key_scales);
+            values.widen_scales(s, value_scales);
+            let (keys, values) = (Tile::new(keys, key_scales), Tile::new(values, value_scales));
+            let next = if tile.end < end { tile.end } else { start };
+            let next = self.keys.elements[next * dim..].as_ptr();
             for row in 0..group {
                 let mut scores = [0.0; TILE];
                 let range = row * dim..(row + 1) * dim;
-                score(s, &self.q[range.clone()], keys, &mut scores);
-                let factor = running[row].weigh(s, &mut scores, keys.len() / dim);
-                gather(s, &scores, values, factor, &mut self.sums[range]);
+                let ahead = (row == 0).then_some(values.rows.elements.as_ptr());
+                keys.score(s, &self.q[range.clone()], ahead, &mut scores);
+                let factor = running[row].weigh(s, &mut scores, keys.rows.len());
+                let ahead = (row == 0).then_some(next);
+                values.gather(s, &scores, factor, ahead, &mut self.sums[range]);
             }
         }
-        for row in 0..group {
-            let factor = running[row].normaliser();
-            let to = task.out.at(task.place(row), dim);
-            for (d, sum) in self.sums[row * dim..][..dim].iter().enumerate() {
+        let whole = Whole {
+            running,
+            sums: self.sums,
+        };
+        match self.partial {
+            Some(at) => whole.set_aside(self.task, at),
+            None => whole.finish(self.task),
+        }
+    }
+}
+
+/// What is known when all keys of a task were visited: `[group]` and `[group, head_dim]`.
+struct Whole<'a> {
+    running: &'a [Running],
+    sums: &'a [f32],
+}
+
+impl Whole<'_> {
+    #[inline(always)]
+    fn finish(&self, task: &Task<'_>) {
+        let dim = task.plan.shape.head_dim;
+        for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
+            let factor = self.running[row].normaliser();
+            let to = task.plan.out.at(task.place(row), dim);
+            for (d, sum) in sums.iter().enumerate() {
                 // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
                 unsafe { *to.add(d) = sum * factor };
             }
         }
     }
-}
 
-/// The scores of one query with each of up to [`TILE`] keys, `[n, head_dim]`.
-#[inline(always)]
-fn score<S: Simd>(s: S, q: &[f32], keys: &[f32], scores: &mut [f32; TILE]) {
-    let dim = q.len();
-    let count = keys.len() / dim;
-    let mut j = 0;
-    while count - j >= 4 {
-        dots::<S, 4>(s, q, &keys[j * dim..(j + 4) * dim], &mut scores[j..]);
-        j += 4;
-    }
-    while j < count {
-        dots::<S, 1>(s, q, &keys[j * dim..(j + 1) * dim], &mut scores[j..]);
-        j += 1;
-    }
-}
-
-/// The scores with `N` keys, two partial sums each, so that short chains keep the units busy.
-#[inline(always)]
-fn dots<S: Simd, const N: usize>(s: S, q: &[f32], keys: &[f32], scores: &mut [f32]) {
-    let dim = q.len();
-    assert_eq!(keys.len(), N * dim);
-    let (pairs, p, k) = (dim / (2 * S::LANES), q.as_ptr(), keys.as_ptr());
-    let mut sums = [[s.splat(0.0); 2]; N];
-    for pair in 0..pairs {
-        for half in 0..2 {
-            let d = (2 * pair + half) * S::LANES;
-            // SAFETY: `d + LANES <= dim`, the length of `q` and of each key.
+    /// For each row its maximum, its sum and the summed values.
+    #[inline(always)]
+    fn set_aside(&self, task: &Task<'_>, at: usize) {
+        let dim = task.plan.shape.head_dim;
+        for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
+            let Running { largest, sum } = self.running[row];
+            let to = task.plan.partials.at(at + row * (dim + 2), dim + 2);
+            // SAFETY: `dim + 2` elements, which are this task's alone.
             unsafe {
-                let x = s.load(p.add(d));
-                for n in 0..N {
-                    sums[n][half] = s.fma(x, s.load(k.add(n * dim + d)), sums[n][half]);
+                *to = largest;
+                *to.add(1) = sum;
+                std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(2), dim);
+            }
+        }
+    }
+}
+
+/// Puts a row's partial results together, in the order of their keys. Each is a maximum, a sum
+/// and `out.len()` summed values; they lie `stride` apart.
+pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
+    let len = out.len() + 2;
+    let parts = || partials.chunks(stride).map(|part| &part[..len]);
+    let largest = parts().fold(f32::MIN, |largest, part| largest.max(part[0]));
+    let mut total = 0.0;
+    out.fill(0.0);
+    for part in parts() {
+        let factor = (part[0] - largest).exp();
+        total += factor * part[1];
+        let pairs = out.iter_mut().zip(&part[2..]);
+        pairs.for_each(|(out, sum)| *out += factor * sum);
+    }
+    out.iter_mut().for_each(|out| *out /= total);
+}
+
+/// Up to [`TILE`] keys or values, with their scales in f32.
+struct Tile<'a, E> {
+    rows: Rows<'a, E>,
+    scales: &'a [f32],
+    blocks: usize,
+}
+
+impl<'a, E: Element> Tile<'a, E> {
+    #[inline(always)]
+    fn new(rows: Rows<'a, E>, scales: &'a [f32]) -> Self {
+        let blocks = cache_blocks(rows.dim);
+        assert!(rows.len() <= TILE && (!E::SCALED || scales.len() >= rows.len() * blocks));
+        Self {
+            rows,
+            scales,
+            blocks,
+        }
+    }
+
+    /// Asks for what lies as far behind `ahead` as row `row` does behind the tile's start.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, ahead: Option<*const E>, row: usize, rows: usize) {
+        if let Some(ahead) = ahead {
+            let bytes = self.rows.dim * size_of::<E>();
+            for line in (0..rows * bytes).step_by(64) {
+                s.prefetch(ahead.cast::<u8>().wrapping_add(row * bytes + line));
+            }
+        }
+    }
+
+    /// The scores of one query with each key.
+    #[inline(always)]
+    fn score<S: Simd>(&self, s: S, q: &[f32], ahead: Option<*const E>, scores: &mut [f32; TILE]) {
+        let count = self.rows.len();
+        let mut j = 0;
+        while count - j >= 4 {
+            self.prefetch(s, ahead, j, 4);
+            self.dots::<S, 4>(s, q, j, scores);
+            j += 4;
+        }
+        while j < count {
+            self.prefetch(s, ahead, j, 1);
+            self.dots::<S, 1>(s, q, j, scores);
+            j += 1;
+        }
+    }
+
+    /// The scores with `N` keys from `from`, two partial sums each, so that short chains keep the
+    /// units busy.
+    #[inline(always)]
+    fn dots<S: Simd, const N: usize>(&self, s: S, q: &[f32], from: usize, scores: &mut [f32]) {
+        let dim = self.rows.dim;
+        assert!(q.len() == dim && from + N <= self.rows.len());
+        let mut sums = [[s.splat(0.0); 2]; N];
+        for d in (0..dim).step_by(CACHE_BLOCK) {
+            let count = (dim - d).min(CACHE_BLOCK);
+            let mut part = match E::SCALED {
+                true => [[s.splat(0.0); 2]; N],
+                false => sums,
+            };
+            // SAFETY: `count` elements from `d` are in `q` and in each of `N` keys.
+            unsafe {
+                let (q, k) = (
+                    q.as_ptr().add(d),
+                    self.rows.elements.as_ptr().add(from * dim + d),
+                );
+                if count == CACHE_BLOCK {
+                    for i in 0..CACHE_BLOCK / S::LANES {
+                        let x = s.load(q.add(i * S::LANES));
+                        for n in 0..N {
+                            let k = E::load(s, k.add(n * dim + i * S::LANES));
+                            part[n][i % 2] = s.fma(x, k, part[n][i % 2]);
+                        }
+                    }
+                } else {
+                    for i in (0..count).step_by(S::LANES) {
+                        let x = load_part(s, q.add(i), count - i);
+                        for n in 0..N {
+                            let k = load_part(s, k.add(n * dim + i), count - i);
+                            part[n][0] = s.fma(x, k, part[n][0]);
+                        }
+                    }
                 }
             }
+            if E::SCALED {
+                for n in 0..N {
+                    let scale = s.splat(self.scales[(from + n) * self.blocks + d / CACHE_BLOCK]);
+                    sums[n][0] = s.fma(s.add(part[n][0], part[n][1]), scale, sums[n][0]);
+                }
+            } else {
+                sums = part;
+            }
         }
-    }
-    let mut d = 2 * pairs * S::LANES;
-    while d < dim {
-        let count = (dim - d).min(S::LANES);
         for n in 0..N {
-            // SAFETY: `count` elements are left of `q` and of each key.
-            unsafe {
-                let (x, k) = if count == S::LANES {
-                    (s.load(p.add(d)), s.load(k.add(n * dim + d)))
-                } else {
-                    (
-                        s.load_first(p.add(d), count),
-                        s.load_first(k.add(n * dim + d), count),
-                    )
+            scores[from + n] = s.sum(s.add(sums[n][0], sums[n][1]));
+        }
+    }
+
+    /// `sums = sums * factor + weights values`.
+    #[inline(always)]
+    fn gather<S: Simd>(
+        &self,
+        s: S,
+        weights: &[f32; TILE],
+        factor: f32,
+        ahead: Option<*const E>,
+        sums: &mut [f32],
+    ) {
+        let dim = self.rows.dim;
+        let mut d = 0;
+        // The first columns go through all rows, and can take the next tile along.
+        let mut ahead = ahead;
+        macro_rules! columns {
+            ($($count:literal)*) => { $(
+                while dim - d >= $count * S::LANES {
+                    self.columns::<S, $count>(s, weights, factor, ahead.take(), sums, d);
+                    d += $count * S::LANES;
+                }
+            )* };
+        }
+        columns!(8 4 2 1);
+        for d in d..dim {
+            let mut sum = sums[d] * factor;
+            for (j, weight) in weights[..self.rows.len()].iter().enumerate() {
+                let scale = match E::SCALED {
+                    true => self.scales[j * self.blocks + d / CACHE_BLOCK],
+                    false => 1.0,
                 };
-                sums[n][0] = s.fma(x, k, sums[n][0]);
+                sum += weight * (self.rows.elements[j * dim + d].to_f32() * scale);
             }
+            sums[d] = sum;
         }
-        d += count;
     }
-    for n in 0..N {
-        scores[n] = s.sum(s.add(sums[n][0], sums[n][1]));
-    }
-}
 
-/// `sums = sums * factor + weights values`, with values `[n, head_dim]`.
-#[inline(always)]
-fn gather<S: Simd>(s: S, weights: &[f32; TILE], values: &[f32], factor: f32, sums: &mut [f32]) {
-    let dim = sums.len();
-    let mut d = 0;
-    while dim - d >= 8 * S::LANES {
-        columns::<S, 8>(s, weights, values, factor, sums, d);
-        d += 8 * S::LANES;
-    }
-    while dim - d >= S::LANES {
-        columns::<S, 1>(s, weights, values, factor, sums, d);
-        d += S::LANES;
-    }
-    for d in d..dim {
-        let column = values.iter().skip(d).step_by(dim);
-        let start = sums[d] * factor;
-        sums[d] = column.zip(weights).fold(start, |sum, (v, w)| sum + w * v);
-    }
-}
-
-/// The same for `C` vectors from `d`.
-#[inline(always)]
-fn columns<S: Simd, const C: usize>(
-    s: S,
-    weights: &[f32; TILE],
-    values: &[f32],
-    factor: f32,
-    sums: &mut [f32],
-    d: usize,
-) {
-    let dim = sums.len();
-    assert!(d + C * S::LANES <= dim);
-    let (to, from) = (sums.as_mut_ptr(), values.as_ptr());
-    let mut acc = [s.splat(0.0); C];
-    // SAFETY: the columns lie inside `sums` and inside each of the rows of `values`.
-    unsafe {
-        for c in 0..C {
-            acc[c] = s.mul(s.load(to.add(d + c * S::LANES)), s.splat(factor));
-        }
-        for (j, &weight) in weights[..values.len() / dim].iter().enumerate() {
-            let w = s.splat(weight);
+    /// The same for `C` vectors from `d`, a multiple of `C * LANES`.
+    #[inline(always)]
+    fn columns<S: Simd, const C: usize>(
+        &self,
+        s: S,
+        weights: &[f32; TILE],
+        factor: f32,
+        ahead: Option<*const E>,
+        sums: &mut [f32],
+        d: usize,
+    ) {
+        let dim = self.rows.dim;
+        assert!(d + C * S::LANES <= dim && sums.len() == dim);
+        let (to, from) = (sums.as_mut_ptr(), self.rows.elements.as_ptr());
+        let mut acc = [s.splat(0.0); C];
+        // SAFETY: the columns lie inside `sums` and inside each row, and each row has `blocks`
+        // scales, if it has any.
+        unsafe {
             for c in 0..C {
-                acc[c] = s.fma(w, s.load(from.add(j * dim + d + c * S::LANES)), acc[c]);
+                acc[c] = s.mul(s.load(to.add(d + c * S::LANES)), s.splat(factor));
             }
-        }
-        for c in 0..C {
-            s.store(to.add(d + c * S::LANES), acc[c]);
+            for (j, &weight) in weights[..self.rows.len()].iter().enumerate() {
+                self.prefetch(s, ahead, j, 1);
+                let w = s.splat(weight);
+                for c in 0..C {
+                    let v = E::load(s, from.add(j * dim + d + c * S::LANES));
+                    let w = match E::SCALED {
+                        true => {
+                            let block = d / CACHE_BLOCK + c * S::LANES / CACHE_BLOCK;
+                            let scale = *self.scales.as_ptr().add(j * self.blocks + block);
+                            s.mul(w, s.splat(scale))
+                        }
+                        false => w,
+                    };
+                    acc[c] = s.fma(w, v, acc[c]);
+                }
+            }
+            for c in 0..C {
+                s.store(to.add(d + c * S::LANES), acc[c]);
+            }
         }
     }
 }

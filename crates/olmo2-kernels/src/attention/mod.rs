@@ -1,35 +1,52 @@
 //! `softmax(q k^T * scale) v` over a KV cache, without a matrix of scores, of masks or of
 //! repeated heads: keys are visited in tiles of `TILE` from the first visible one, with a
-//! running maximum and sum in f32 (Milakov and Gimelshein 2018, "Online normalizer calculation
-//! for softmax").
+//! running maximum and sum in f32.
 //!
-//! One query (decoding) reads keys and values in place, once; several (prefill) are taken in
-//! blocks, so that each tile is read once for a block. Within each of the two ways a query's
-//! bits depend on nothing but its own keys: not on the threads, the block, the other sequences,
-//! nor on how much padding lies before `first`.
+//! The cache is f32, bf16 or 8 bits ([`CacheRef`]); [`store`] writes it, and what is read is
+//! widened in registers (for one query) or a tile at a time (for several).
+//!
+//! One query (decoding) reads keys and values in place, once, in chunks of [`CHUNK`] positions
+//! whose results are put together in their order; several (prefill) are taken in blocks, so that
+//! each tile is read once for a block. Within each of the two ways a query's bits depend on
+//! nothing but its own keys: not on the threads, the block, the other sequences, nor on how much
+//! padding lies before `first`.
 #![allow(
     unsafe_code,
     reason = "vector loads and stores; threads write disjoint outputs"
 )]
 
 mod decode;
+mod element;
+mod held;
 mod prefill;
+mod running;
+mod store;
 #[cfg(test)]
 mod tests;
 
-use crate::buffer::SharedMut;
-use crate::simd::Simd;
-use crate::{level, pool};
+pub use held::{CACHE_BLOCK, CacheMut, CacheRef, cache_blocks};
+pub use store::store;
+
+use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::level::{self, Level};
+use crate::pool;
+use element::{Element, Rows};
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keys of a tile.
 const TILE: usize = 64;
-/// Rows (queries times the heads that share keys) of a block, about.
-const BLOCK_ROWS: usize = 64;
+/// Positions that one thread takes of a single query. Fixed, so that the order of sums is too.
+const CHUNK: usize = 1024;
+/// Rows (queries times the heads that share keys) of a block, at most where that is possible.
+const BLOCK_ROWS: usize = 192;
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 100_000;
-/// The running maximum before the first key.
-const LOWEST: f32 = f32::MIN;
+
+thread_local! {
+    static PARTIALS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
 
 /// The sizes that a layer's attention has for all sequences.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,10 +68,10 @@ pub struct AttentionShape {
 pub struct AttentionStep<'a> {
     /// `[queries, heads, head_dim]`, as the projection leaves them (after norm and rotation).
     pub q: &'a [f32],
-    /// `[kv_heads, capacity, head_dim]`.
-    pub k: &'a [f32],
-    /// `[kv_heads, capacity, head_dim]`.
-    pub v: &'a [f32],
+    /// Keys, after norm and rotation.
+    pub k: CacheRef<'a>,
+    /// Values, stored as the keys are.
+    pub v: CacheRef<'a>,
     /// The cache's position of the first query: query `i` sees keys `first ..= offset + i`.
     pub offset: usize,
     /// The first visible position (behind left padding). A query before it sees nothing, and
@@ -69,16 +86,40 @@ pub struct AttentionStep<'a> {
 /// positions before `first` and beyond the last query's are not read.
 ///
 /// # Panics
-/// A size is 0, `heads` is not a multiple of `kv_heads`, or a length does not fit.
+/// A size is 0, `heads` is not a multiple of `kv_heads`, a length does not fit, or keys and values
+/// are stored differently.
 pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>], outputs: &mut [&mut [f32]]) {
     assert_eq!(steps.len(), outputs.len(), "not one output for each step");
     check_shape(shape);
-    let mut tasks = Vec::new();
-    let mut work = 0;
-    for (step, out) in steps.iter().zip(outputs) {
-        work += check_step(shape, step, out);
-        push_tasks(shape, step, SharedMut::new(out), &mut tasks);
-    }
+    let work = steps.iter().zip(&mut *outputs);
+    let work: usize = work.map(|(step, out)| check_step(shape, step, out)).sum();
+    let len = steps.iter().map(|step| partials_len(shape, step)).sum();
+    with_scratch(&PARTIALS, len, |partials| {
+        let (mut tasks, mut at) = (Vec::new(), 0);
+        let shared = SharedMut::new(partials);
+        for (step, out) in steps.iter().zip(&mut *outputs) {
+            let plan = Plan {
+                shape,
+                step,
+                out: SharedMut::new(out),
+                partials: shared,
+            };
+            plan.push_tasks(at, &mut tasks);
+            at += partials_len(shape, step);
+        }
+        run(&tasks, work);
+        drop(tasks);
+        let mut partials = &*partials;
+        for (step, out) in steps.iter().zip(outputs) {
+            let (own, rest) = partials.split_at(partials_len(shape, step));
+            combine(shape, own, out);
+            partials = rest;
+        }
+    });
+}
+
+/// Does all tasks, each on the thread that is free first.
+fn run(tasks: &[Task<'_>], work: usize) {
     let level = level::level();
     let parts = pool::threads()
         .min(work.div_ceil(WORK_PER_THREAD).max(1))
@@ -86,68 +127,165 @@ pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>], outputs: &mut
     let next = AtomicUsize::new(0);
     pool::run(parts, |_| {
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match task.queries.len() {
-                1 if task.step.q.len() == shape.heads * shape.head_dim => decode::run(level, task),
-                _ => prefill::run(level, task),
-            }
+            task.run(level);
         }
     });
 }
 
-/// Some queries of one sequence, for the heads that share one head of keys and values.
-struct Task<'a> {
+/// Chunks of a single query's keys; 1 for several queries, which are parted otherwise.
+fn chunks(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
+    match step.q.len() / (shape.heads * shape.head_dim) {
+        1 => (step.offset + 1)
+            .saturating_sub(step.first)
+            .div_ceil(CHUNK)
+            .max(1),
+        _ => 1,
+    }
+}
+
+/// Room for the results of chunks: `[kv_heads, chunks, group, 2 + head_dim]`.
+fn partials_len(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
+    match chunks(shape, step) {
+        1 => 0,
+        chunks => shape.heads * chunks * (shape.head_dim + 2),
+    }
+}
+
+/// Puts the results of a step's chunks together.
+fn combine(shape: &AttentionShape, partials: &[f32], out: &mut [f32]) {
+    if partials.is_empty() {
+        return;
+    }
+    let group = shape.heads / shape.kv_heads;
+    let row = shape.head_dim + 2;
+    let heads = partials.chunks_exact(partials.len() / shape.kv_heads);
+    for (partials, out) in heads.zip(out.chunks_exact_mut(group * shape.head_dim)) {
+        for (i, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
+            decode::combine(&partials[i * row..], group * row, out);
+        }
+    }
+}
+
+/// A step with where its results go.
+#[derive(Clone, Copy)]
+struct Plan<'a> {
     shape: &'a AttentionShape,
     step: &'a AttentionStep<'a>,
     out: SharedMut<'a>,
-    kv_head: usize,
-    queries: std::ops::Range<usize>,
+    partials: SharedMut<'a>,
 }
 
-impl Task<'_> {
+impl<'a> Plan<'a> {
+    /// Long tasks first, so that threads end together: late queries see more keys.
+    fn push_tasks(self, mut at: usize, tasks: &mut Vec<Task<'a>>) {
+        let Self { shape, step, .. } = self;
+        let task = |kv_head, part| Task {
+            plan: self,
+            kv_head,
+            part,
+        };
+        let queries = step.q.len() / (shape.heads * shape.head_dim);
+        let chunks = chunks(shape, step);
+        if queries == 1 {
+            let end = step.offset + 1;
+            for kv_head in 0..shape.kv_heads {
+                for chunk in 0..chunks {
+                    let start = (step.first + chunk * CHUNK).min(end);
+                    let keys = start..end.min(start + CHUNK);
+                    let partial = (chunks > 1).then_some(at);
+                    tasks.push(task(kv_head, Part::Keys { keys, partial }));
+                    at += shape.heads / shape.kv_heads * (shape.head_dim + 2);
+                }
+            }
+            return;
+        }
+        let block = (BLOCK_ROWS * shape.kv_heads / shape.heads).max(1);
+        for start in (0..queries).step_by(block).rev() {
+            for kv_head in 0..shape.kv_heads {
+                let queries = start..queries.min(start + block);
+                tasks.push(task(kv_head, Part::Queries(queries)));
+            }
+        }
+    }
+}
+
+/// A part of one sequence's attention, for the heads that share one head of keys and values.
+struct Task<'a> {
+    plan: Plan<'a>,
+    kv_head: usize,
+    part: Part,
+}
+
+enum Part {
+    /// Some queries with all keys that they see.
+    Queries(Range<usize>),
+    /// The only query with some keys, and where in the partial results the outcome goes; nowhere
+    /// where these are all keys.
+    Keys {
+        keys: Range<usize>,
+        partial: Option<usize>,
+    },
+}
+
+impl<'a> Task<'a> {
+    fn run(&self, level: Level) {
+        match (self.plan.step.k, self.plan.step.v) {
+            (CacheRef::F32(k), CacheRef::F32(v)) => {
+                self.run_on(level, [(k, &[][..]), (v, &[][..])]);
+            }
+            (CacheRef::Bf16(k), CacheRef::Bf16(v)) => {
+                self.run_on(level, [(k, &[][..]), (v, &[][..])]);
+            }
+            (
+                CacheRef::Q8 { quants: k, scales },
+                CacheRef::Q8 {
+                    quants: v,
+                    scales: v_scales,
+                },
+            ) => self.run_on(level, [(k, scales), (v, v_scales)]),
+            _ => unreachable!("keys and values were found to be stored alike"),
+        }
+    }
+
+    fn run_on<E: Element>(&self, level: Level, cache: [(&'a [E], &'a [half::bf16]); 2]) {
+        let shape = self.plan.shape;
+        let rows = cache.map(|(elements, scales)| {
+            let head = Rows {
+                elements,
+                scales,
+                dim: shape.head_dim,
+            };
+            head.slice(self.kv_head * shape.capacity..(self.kv_head + 1) * shape.capacity)
+        });
+        match &self.part {
+            Part::Queries(queries) => prefill::run(level, self, queries.len(), rows),
+            Part::Keys { keys, partial } => decode::run(level, self, keys.clone(), *partial, rows),
+        }
+    }
+
     /// Heads that share one head of keys and values.
     fn group(&self) -> usize {
-        self.shape.heads / self.shape.kv_heads
+        self.plan.shape.heads / self.plan.shape.kv_heads
+    }
+
+    fn first_query(&self) -> usize {
+        match &self.part {
+            Part::Queries(queries) => queries.start,
+            Part::Keys { .. } => 0,
+        }
     }
 
     /// Where row `row` of the task (`query * group + head of the group`) lies in `q` and out.
     fn place(&self, row: usize) -> usize {
         let (query, head) = (row / self.group(), row % self.group());
         let head = self.kv_head * self.group() + head;
-        ((self.queries.start + query) * self.shape.heads + head) * self.shape.head_dim
+        let shape = self.plan.shape;
+        ((self.first_query() + query) * shape.heads + head) * shape.head_dim
     }
 
     /// The positions that row `row` sees end here.
     fn end(&self, row: usize) -> usize {
-        self.step.offset + self.queries.start + row / self.group() + 1
-    }
-
-    /// This head's positions of keys or values.
-    fn head<'a>(&self, cache: &'a [f32]) -> &'a [f32] {
-        let len = self.shape.capacity * self.shape.head_dim;
-        &cache[self.kv_head * len..][..len]
-    }
-}
-
-/// Long tasks first, so that threads end together: late queries see more keys.
-fn push_tasks<'a>(
-    shape: &'a AttentionShape,
-    step: &'a AttentionStep<'a>,
-    out: SharedMut<'a>,
-    tasks: &mut Vec<Task<'a>>,
-) {
-    let queries = step.q.len() / (shape.heads * shape.head_dim);
-    let block = (BLOCK_ROWS * shape.kv_heads / shape.heads).max(1);
-    for start in (0..queries).step_by(block).rev() {
-        for kv_head in 0..shape.kv_heads {
-            let queries = start..queries.min(start + block);
-            tasks.push(Task {
-                shape,
-                step,
-                out,
-                kv_head,
-                queries,
-            });
-        }
+        self.plan.step.offset + self.first_query() + row / self.group() + 1
     }
 }
 
@@ -182,16 +320,11 @@ fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>, out: &[f32]) -> 
         out.len(),
         "`q` and its output differ in length"
     );
-    let cache = shape.kv_heads * shape.capacity * shape.head_dim;
-    assert_eq!(
-        step.k.len(),
-        cache,
-        "`k` is not [kv_heads, capacity, head_dim]"
-    );
-    assert_eq!(
-        step.v.len(),
-        cache,
-        "`v` is not [kv_heads, capacity, head_dim]"
+    step.k.check("k", shape);
+    step.v.check("v", shape);
+    assert!(
+        step.k.is_alike(&step.v),
+        "`k` and `v` are stored differently"
     );
     let end = step.offset + step.q.len() / row;
     assert!(
@@ -200,52 +333,4 @@ fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>, out: &[f32]) -> 
         shape.capacity
     );
     2 * step.q.len() * (end.saturating_sub(step.first))
-}
-
-/// A row's running maximum and sum.
-#[derive(Clone, Copy)]
-struct Running {
-    largest: f32,
-    sum: f32,
-}
-
-impl Running {
-    const START: Self = Self {
-        largest: LOWEST,
-        sum: 0.0,
-    };
-
-    /// Turns `visible` scores of a tile into weights, in place, with zeros behind them, and
-    /// returns the factor for what was summed up before.
-    #[inline(always)]
-    fn weigh<S: Simd>(&mut self, s: S, scores: &mut [f32; TILE], visible: usize) -> f32 {
-        scores[visible..].fill(LOWEST);
-        let p = scores.as_mut_ptr();
-        let mut largest = s.splat(self.largest);
-        for i in (0..TILE).step_by(S::LANES) {
-            // SAFETY: LANES divides TILE.
-            largest = unsafe { s.max(largest, s.load(p.add(i))) };
-        }
-        let largest = s.largest(largest);
-        let factor = s.largest(s.exp(s.splat(self.largest - largest)));
-        for i in (0..TILE).step_by(S::LANES) {
-            // SAFETY: LANES divides TILE.
-            unsafe { s.store(p.add(i), s.exp(s.sub(s.load(p.add(i)), s.splat(largest)))) };
-        }
-        scores[visible..].fill(0.0);
-        let mut sum = s.splat(0.0);
-        let p = scores.as_ptr();
-        for i in (0..TILE).step_by(S::LANES) {
-            // SAFETY: LANES divides TILE.
-            sum = unsafe { s.add(sum, s.load(p.add(i))) };
-        }
-        self.sum = self.sum * factor + s.sum(sum);
-        self.largest = largest;
-        factor
-    }
-
-    /// What the summed values are multiplied by in the end: 0 where nothing was visible.
-    fn normaliser(self) -> f32 {
-        if self.sum == 0.0 { 0.0 } else { 1.0 / self.sum }
-    }
 }

@@ -1,210 +1,220 @@
 //! A block of queries: a tile's keys are transposed once, so that lanes are keys for the
-//! scores, and run along `head_dim` for the values.
+//! scores, and run along `head_dim` for the values. Strips of two vectors of either stay in the
+//! first cache while all rows go by.
 
-use super::{Running, TILE, Task};
+use super::element::{Element, Rows};
+use super::running::Running;
+use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
 use crate::level::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 
-/// Rows that a tile of registers holds.
-const TILE_ROWS: usize = 6;
+/// What the rows of any level's tile of registers divide.
+const MOST_TILE_ROWS: usize = 12;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn run(level: Level, task: &Task<'_>) {
-    let dim = task.shape.head_dim;
-    let rows = task.queries.len() * task.group();
-    with_scratch(
-        &SCRATCH,
-        2 * rows * dim + TILE * dim + rows * TILE,
-        |scratch| {
-            let (q, rest) = scratch.split_at_mut(rows * dim);
-            let (sums, rest) = rest.split_at_mut(rows * dim);
-            let (keys, scores) = rest.split_at_mut(TILE * dim);
-            for (row, to) in q.chunks_exact_mut(dim).enumerate() {
-                let from = &task.step.q[task.place(row)..][..dim];
-                to.iter_mut()
-                    .zip(from)
-                    .for_each(|(to, x)| *to = x * task.shape.scale);
-            }
-            sums.fill(0.0);
-            let scores = scores.as_chunks_mut().0;
-            let running = vec![Running::START; rows];
-            dispatch(
-                level,
-                Prefill {
-                    task,
-                    q,
-                    sums,
-                    keys,
-                    scores,
-                    running,
-                },
-            );
-        },
-    );
+pub(super) fn run<E: Element>(
+    level: Level,
+    task: &Task<'_>,
+    queries: usize,
+    [keys, values]: [Rows<'_, E>; 2],
+) {
+    let dim = task.plan.shape.head_dim;
+    let rows = queries * task.group();
+    // Rows behind the last are zeros, so that all tiles of registers are full.
+    let padded = rows.next_multiple_of(MOST_TILE_ROWS);
+    let len = 2 * padded * dim + padded * TILE + 2 * TILE * dim;
+    with_scratch(&SCRATCH, len, |scratch| {
+        let (q, rest) = scratch.split_at_mut(padded * dim);
+        let (sums, rest) = rest.split_at_mut(padded * dim);
+        let (scores, rest) = rest.split_at_mut(padded * TILE);
+        let (transposed, wide) = rest.split_at_mut(TILE * dim);
+        q[rows * dim..].fill(0.0);
+        for (row, to) in q[..rows * dim].chunks_exact_mut(dim).enumerate() {
+            let from = &task.plan.step.q[task.place(row)..][..dim];
+            to.iter_mut()
+                .zip(from)
+                .for_each(|(to, x)| *to = x * task.plan.shape.scale);
+        }
+        sums.fill(0.0);
+        let prefill = Prefill {
+            task,
+            keys,
+            values,
+            rows,
+            q,
+            sums,
+            transposed,
+            wide,
+            scores: scores.as_chunks_mut().0,
+            factors: vec![1.0; padded],
+            running: vec![Running::START; rows],
+        };
+        dispatch(level, prefill);
+    });
 }
 
-struct Prefill<'a> {
+struct Prefill<'a, E> {
     task: &'a Task<'a>,
-    /// `[rows, head_dim]`, already scaled.
+    keys: Rows<'a, E>,
+    values: Rows<'a, E>,
+    rows: usize,
+    /// `[padded rows, head_dim]`, already scaled.
     q: &'a [f32],
-    /// `[rows, head_dim]`.
+    /// `[padded rows, head_dim]`.
     sums: &'a mut [f32],
     /// A tile's keys, `[head_dim, TILE]`.
-    keys: &'a mut [f32],
-    /// `[rows, TILE]`: scores, then weights.
+    transposed: &'a mut [f32],
+    /// Room for a tile's keys or values, `[TILE, head_dim]`.
+    wide: &'a mut [f32],
+    /// `[padded rows, TILE]`: scores, then weights.
     scores: &'a mut [[f32; TILE]],
+    /// `[padded rows]`: what the sums of a row are multiplied by before a tile's values.
+    factors: Vec<f32>,
+    /// `[rows]`.
     running: Vec<Running>,
 }
 
-impl Kernel for Prefill<'_> {
+impl<E: Element> Kernel for Prefill<'_, E> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let (task, dim, rows) = (self.task, self.task.shape.head_dim, self.scores.len());
-        let end = task.end(rows - 1);
-        let (keys, values) = (task.head(task.step.k), task.head(task.step.v));
-        for start in (task.step.first..end).step_by(TILE) {
-            let tile = start * dim..end.min(start + TILE) * dim;
-            // Rows before this one see nothing of the tile.
-            let seen = (0..rows).find(|&row| task.end(row) > start).unwrap_or(rows);
-            self.transpose(s, &keys[tile.clone()]);
-            self.score(s, seen);
-            let mut factors = [1.0; TILE_ROWS];
-            let mut row = seen;
-            while row < rows {
-                let count = (rows - row).min(TILE_ROWS);
-                for i in 0..count {
-                    let visible = (task.end(row + i) - start).min(tile.len() / dim);
-                    let scores = &mut self.scores[row + i];
-                    factors[i] = self.running[row + i].weigh(s, scores, visible);
-                }
-                self.gather(s, row, count, &factors, &values[tile.clone()]);
-                row += count;
-            }
-        }
-        for row in 0..rows {
-            let factor = self.running[row].normaliser();
-            let to = task.out.at(task.place(row), dim);
-            for (d, sum) in self.sums[row * dim..][..dim].iter().enumerate() {
-                // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
-                unsafe { *to.add(d) = sum * factor };
-            }
+    fn run<S: Simd>(self, s: S) {
+        match S::PREFILL_ROWS {
+            12 => self.run_with::<S, 12>(s),
+            6 => self.run_with::<S, 6>(s),
+            _ => self.run_with::<S, 4>(s),
         }
     }
 }
 
-impl Prefill<'_> {
-    /// `[n, head_dim]` to `[head_dim, TILE]`; what is beyond `n` stays as it was.
+impl<E: Element> Prefill<'_, E> {
+    /// With `R` rows in a tile of registers.
     #[inline(always)]
-    fn transpose<S: Simd>(&mut self, s: S, from: &[f32]) {
-        let dim = self.task.shape.head_dim;
-        let count = from.len() / dim;
-        assert!(count <= TILE && self.keys.len() == dim * TILE);
-        let whole_keys = count - count % S::LANES;
-        let whole_dims = dim - dim % S::LANES;
-        for j in (0..whole_keys).step_by(S::LANES) {
-            for d in (0..whole_dims).step_by(S::LANES) {
-                // SAFETY: whole blocks inside `from` and `keys`.
-                unsafe {
-                    let to = self.keys.as_mut_ptr().add(d * TILE + j);
-                    s.transpose(from.as_ptr().add(j * dim + d), dim, to, TILE);
+    fn run_with<S: Simd, const R: usize>(mut self, s: S) {
+        const { assert!(MOST_TILE_ROWS.is_multiple_of(R)) };
+        let end = self.task.end(self.rows - 1);
+        for start in (self.task.plan.step.first..end).step_by(TILE) {
+            let tile = start..end.min(start + TILE);
+            let keys = E::widened(s, self.keys.slice(tile.clone()), self.wide);
+            transpose(s, keys, self.task.plan.shape.head_dim, self.transposed);
+            self.score::<S, R>(s, start, tile.len());
+            self.weigh(s, start, tile.len());
+            self.gather::<S, R>(s, start, tile.len());
+        }
+        self.finish();
+    }
+
+    /// The first row that sees the position, and the first of its tile of registers.
+    #[inline(always)]
+    fn first_row<const R: usize>(&self, position: usize) -> (usize, usize) {
+        let query = (position + 1).saturating_sub(self.task.end(0));
+        let row = (query * self.task.group()).min(self.rows);
+        (row, row - row % R)
+    }
+
+    /// Positions of the tile that a row sees.
+    #[inline(always)]
+    fn visible(&self, row: usize, start: usize, count: usize) -> usize {
+        self.task.end(row).saturating_sub(start).min(count)
+    }
+
+    /// The scores of each row with the keys of the tile that it sees, and some more.
+    #[inline(always)]
+    fn score<S: Simd, const R: usize>(&mut self, s: S, start: usize, count: usize) {
+        // A block reads each tile once, from far away: its values are asked for, and the next
+        // tile's keys, a piece with each tile of registers.
+        let ahead = [
+            self.values.ahead(start, TILE),
+            self.keys.ahead(start + TILE, TILE),
+        ];
+        let pieces = self.rows.div_ceil(R);
+        for j in (0..count).step_by(2 * S::LANES) {
+            let (_, first) = self.first_row::<R>(start + j);
+            for (piece, row) in (first..self.rows).step_by(R).enumerate() {
+                if let Some(ahead) = ahead.get(j / (2 * S::LANES)) {
+                    ahead.prefetch(s, piece, pieces);
                 }
-            }
-        }
-        for j in 0..count {
-            for d in if j < whole_keys { whole_dims } else { 0 }..dim {
-                self.keys[d * TILE + j] = from[j * dim + d];
+                self.score_rows::<S, R>(s, row, j);
             }
         }
     }
 
-    /// The scores of all rows from `row` with all keys of the tile.
     #[inline(always)]
-    fn score<S: Simd>(&mut self, s: S, mut row: usize) {
-        let rows = self.scores.len();
-        while rows - row >= TILE_ROWS {
-            self.score_rows::<S, TILE_ROWS>(s, row);
-            row += TILE_ROWS;
-        }
-        while row < rows {
-            self.score_rows::<S, 1>(s, row);
-            row += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn score_rows<S: Simd, const R: usize>(&mut self, s: S, row: usize) {
-        let dim = self.task.shape.head_dim;
+    fn score_rows<S: Simd, const R: usize>(&mut self, s: S, row: usize, j: usize) {
+        let dim = self.task.plan.shape.head_dim;
         let q = &self.q[row * dim..(row + R) * dim];
         let scores = &mut self.scores[row..row + R];
-        assert_eq!(self.keys.len(), dim * TILE);
-        for j in (0..TILE).step_by(2 * S::LANES) {
-            let mut sums = [[s.splat(0.0); 2]; R];
-            for d in 0..dim {
-                // SAFETY: `j + 2 * LANES <= TILE`, and `keys` has `dim` rows of TILE; `q` has
-                // `R` rows of `dim`.
-                unsafe {
-                    let k = self.keys.as_ptr().add(d * TILE + j);
-                    let (k0, k1) = (s.load(k), s.load(k.add(S::LANES)));
-                    for r in 0..R {
-                        let x = s.splat(*q.as_ptr().add(r * dim + d));
-                        sums[r] = [s.fma(x, k0, sums[r][0]), s.fma(x, k1, sums[r][1])];
-                    }
+        assert!(self.transposed.len() == dim * TILE && j + 2 * S::LANES <= TILE);
+        let mut sums = [[s.splat(0.0); 2]; R];
+        for d in 0..dim {
+            // SAFETY: `j + 2 * LANES <= TILE`, and `transposed` has `dim` rows of TILE; `q` has
+            // `R` rows of `dim`.
+            unsafe {
+                let k = self.transposed.as_ptr().add(d * TILE + j);
+                let (k0, k1) = (s.load(k), s.load(k.add(S::LANES)));
+                for r in 0..R {
+                    let x = s.splat(*q.as_ptr().add(r * dim + d));
+                    sums[r] = [s.fma(x, k0, sums[r][0]), s.fma(x, k1, sums[r][1])];
                 }
             }
-            for r in 0..R {
-                let to = scores[r][j..j + 2 * S::LANES].as_mut_ptr();
-                // SAFETY: two vectors, as just sliced.
-                unsafe {
-                    s.store(to, sums[r][0]);
-                    s.store(to.add(S::LANES), sums[r][1]);
-                }
+        }
+        for r in 0..R {
+            let to = scores[r][j..j + 2 * S::LANES].as_mut_ptr();
+            // SAFETY: two vectors, as just sliced.
+            unsafe {
+                s.store(to, sums[r][0]);
+                s.store(to.add(S::LANES), sums[r][1]);
             }
         }
     }
 
-    /// `sums = sums * factor + weights values` for `count` rows, values `[n, head_dim]`.
+    /// Scores become weights; of rows that see nothing, zeros.
     #[inline(always)]
-    fn gather<S: Simd>(
-        &mut self,
-        s: S,
-        row: usize,
-        count: usize,
-        factors: &[f32; TILE_ROWS],
-        values: &[f32],
-    ) {
-        let dim = self.task.shape.head_dim;
-        let mut d = 0;
-        while dim - d >= 2 * S::LANES {
-            if count == TILE_ROWS {
-                self.gather_rows::<S, TILE_ROWS, 2>(s, row, factors, values, d);
+    fn weigh<S: Simd>(&mut self, s: S, start: usize, count: usize) {
+        let (first, from) = self.first_row::<MOST_TILE_ROWS>(start);
+        for row in from..self.scores.len() {
+            self.factors[row] = if (first..self.rows).contains(&row) {
+                let visible = self.visible(row, start, count);
+                self.running[row].weigh(s, &mut self.scores[row], visible)
             } else {
-                for r in 0..count {
-                    self.gather_rows::<S, 1, 2>(s, row + r, &factors[r..], values, d);
+                self.scores[row].fill(0.0);
+                1.0
+            };
+        }
+    }
+
+    /// `sums = sums * factor + weights values` for all rows that see something.
+    #[inline(always)]
+    fn gather<S: Simd, const R: usize>(&mut self, s: S, start: usize, count: usize) {
+        let dim = self.task.plan.shape.head_dim;
+        let tile = self.values.slice(start..start + count);
+        let wide = std::mem::take(&mut self.wide);
+        let values = E::widened(s, tile, wide);
+        let (first, from) = self.first_row::<R>(start);
+        let mut d = 0;
+        while d < dim {
+            for row in (from..self.rows).step_by(R) {
+                let last = (row + R).min(self.rows) - 1;
+                let values = &values[..self.visible(last, start, count) * dim];
+                if dim - d >= 2 * S::LANES {
+                    self.gather_rows::<S, R, 2>(s, row, values, d);
+                } else if dim - d >= S::LANES {
+                    self.gather_rows::<S, R, 1>(s, row, values, d);
                 }
             }
-            d += 2 * S::LANES;
+            d += match dim - d {
+                left if left >= 2 * S::LANES => 2 * S::LANES,
+                left if left >= S::LANES => S::LANES,
+                left => {
+                    self.gather_rest(first, values, dim - left);
+                    left
+                }
+            };
         }
-        if dim - d >= S::LANES {
-            for r in 0..count {
-                self.gather_rows::<S, 1, 1>(s, row + r, &factors[r..], values, d);
-            }
-            d += S::LANES;
-        }
-        for r in 0..count {
-            for d in d..dim {
-                let column = values.iter().skip(d).step_by(dim);
-                let sum = &mut self.sums[(row + r) * dim + d];
-                let weights = &self.scores[row + r];
-                *sum = column
-                    .zip(weights)
-                    .fold(*sum * factors[r], |sum, (v, w)| sum + w * v);
-            }
-        }
+        self.wide = wide;
     }
 
     /// The same for `R` rows and `C` vectors from `d`.
@@ -213,13 +223,12 @@ impl Prefill<'_> {
         &mut self,
         s: S,
         row: usize,
-        factors: &[f32],
         values: &[f32],
         d: usize,
     ) {
-        let dim = self.task.shape.head_dim;
-        assert!(d + C * S::LANES <= dim && factors.len() >= R);
-        let weights = &self.scores[row..row + R];
+        let dim = self.task.plan.shape.head_dim;
+        assert!(d + C * S::LANES <= dim && values.len() <= TILE * dim);
+        let (weights, factors) = (&self.scores[row..row + R], &self.factors[row..row + R]);
         let to = self.sums[row * dim..(row + R) * dim].as_mut_ptr();
         let mut sums = [[s.splat(0.0); C]; R];
         // SAFETY: the columns lie inside each of the `R` rows of sums and inside each row of
@@ -248,6 +257,56 @@ impl Prefill<'_> {
                     s.store(to.add(r * dim + d + c * S::LANES), sums[r][c]);
                 }
             }
+        }
+    }
+
+    /// The same for the columns from `d` that fill no vector, of the rows from `first`.
+    #[inline(always)]
+    fn gather_rest(&mut self, first: usize, values: &[f32], d: usize) {
+        let dim = self.task.plan.shape.head_dim;
+        for row in first..self.rows {
+            for d in d..dim {
+                let column = values.iter().skip(d).step_by(dim);
+                let sum = &mut self.sums[row * dim + d];
+                let weights = column.zip(&self.scores[row]);
+                *sum = weights.fold(*sum * self.factors[row], |sum, (v, w)| sum + w * v);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&self) {
+        let dim = self.task.plan.shape.head_dim;
+        for row in 0..self.rows {
+            let factor = self.running[row].normaliser();
+            let to = self.task.plan.out.at(self.task.place(row), dim);
+            for (d, sum) in self.sums[row * dim..][..dim].iter().enumerate() {
+                // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
+                unsafe { *to.add(d) = sum * factor };
+            }
+        }
+    }
+}
+
+/// `[n, dim]` to `[dim, TILE]`; what is beyond `n` stays as it was.
+#[inline(always)]
+fn transpose<S: Simd>(s: S, from: &[f32], dim: usize, to: &mut [f32]) {
+    let count = from.len() / dim;
+    assert!(count <= TILE && to.len() == dim * TILE);
+    let whole_keys = count - count % S::LANES;
+    let whole_dims = dim - dim % S::LANES;
+    for j in (0..whole_keys).step_by(S::LANES) {
+        for d in (0..whole_dims).step_by(S::LANES) {
+            // SAFETY: whole blocks inside both.
+            unsafe {
+                let to = to.as_mut_ptr().add(d * TILE + j);
+                s.transpose(from.as_ptr().add(j * dim + d), dim, to, TILE);
+            }
+        }
+    }
+    for j in 0..count {
+        for d in if j < whole_keys { whole_dims } else { 0 }..dim {
+            to[d * TILE + j] = from[j * dim + d];
         }
     }
 }

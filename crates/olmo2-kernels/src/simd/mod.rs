@@ -57,6 +57,7 @@ pub(crate) trait Simd: Copy {
     /// The even and the odd elements of `2 * LANES`.
     unsafe fn load_bf16_split(self, p: *const bf16) -> (Self::V, Self::V);
     unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    unsafe fn load_i8(self, p: *const i8) -> Self::V;
     /// Transposes a block: `to[j * to_stride + i] = from[i * from_stride + j]` for `i` and `j`
     /// below `LANES`.
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);

@@ -94,6 +94,12 @@ impl Simd for Portable {
         from_fn(|i| x[i].to_f32())
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> V {
+        // SAFETY: the caller promises four elements.
+        let x = unsafe { p.cast::<[i8; 4]>().read_unaligned() };
+        from_fn(|i| f32::from(x[i]))
+    }
+    #[inline(always)]
     unsafe fn transpose(
         self,
         from: *const f32,

@@ -104,3 +104,23 @@ impl Kernel for Halves {
 fn sixteen_bit_floats_widen_exactly() {
     at_every_level(|| Halves);
 }
+
+struct Bytes;
+impl Kernel for Bytes {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let all: Vec<i8> = (i8::MIN..=i8::MAX).collect();
+        let mut out = [0.0; 16];
+        for bytes in all.chunks_exact(S::LANES) {
+            // SAFETY: the chunk is one vector, and `out` holds any level's.
+            unsafe { s.store(out.as_mut_ptr(), s.load_i8(bytes.as_ptr())) };
+            let pairs = out.iter().zip(bytes);
+            pairs.for_each(|(&x, &byte)| assert_eq!(x, f32::from(byte)));
+        }
+    }
+}
+
+#[test]
+fn bytes_widen_exactly() {
+    at_every_level(|| Bytes);
+}

@@ -102,6 +102,9 @@ impl Simd for Avx512 {
         fn load_f16(p: *const f16) -> __m512 {
             _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
         }
+        fn load_i8(p: *const i8) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+        }
         fn load_first(p: *const f32, count: usize) -> __m512 {
             _mm512_maskz_loadu_ps((1 << count) - 1, p)
         }
@@ -163,6 +166,9 @@ impl Simd for Avx2 {
             split256(_mm256_loadu_si256(p.cast()))
         }
         fn load_f16(p: *const f16) -> __m256 { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+        fn load_i8(p: *const i8) -> __m256 {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+        }
         fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
             transpose8(from, from_stride, to, to_stride)
         }

@@ -1,4 +1,4 @@
-//! burn-flex: products, `silu(gate) * up` and attention on the slices that its tensors hold.
+//! burn-flex: products and `silu(gate) * up` on the slices that its tensors hold.
 
 use std::any::{Any, TypeId};
 
@@ -6,11 +6,9 @@ use burn::prelude::*;
 use burn::tensor::{Bytes, DType, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
-use olmo2_kernels::{Activations, AttentionShape, AttentionStep, WeightData, WeightRef};
+use olmo2_kernels::{Activations, WeightData, WeightRef};
 
-use crate::cache::{KvCache, LayerCache};
 use crate::linear::Linear;
-use crate::plan::Row;
 
 /// Whether backend `B` has own kernels that read weights as they are stored.
 pub(crate) fn reads_in_place<B: Backend>() -> bool {
@@ -59,89 +57,6 @@ pub(crate) fn silu_mul<B: Backend>(gate: &Tensor<B, 3>, up: &Tensor<B, 3>) -> Op
     Some(from_vec(out, shape))
 }
 
-/// Writes keys and values into the cache in place and attends over it; f32 only.
-///
-/// burn's `slice_assign` on Flex copies the whole cache each time.
-///
-/// # Shapes
-/// - `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: `[batch, seq, kv_heads, head_dim]`
-/// - returns: `[batch, seq, heads * head_dim]`, zero in padding
-pub(crate) fn attend<B: Backend>(
-    cache: &mut KvCache<B>,
-    layer: usize,
-    rows: &[Row],
-    [q, k, v]: [&Tensor<B, 4>; 3],
-) -> Option<Tensor<B, 3>> {
-    if !computes(q) || cache.dtype() != DType::F32 {
-        return None;
-    }
-    let [batch, seq, heads, head_dim] = q.dims();
-    let shape = AttentionShape {
-        heads,
-        kv_heads: k.dims()[2],
-        head_dim,
-        capacity: cache.allocated(),
-        scale: (head_dim as f32).powf(-0.5),
-    };
-    let cached = cache.take(layer);
-    let (mut keys, mut values) = (to_flex(cached.k), to_flex(cached.v));
-    // A clone of the cache shares its memory, which is copied here before the first write.
-    let (k_cache, v_cache) = (keys.storage_mut::<f32>(), values.storage_mut::<f32>());
-    write(&shape, rows, seq, f32s(&contiguous(k)), k_cache);
-    write(&shape, rows, seq, f32s(&contiguous(v)), v_cache);
-    let mut out = vec![0.0; batch * seq * heads * head_dim];
-    read(
-        &shape,
-        rows,
-        [f32s(&contiguous(q)), k_cache, v_cache],
-        &mut out,
-    );
-    let (k, v) = (from_flex(keys), from_flex(values));
-    cache.put(layer, LayerCache { k, v });
-    Some(from_vec(out, [batch, seq, heads * head_dim]))
-}
-
-/// Copies each row's tokens, `[seq, kv_heads, head_dim]`, to their positions in
-/// `[slots, kv_heads, capacity, head_dim]`.
-fn write(shape: &AttentionShape, rows: &[Row], seq: usize, new: &[f32], cache: &mut [f32]) {
-    let (heads, capacity, dim) = (shape.kv_heads, shape.capacity, shape.head_dim);
-    for (row, new) in rows.iter().zip(new.chunks_exact(seq * heads * dim)) {
-        let tokens = new.chunks_exact(heads * dim).skip(row.padding);
-        for (position, token) in (row.start..).zip(tokens) {
-            for (head, values) in token.chunks_exact(dim).enumerate() {
-                let at = ((row.slot * heads + head) * capacity + position) * dim;
-                cache[at..at + dim].copy_from_slice(values);
-            }
-        }
-    }
-}
-
-/// Attends each row over its slot.
-fn read(shape: &AttentionShape, rows: &[Row], [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
-    let width = shape.heads * shape.head_dim;
-    let slot_len = shape.kv_heads * shape.capacity * shape.head_dim;
-    let row_len = q.len() / rows.len();
-    let steps: Vec<_> = rows
-        .iter()
-        .zip(q.chunks_exact(row_len))
-        .map(|(row, q)| {
-            let slot = row.slot * slot_len..(row.slot + 1) * slot_len;
-            AttentionStep {
-                q: &q[row.padding * width..],
-                k: &k[slot.clone()],
-                v: &v[slot],
-                offset: row.start,
-                first: 0,
-            }
-        })
-        .collect();
-    let outputs = rows.iter().zip(out.chunks_exact_mut(row_len));
-    let mut outputs: Vec<_> = outputs
-        .map(|(row, out)| &mut out[row.padding * width..])
-        .collect();
-    olmo2_kernels::attend(shape, &steps, &mut outputs);
-}
-
 /// Whether the kernels compute with this tensor.
 fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
     reads_in_place::<B>() && x.dtype() == DType::F32
@@ -151,7 +66,7 @@ fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
 ///
 /// # Panics
 /// If the backend is not Flex, which every caller has asked before.
-fn to_flex<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
+pub(super) fn to_flex<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
     let mut primitive = Some(tensor.into_primitive().tensor());
     let any: &mut dyn Any = &mut primitive;
     let flex = any
@@ -161,7 +76,7 @@ fn to_flex<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
 }
 
 /// The reverse of [`to_flex`], with the same condition.
-fn from_flex<B: Backend, const D: usize>(tensor: FlexTensor) -> Tensor<B, D> {
+pub(super) fn from_flex<B: Backend, const D: usize>(tensor: FlexTensor) -> Tensor<B, D> {
     let mut tensor = Some(tensor);
     let any: &mut dyn Any = &mut tensor;
     let primitive = any
@@ -173,11 +88,11 @@ fn from_flex<B: Backend, const D: usize>(tensor: FlexTensor) -> Tensor<B, D> {
 }
 
 /// The tensor's values in one row-major run: the same memory, unless it is a view.
-fn contiguous<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> FlexTensor {
+pub(super) fn contiguous<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> FlexTensor {
     to_flex(tensor.clone()).to_contiguous()
 }
 
-fn f32s(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn f32s(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("contiguous f32")
 }
 
@@ -189,7 +104,10 @@ fn weight_data(weight: &FlexTensor) -> WeightData<'_> {
     }
 }
 
-fn from_vec<B: Backend, const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<B, D> {
+pub(super) fn from_vec<B: Backend, const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+) -> Tensor<B, D> {
     let layout = Layout::contiguous(shape.into());
     from_flex(FlexTensor::new(
         Bytes::from_elems(values),

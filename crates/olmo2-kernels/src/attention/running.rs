@@ -1,0 +1,56 @@
+//! The softmax that goes along: a running maximum and sum (Milakov and Gimelshein 2018, "Online
+//! normalizer calculation for softmax").
+
+use super::TILE;
+use crate::simd::Simd;
+
+/// The running maximum before the first key.
+const LOWEST: f32 = f32::MIN;
+
+/// A row's running maximum and sum.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    pub(super) largest: f32,
+    pub(super) sum: f32,
+}
+
+impl Running {
+    pub(super) const START: Self = Self {
+        largest: LOWEST,
+        sum: 0.0,
+    };
+
+    /// Turns `visible` scores of a tile into weights, in place, with zeros behind them, and
+    /// returns the factor for what was summed up before.
+    #[inline(always)]
+    pub(super) fn weigh<S: Simd>(&mut self, s: S, scores: &mut [f32; TILE], visible: usize) -> f32 {
+        scores[visible..].fill(LOWEST);
+        let p = scores.as_mut_ptr();
+        let mut largest = s.splat(self.largest);
+        for i in (0..TILE).step_by(S::LANES) {
+            // SAFETY: LANES divides TILE.
+            largest = unsafe { s.max(largest, s.load(p.add(i))) };
+        }
+        let largest = s.largest(largest);
+        let factor = s.largest(s.exp(s.splat(self.largest - largest)));
+        for i in (0..TILE).step_by(S::LANES) {
+            // SAFETY: LANES divides TILE.
+            unsafe { s.store(p.add(i), s.exp(s.sub(s.load(p.add(i)), s.splat(largest)))) };
+        }
+        scores[visible..].fill(0.0);
+        let mut sum = s.splat(0.0);
+        let p = scores.as_ptr();
+        for i in (0..TILE).step_by(S::LANES) {
+            // SAFETY: LANES divides TILE.
+            sum = unsafe { s.add(sum, s.load(p.add(i))) };
+        }
+        self.sum = self.sum * factor + s.sum(sum);
+        self.largest = largest;
+        factor
+    }
+
+    /// What the summed values are multiplied by in the end: 0 where nothing was visible.
+    pub(super) fn normaliser(self) -> f32 {
+        if self.sum == 0.0 { 0.0 } else { 1.0 / self.sum }
+    }
+}

@@ -1,0 +1,87 @@
+//! What keys and values are stored in.
+
+use std::fmt;
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use olmo2_kernels::attention::cache_blocks;
+use thiserror::Error;
+
+use crate::cast;
+
+/// What a cache stores keys and values in. Attention computes in the model's precision whatever
+/// this is, on burn-flex in f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheDtype {
+    /// Single precision. Where a model's activations have 16 bits, these 16 bits: nothing is lost
+    /// either way.
+    #[default]
+    F32,
+    /// bfloat16, rounded to nearest: half the memory, where the backend has it.
+    Bf16,
+    /// 8 bits with a bf16 scale for each 32 elements of a head: 8.5 bits an element. On burn-flex.
+    Q8,
+}
+
+/// A cache that a backend does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("backend `{backend}` has no cache in `{dtype}`")]
+pub struct CacheDtypeError {
+    /// The backend's name.
+    pub backend: String,
+    /// What was asked for.
+    pub dtype: CacheDtype,
+}
+
+impl CacheDtypeError {
+    /// One sentence on what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some("choose another `--cache-dtype`; f32 runs everywhere, the others on burn-flex".into())
+    }
+}
+
+impl CacheDtype {
+    /// As the CLI spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    /// Checks that backend `B` has such a cache on `device`.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check<B: Backend>(self, device: &B::Device) -> Result<(), CacheDtypeError> {
+        let has = match self {
+            Self::F32 => true,
+            Self::Bf16 => B::supports_dtype(device, DType::BF16),
+            Self::Q8 => cast::reads_in_place::<B>(),
+        };
+        match has {
+            true => Ok(()),
+            false => Err(CacheDtypeError {
+                backend: B::name(device),
+                dtype: self,
+            }),
+        }
+    }
+
+    /// Bytes of a head's key or value, `head_dim` elements, in a model whose activations are
+    /// `activations`.
+    pub fn head_bytes(self, head_dim: usize, activations: DType) -> usize {
+        match self {
+            Self::F32 => head_dim * activations.size(),
+            Self::Bf16 => head_dim * DType::BF16.size(),
+            Self::Q8 => head_dim + cache_blocks(head_dim) * DType::BF16.size(),
+        }
+    }
+}
+
+impl fmt::Display for CacheDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
