@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use olmo2::convert::{ConvertOptions, convert};
 use olmo2::record::{RECEIPT, verify};
-use olmo2::{Olmo2Config, Weights};
+use olmo2::{Olmo2Config, QuantFormat, Quantize, Weights};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, data, encode, header};
@@ -45,7 +45,7 @@ fn mutated_files_end_in_an_error_or_in_whole_weights() {
     let output = command.output().expect("a process");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("5 passed"),
+        output.status.success() && said.contains("6 passed"),
         "{}: {said}{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
@@ -202,7 +202,13 @@ fn each_case(mut case: impl FnMut(&mut Dice)) {
 fn check(folder: &Path, config: &Olmo2Config) {
     match Weights::open(folder, config) {
         Ok(weights) => {
-            for (name, tensor) in weights.iter() {
+            for (name, weight) in weights.iter() {
+                let Some(tensor) = weight.float() else {
+                    let held = weight.packed().expect("blocks").arrays();
+                    let bytes: usize = held.iter().map(|(_, bytes)| bytes.len()).sum();
+                    assert_eq!(bytes as u64, weight.byte_len(), "{name}");
+                    continue;
+                };
                 let elements: usize = tensor.shape.iter().product();
                 assert_eq!(tensor.bytes.len(), elements * tensor.dtype.size(), "{name}");
             }
@@ -305,11 +311,29 @@ fn each_broken_config() {
 #[test]
 #[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
 fn each_broken_record() {
+    each_broken_record_of(Quantize::default());
+}
+
+#[test]
+#[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
+fn each_broken_quantised_record() {
+    let head = Some(QuantFormat::Q8);
+    each_broken_record_of(Quantize {
+        head,
+        ..Quantize::all(QuantFormat::Q4)
+    });
+}
+
+fn each_broken_record_of(quantize: Quantize) {
     let checkpoint = Checkpoint::smallest();
     checkpoint.write();
     let config = checkpoint.config();
     let out = tempfile::tempdir().expect("a folder");
-    convert(&ConvertOptions::new(checkpoint.path(), out.path()), &mut ()).expect("a record");
+    let options = ConvertOptions {
+        quantize,
+        ..ConvertOptions::new(checkpoint.path(), out.path())
+    };
+    convert(&options, &mut ()).expect("a record");
     let files: Vec<(&str, Vec<u8>)> = ["head.bpk", "layer-000.bpk", RECEIPT]
         .into_iter()
         .map(|name| (name, fs::read(out.path().join(name)).expect("a file")))
@@ -332,7 +356,7 @@ fn each_broken_record() {
             return;
         }
         // What a conversion makes of it is a record again, or an error that names the folder.
-        match convert(&ConvertOptions::new(checkpoint.path(), out.path()), &mut ()) {
+        match convert(&options, &mut ()) {
             Ok(_) => drop(verify(out.path(), &config, |_| ()).expect("a whole record")),
             Err(error) => {
                 let named = error.to_string().contains(&*out.path().to_string_lossy());

@@ -64,7 +64,8 @@ fn gradients_are_slopes_of_the_loss<B: AutodiffBackend>() {
         &layer.self_attn.o_proj.weight,
         &layer.mlp.gate_proj.weight,
         &model.model.embed_tokens.weight,
-    ];
+    ]
+    .map(|weight| weight.float().expect("floats"));
     for (i, weight) in weights.into_iter().enumerate() {
         let grad = values(weight.val().grad(&grads).expect("a gradient"));
         let largest = (0..grad.len()).max_by(|a, b| grad[*a].abs().total_cmp(&grad[*b].abs()));
@@ -84,12 +85,13 @@ fn gradients_are_slopes_of_the_loss<B: AutodiffBackend>() {
 fn moved<B: AutodiffBackend>(weight: usize, at: usize, by: f32) -> f32 {
     let mut model = load::<B>().valid();
     let layer = &mut model.model.layers[0];
-    let param = match weight {
+    let weight = match weight {
         0 => &mut layer.self_attn.k_proj.weight,
         1 => &mut layer.self_attn.o_proj.weight,
         2 => &mut layer.mlp.gate_proj.weight,
         _ => &mut model.model.embed_tokens.weight,
     };
+    let param = weight.float_mut().expect("floats");
     let shape = param.dims();
     let mut data = values(param.val());
     data[at] += by;

@@ -10,6 +10,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, check_id};
 use olmo2::record::{ConvertEvent, ConvertProgress, StoredDtype};
+use olmo2::{QuantFormat, Quantize};
 
 /// Arguments of `cargo xtask convert`.
 #[derive(Debug, Args)]
@@ -22,9 +23,47 @@ pub(crate) struct ConvertArgs {
     /// Branch, tag or commit of the hub.
     #[arg(long)]
     revision: Option<String>,
-    /// Type to store the weights in; that of the source, if not given.
+    /// Type to store floats in; that of the source, if not given.
     #[arg(long)]
     dtype: Option<Dtype>,
+    /// Format to quantise matrices to, head and embedding too.
+    #[arg(long, value_name = "FORMAT")]
+    quantize: Option<Format>,
+    /// Format of the head; of one that is the embedding, the embedding's holds.
+    #[arg(long, value_name = "FORMAT")]
+    quantize_head: Option<Format>,
+    /// Format of the embedding.
+    #[arg(long, value_name = "FORMAT")]
+    quantize_embedding: Option<Format>,
+}
+
+/// The names of `--quantize`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    None,
+    Q8,
+    Q4,
+}
+
+impl From<Format> for Option<QuantFormat> {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::None => None,
+            Format::Q8 => Some(QuantFormat::Q8),
+            Format::Q4 => Some(QuantFormat::Q4),
+        }
+    }
+}
+
+impl ConvertArgs {
+    fn quantize(&self) -> Quantize {
+        let layers = self.quantize.and_then(Into::into);
+        Quantize {
+            layers,
+            head: self.quantize_head.map_or(layers, Into::into),
+            embedding: self.quantize_embedding.map_or(layers, Into::into),
+        }
+    }
 }
 
 /// The names of `--dtype`.
@@ -48,6 +87,7 @@ impl From<Dtype> for StoredDtype {
 pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let mut options = ConvertOptions::new(source_folder(args)?, &args.out);
     options.dtype = args.dtype.map(Into::into);
+    options.quantize = args.quantize();
     if options.source.as_os_str() != args.source.as_str() {
         options.label = Some(args.source.clone());
         options.revision = Some(revision(args).into());

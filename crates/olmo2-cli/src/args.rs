@@ -8,6 +8,7 @@ use olmo2::Precision;
 
 use crate::backend::{BackendKind, BackendParser};
 use crate::examples;
+use crate::quantize::QuantizeArgs;
 
 /// Generate, chat and measure with OLMo 2 on any burn backend.
 #[derive(Debug, Parser)]
@@ -73,9 +74,11 @@ pub(crate) struct RunArgs {
     /// What computes
     #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
     pub(crate) backend: BackendKind,
-    /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
+    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each product and keeps f32 between them; f16 takes a hundred times as long on CPUs (and OLMo 2 1B overflows in it)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
+    #[command(flatten)]
+    pub(crate) quantize: QuantizeArgs,
     /// Threads of the CPU [default: its physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,

@@ -8,6 +8,7 @@ use anyhow::Result;
 use burn::prelude::*;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
+use olmo2::Precision;
 
 #[cfg(not(any(
     feature = "flex",
@@ -84,9 +85,17 @@ impl BackendKind {
         ["flex", "ndarray"].contains(&self.name())
     }
 
-    /// Whether weights stay in the dtype that they are stored in (`Precision` of the library).
-    pub(crate) fn keeps_stored_dtype(self) -> bool {
-        self.name() == "flex"
+    /// Whether weights stay in what they are stored in (`Precision` of the library).
+    pub(crate) fn keeps_stored(self, precision: Precision) -> bool {
+        self.name() == "flex" && precision != Precision::F16
+    }
+
+    /// What activations and cache are held in: own kernels round within products alone.
+    pub(crate) fn held_in(self, precision: Precision) -> Precision {
+        match self.keeps_stored(precision) {
+            true => Precision::F32,
+            false => precision,
+        }
     }
 
     /// Runs a command on the default device of this backend.

@@ -17,6 +17,7 @@ mod panics;
 mod passes;
 mod perplexity;
 mod prompt;
+mod quantize;
 mod sampling;
 mod stream;
 mod talk;

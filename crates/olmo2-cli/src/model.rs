@@ -8,13 +8,14 @@ use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
-use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo};
+use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Quantize, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
 use crate::backend;
 use crate::download::Bars;
 use crate::failure::Failure;
 use crate::memory::{self, Sequences};
+use crate::quantize;
 use crate::talk::Talk;
 
 /// A place that holds a model's files.
@@ -164,6 +165,7 @@ pub(crate) struct Checkpoint {
     pub(crate) threads: usize,
     weights: Weights,
     precision: Precision,
+    quantize: Option<Quantize>,
 }
 
 impl Checkpoint {
@@ -179,12 +181,18 @@ impl Checkpoint {
         for note in weights.notes() {
             talk.detail(note);
         }
-        let precision = args.dtype.into();
+        let (precision, quantize) = (args.dtype.into(), args.quantize.choice());
+        quantize::tell(&weights, quantize, &config, talk);
         if args.backend.is_cpu() {
             let positions = positions(&config, args.context);
             let needed = memory::Needed {
-                weights: memory::weight_bytes(&weights, precision, args.backend),
-                cache: memory::cache_bytes(&config, sequences, positions, precision),
+                weights: memory::weight_bytes(&weights, quantize, precision, args.backend),
+                cache: memory::cache_bytes(
+                    &config,
+                    sequences,
+                    positions,
+                    args.backend.held_in(precision),
+                ),
             };
             talk.detail(needed);
             needed.check()?;
@@ -197,6 +205,7 @@ impl Checkpoint {
             threads,
             weights,
             precision,
+            quantize,
         })
     }
 
@@ -208,6 +217,7 @@ impl Checkpoint {
         let started = Instant::now();
         let options = LoadOptions {
             precision: self.precision,
+            quantize: self.quantize,
         };
         let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &options, device)?;
         self.talk.detail(format_args!(

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::Olmo2Config;
-use crate::weights::{StoredTensor, Weights, WeightsBuilder, WeightsError, refuse_pre_norm};
+use crate::weights::{
+    StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError, refuse_pre_norm,
+};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -163,7 +165,7 @@ fn add_tensors(
             shape: info.shape.clone(),
             bytes: data.slice(start..end),
         };
-        builder.add(file, name, tensor)?;
+        builder.add(file, name, StoredWeight::Float(tensor))?;
     }
     Ok(())
 }

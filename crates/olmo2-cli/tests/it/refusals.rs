@@ -26,7 +26,7 @@ const NONSENSE: &[&[&str]] = &[
     &["generate"],
     &["generate", "text", "--ids", "1,2"],
     &["generate", "--ids", "1,x"],
-    &["generate", "--ids", "1", "--quantize", "q4"],
+    &["generate", "--ids", "1", "--quantize", "q5"],
     &["generate", "text", "--dtype", "f64"],
     &["generate", "text", "--backend", "tpu"],
     &["generate", "text", "--threads", "0"],
