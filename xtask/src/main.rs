@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod accuracy;
 mod ci;
 mod convert;
 mod demo;
@@ -27,6 +28,8 @@ enum Command {
     Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// What the formats of weights cost, as a table: bits, error of weights and of logits.
+    Accuracy(accuracy::AccuracyArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
 }
@@ -46,6 +49,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Ci(args) => ci::run(args),
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
+        Command::Accuracy(args) => accuracy::run(args),
         Command::Convert(args) => convert::run(args),
     }
 }

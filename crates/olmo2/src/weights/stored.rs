@@ -23,6 +23,15 @@ impl StoredTensor {
         self.bytes.as_ptr().addr().is_multiple_of(self.dtype.size())
     }
 
+    /// One row of a matrix, in f32, as long as `out`.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        let len = out.len() * self.dtype.size();
+        element::widen(&self.bytes[index * len..][..len], self.dtype, out);
+    }
+
     /// Elements as burn takes them: the same memory where the type stays, converted otherwise.
     ///
     /// Bytes that are not aligned are copied, since burn would panic on them.
