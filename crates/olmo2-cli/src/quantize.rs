@@ -13,7 +13,7 @@ pub(crate) struct QuantizeArgs {
     /// Quantise the weights while they are loaded, head and embedding too [default: as stored]
     #[arg(long, value_name = "FORMAT")]
     quantize: Option<Format>,
-    /// Format of the head; of one that is the embedding, the embedding's holds
+    /// Format of the head; a tied head has that of the embedding
     #[arg(long, value_name = "FORMAT")]
     quantize_head: Option<Format>,
     /// Format of the embedding

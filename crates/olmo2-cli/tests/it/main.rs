@@ -9,6 +9,7 @@ mod help;
 mod logits;
 mod models;
 mod program;
+mod quantize;
 mod refusals;
 mod scoring;
 mod tokenize;
