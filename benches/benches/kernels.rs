@@ -7,7 +7,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use olmo2_benches::{bf16s, f32s, sized};
 use olmo2_kernels::{
-    AttentionShape, AttentionStep, WeightData, WeightRef, attend, project, silu_mul,
+    Activations, AttentionShape, AttentionStep, WeightData, WeightRef, attend, project, silu_mul,
 };
 
 fn main() {
@@ -25,7 +25,13 @@ fn product_bf16(bencher: Bencher<'_, '_>, rows: usize) {
         .counter(ItemsCount::new(2 * out * input * rows))
         .bench_local(|| {
             let weight = WeightRef::new(WeightData::Bf16(&weight));
-            project(black_box(&x), input, &[weight], &mut [&mut y]);
+            project(
+                black_box(&x),
+                input,
+                Activations::F32,
+                &[weight],
+                &mut [&mut y],
+            );
         });
 }
 

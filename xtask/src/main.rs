@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod accuracy;
 mod ci;
+mod codebook;
 mod convert;
 mod demo;
 mod licences;
@@ -30,6 +31,8 @@ enum Command {
     TrainDemo(Box<demo::DemoArgs>),
     /// What the formats of weights cost, as a table: bits, error of weights and of logits.
     Accuracy(accuracy::AccuracyArgs),
+    /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
+    Codebook(codebook::CodebookArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
 }
@@ -50,6 +53,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
         Command::Accuracy(args) => accuracy::run(args),
+        Command::Codebook(args) => codebook::run(args),
         Command::Convert(args) => convert::run(args),
     }
 }

@@ -1,11 +1,14 @@
 //! How fast the kernels are at OLMo 2 1B's shapes, beside a plain read of the same weights.
 //!
-//! `cargo run --release -p olmo2-kernels --example speed [-- THREADS [LAYERS]]`
+//! `cargo run --release -p olmo2-kernels --example speed [-- THREADS [LAYERS [FORMAT...]]]`
 //!
-//! The plain read is a loop without prefetching, which is not all that the memory can give: a
-//! share above 1 is possible. The layers' weights (134 MB each in bf16) pass through the caches as in a real model.
+//! Formats are `bf16`, `bf16-dot` (activations in bf16 as well), `q8` and `q4`. The plain read is a
+//! loop without prefetching, which is not all that the memory can give: a share above 1 is
+//! possible. The layers' weights (134 MB each in bf16) pass through the caches as in a real model.
+#![allow(unsafe_code, reason = "the plain read sees every format as bytes")]
 
-use half::bf16;
+use half::{bf16, f16};
+use olmo2_kernels::quant::{Q4, Q8};
 use olmo2_kernels::{
     Activations, AttentionShape, AttentionStep, WeightData, WeightRef, attend, level, pool,
     project, silu_mul,
@@ -15,53 +18,147 @@ use std::time::Instant;
 const HIDDEN: usize = 2048;
 const INTERMEDIATE: usize = 8192;
 
-struct Layer {
-    square: [Vec<bf16>; 4],
-    gate: Vec<bf16>,
-    up: Vec<bf16>,
-    down: Vec<bf16>,
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Format {
+    Bf16,
+    Bf16Dot,
+    Q8,
+    Q4,
 }
 
-fn weights(seed: usize, len: usize) -> Vec<bf16> {
-    let value = |i: usize| bf16::from_f32(((i * 7919 + seed) % 1009) as f32 / 1009.0 - 0.5);
-    (0..len).map(value).collect()
-}
-
-impl Layer {
-    fn new(seed: usize) -> Self {
-        Self {
-            square: [0, 1, 2, 3].map(|i| weights(seed + i, HIDDEN * HIDDEN)),
-            gate: weights(seed + 4, HIDDEN * INTERMEDIATE),
-            up: weights(seed + 5, HIDDEN * INTERMEDIATE),
-            down: weights(seed + 6, HIDDEN * INTERMEDIATE),
+impl Format {
+    fn parse(name: &str) -> Self {
+        match name {
+            "bf16" => Self::Bf16,
+            "bf16-dot" => Self::Bf16Dot,
+            "q8" => Self::Q8,
+            "q4" => Self::Q4,
+            _ => panic!("`{name}`: expected bf16, bf16-dot, q8 or q4"),
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &[bf16]> {
-        let square = self.square.iter().map(Vec::as_slice);
-        square.chain([&*self.gate, &self.up, &self.down])
+    fn activations(self) -> Activations {
+        match self {
+            Self::Bf16Dot => Activations::Bf16,
+            _ => Activations::F32,
+        }
+    }
+}
+
+enum Matrix {
+    Bf16(Vec<bf16>),
+    Q8(Vec<i8>, Vec<f16>),
+    Q4([Vec<u8>; 3]),
+}
+
+fn bytes(seed: usize, len: usize) -> impl Iterator<Item = u8> {
+    let mut state = seed as u64 * 2 + 1;
+    (0..len).map(move |_| {
+        state = state
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 56) as u8
+    })
+}
+
+impl Matrix {
+    fn new(format: Format, seed: usize, len: usize) -> Self {
+        let blocks = len / 32;
+        match format {
+            Format::Bf16 | Format::Bf16Dot => Self::Bf16(
+                bytes(seed, len)
+                    .map(|byte| bf16::from_f32(f32::from(byte) / 255.0 - 0.5))
+                    .collect(),
+            ),
+            Format::Q8 => Self::Q8(
+                bytes(seed, len)
+                    .map(|byte| (byte as i8).max(-127))
+                    .collect(),
+                bytes(seed + 1, blocks)
+                    .map(|byte| f16::from_f32(f32::from(byte) * 1e-5 + 1e-4))
+                    .collect(),
+            ),
+            Format::Q4 => Self::Q4([
+                bytes(seed, len / 2).collect(),
+                bytes(seed + 1, blocks).collect(),
+                bytes(seed + 2, blocks).collect(),
+            ]),
+        }
+    }
+
+    fn data(&self) -> WeightData<'_> {
+        match self {
+            Self::Bf16(data) => WeightData::Bf16(data),
+            Self::Q8(quants, scales) => WeightData::Q8(Q8 { quants, scales }),
+            Self::Q4([quants, scales, selectors]) => WeightData::Q4(Q4 {
+                quants,
+                scales,
+                selectors,
+                top: 0.01,
+            }),
+        }
+    }
+
+    /// Each array's bytes.
+    fn bytes(&self) -> Vec<&[u8]> {
+        fn raw<T>(data: &[T]) -> &[u8] {
+            // SAFETY: numbers without padding; any memory is bytes.
+            unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
+        }
+        match self {
+            Self::Bf16(data) => vec![raw(data)],
+            Self::Q8(quants, scales) => vec![raw(quants), raw(scales)],
+            Self::Q4(arrays) => arrays.iter().map(|array| raw(array)).collect(),
+        }
+    }
+}
+
+fn weight(matrix: &Matrix) -> WeightRef<'_> {
+    WeightRef::new(matrix.data())
+}
+
+struct Layer {
+    activations: Activations,
+    square: [Matrix; 4],
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+impl Layer {
+    fn new(format: Format, seed: usize) -> Self {
+        let wide = |i| Matrix::new(format, seed + i, HIDDEN * INTERMEDIATE);
+        Self {
+            activations: format.activations(),
+            square: [0, 1, 2, 3].map(|i| Matrix::new(format, seed + i, HIDDEN * HIDDEN)),
+            gate: wide(4),
+            up: wide(5),
+            down: wide(6),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Matrix> {
+        self.square.iter().chain([&self.gate, &self.up, &self.down])
+    }
+
+    fn weights() -> usize {
+        4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE
     }
 
     /// The layer's four regions.
     fn forward(&self, x: &[f32], buffers: &mut [Vec<f32>; 3]) {
-        let weight = |data| WeightRef::new(WeightData::Bf16(data));
+        let kind = self.activations;
         let rows = x.len() / HIDDEN;
         let [q, k, v] = buffers
             .each_mut()
             .map(|buffer| &mut buffer[..rows * HIDDEN]);
-        let [wq, wk, wv, wo] = &self.square;
+        let [wq, wk, wv, wo] = self.square.each_ref().map(weight);
+        project(x, HIDDEN, kind, &[wq, wk, wv], &mut [q, k, v]);
         project(
             x,
             HIDDEN,
-            Activations::F32,
-            &[weight(wq), weight(wk), weight(wv)],
-            &mut [q, k, v],
-        );
-        project(
-            x,
-            HIDDEN,
-            Activations::F32,
-            &[weight(wo)],
+            kind,
+            &[wo],
             &mut [&mut buffers[0][..rows * HIDDEN]],
         );
         let [gate, up, out] = buffers;
@@ -69,21 +166,10 @@ impl Layer {
             &mut gate[..rows * INTERMEDIATE],
             &mut up[..rows * INTERMEDIATE],
         );
-        project(
-            x,
-            HIDDEN,
-            Activations::F32,
-            &[weight(&self.gate), weight(&self.up)],
-            &mut [gate, up],
-        );
+        let weights = [weight(&self.gate), weight(&self.up)];
+        project(x, HIDDEN, kind, &weights, &mut [gate, up]);
         let out = &mut out[..rows * HIDDEN];
-        project(
-            gate,
-            INTERMEDIATE,
-            Activations::F32,
-            &[weight(&self.down)],
-            &mut [out],
-        );
+        project(gate, INTERMEDIATE, kind, &[weight(&self.down)], &mut [out]);
     }
 }
 
@@ -102,14 +188,14 @@ fn time(runs: usize, mut work: impl FnMut()) -> (f64, f64) {
 
 /// Reads every weight once, with all threads, and nothing else.
 fn read(layers: &[Layer]) {
-    for weights in layers.iter().flat_map(Layer::all) {
+    for bytes in layers.iter().flat_map(Layer::all).flat_map(Matrix::bytes) {
         let parts = pool::threads();
         pool::run(parts, |part| {
-            let len = weights.len() / parts;
-            let mut sums = [0_u16; 64];
-            for chunk in weights[part * len..(part + 1) * len].as_chunks::<64>().0 {
+            let len = bytes.len() / parts;
+            let mut sums = [0_u8; 256];
+            for chunk in bytes[part * len..(part + 1) * len].as_chunks::<256>().0 {
                 for (sum, x) in sums.iter_mut().zip(chunk) {
-                    *sum ^= x.to_bits();
+                    *sum ^= x;
                 }
             }
             std::hint::black_box(sums);
@@ -118,30 +204,53 @@ fn read(layers: &[Layer]) {
 }
 
 fn main() {
-    let mut args = std::env::args()
-        .skip(1)
-        .map(|arg| arg.parse().expect("a number"));
-    pool::set_threads(args.next().unwrap_or(0));
-    let layers: Vec<Layer> = (0..args.next().unwrap_or(8))
-        .map(|i| Layer::new(i * 31))
-        .collect();
+    let mut args = std::env::args().skip(1);
+    let mut number = |default| {
+        args.next()
+            .map_or(default, |arg| arg.parse().expect("a number"))
+    };
+    let (threads, layers) = (number(0), number(8));
+    pool::set_threads(threads);
+    let mut formats: Vec<_> = args.map(|name| Format::parse(&name)).collect();
+    if formats.is_empty() {
+        formats = vec![Format::Bf16, Format::Bf16Dot, Format::Q8, Format::Q4];
+    }
     println!("{} threads, {}", pool::threads(), level::level());
+    for format in formats {
+        let layers: Vec<Layer> = (0..layers).map(|i| Layer::new(format, i * 31)).collect();
+        println!("{format:?}");
+        measure(&layers);
+    }
+    attention();
+    let (gate, up) = (vec![0.3; INTERMEDIATE], vec![0.7; INTERMEDIATE]);
+    let mut out = vec![0.0; INTERMEDIATE];
+    let (_, median) = time(101, || silu_mul(&gate, &up, &mut out));
+    println!("silu_mul of {INTERMEDIATE}: {:.1} us", median * 1e6);
+}
+
+fn measure(layers: &[Layer]) {
     let bytes: usize = layers
         .iter()
         .flat_map(Layer::all)
-        .map(|w| w.len() * 2)
+        .flat_map(Matrix::bytes)
+        .map(<[u8]>::len)
         .sum();
     let rows = 512;
     let x: Vec<f32> = (0..rows * HIDDEN)
         .map(|i| (i % 37) as f32 * 0.05 - 0.9)
         .collect();
     let mut buffers = [0; 3].map(|_| vec![0.0; rows * INTERMEDIATE]);
+    let (_, limit) = time(9, || read(layers));
+    println!(
+        "  plain read: median {:.1} GB/s",
+        bytes as f64 / limit / 1e9
+    );
     for m in [1, 2, 4, 8, 16] {
         // Alternated: the machine's bandwidth changes with its neighbours.
         let mut shares = Vec::new();
         let mut best = f64::INFINITY;
         for _ in 0..9 {
-            let (limit, _) = time(1, || read(&layers));
+            let (limit, _) = time(1, || read(layers));
             let (ours, _) = time(1, || {
                 layers
                     .iter()
@@ -151,23 +260,17 @@ fn main() {
             best = best.min(ours);
         }
         shares.sort_by(f64::total_cmp);
-        let speed = bytes as f64 / best / 1e9;
+        let work = 2 * m * layers.len() * Layer::weights();
         println!(
-            "decode {m} rows: best {speed:.1} GB/s, median share of a plain read {:.2}",
+            "  {m} rows: best {:.1} GB/s, {:.0} Gop/s, median share of a plain read {:.2}",
+            bytes as f64 / best / 1e9,
+            work as f64 / best / 1e9,
             shares[4]
         );
     }
-    let (_, limit) = time(9, || read(&layers));
-    println!("plain read: median {:.1} GB/s", bytes as f64 / limit / 1e9);
     for m in [32, 128, 512] {
-        let layers = &layers[..2];
-        let work = layers
-            .iter()
-            .flat_map(Layer::all)
-            .map(|w| w.len())
-            .sum::<usize>()
-            * 2
-            * m;
+        let layers = &layers[..2.min(layers.len())];
+        let work = 2 * m * layers.len() * Layer::weights();
         let (best, median) = time(5, || {
             layers
                 .iter()
@@ -175,16 +278,11 @@ fn main() {
         });
         let speed = |seconds| work as f64 / seconds / 1e9;
         println!(
-            "prefill {m} rows: {:.0} GFLOP/s, best {:.0}",
+            "  {m} rows: median {:.0} Gop/s, best {:.0}",
             speed(median),
             speed(best)
         );
     }
-    attention();
-    let (gate, up) = (vec![0.3; INTERMEDIATE], vec![0.7; INTERMEDIATE]);
-    let mut out = vec![0.0; INTERMEDIATE];
-    let (_, median) = time(101, || silu_mul(&gate, &up, &mut out));
-    println!("silu_mul of {INTERMEDIATE}: {:.1} us", median * 1e6);
 }
 
 fn attention() {

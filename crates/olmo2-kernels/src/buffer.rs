@@ -67,6 +67,19 @@ impl<'a> SharedMut<'a> {
         }
     }
 
+    /// The `count` elements from `index`, for one thread to write.
+    ///
+    /// # Panics
+    /// They are not all inside.
+    pub(crate) fn part(self, index: usize, count: usize) -> Self {
+        let start = self.at(index, count);
+        Self {
+            start,
+            len: count,
+            ..self
+        }
+    }
+
     /// A pointer to `count` elements from `index`.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ pub enum Level {
     Scalar,
     /// AVX2, FMA and F16C: vectors of 8.
     Avx2,
-    /// AVX-512 F, BW, DQ and VL: vectors of 16.
+    /// AVX-512 F, BW, DQ, VL and VNNI: vectors of 16, products of bytes.
     Avx512,
 }
 
@@ -82,7 +82,8 @@ fn detect() -> Level {
     if !(has!("avx2") && has!("fma") && has!("f16c")) {
         return Level::Scalar;
     }
-    if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+    let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+    if wide && has!("avx512vnni") {
         return Level::Avx512;
     }
     Level::Avx2

@@ -7,7 +7,7 @@
 
 use super::element::Element;
 use super::{Input, Product, WeightData};
-use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::buffer::{Scratch, with_scratch};
 use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
@@ -131,11 +131,6 @@ fn run<E: Element>(
     let x = if E::SPLIT { rows.parted } else { rows.ordered };
     assert_eq!(x.len(), rows.stride * input.rows);
     assert_eq!(weight.len(), product.out_features * input.in_features);
-    let out = Out {
-        bias: product.bias,
-        out: product.out,
-        out_features: product.out_features,
-    };
     let tiles = Tiles {
         x: x.as_ptr(),
         x_stride: rows.stride,
@@ -143,27 +138,9 @@ fn run<E: Element>(
         in_features: input.in_features,
         weight: weight.as_ptr(),
         range,
-        out,
+        product,
     };
     dispatch(input.level, tiles);
-}
-
-/// Where outputs go.
-#[derive(Clone, Copy)]
-struct Out<'a> {
-    bias: Option<&'a [f32]>,
-    out: SharedMut<'a>,
-    out_features: usize,
-}
-
-impl Out<'_> {
-    #[inline(always)]
-    fn set(&self, row: usize, feature: usize, sum: f32) {
-        let sum = self.bias.map_or(sum, |bias| sum + bias[feature]);
-        let at = self.out.at(row * self.out_features + feature, 1);
-        // SAFETY: inside the output, and each thread has its own range of features.
-        unsafe { *at = sum };
-    }
 }
 
 /// The outputs of one thread. `x` holds `rows` rows of `x_stride` elements, `weight` whole rows
@@ -175,7 +152,7 @@ struct Tiles<'a, E> {
     in_features: usize,
     weight: *const E,
     range: Range<usize>,
-    out: Out<'a>,
+    product: &'a Product<'a>,
 }
 
 impl<E: Element> Kernel for Tiles<'_, E> {
@@ -256,7 +233,7 @@ impl<E: Element> Tiles<'_, E> {
         }
         for m in 0..M {
             for r in 0..R {
-                self.out.set(row + m, features[r], s.sum(sums[r][m]));
+                self.product.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }

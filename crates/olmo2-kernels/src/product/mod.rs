@@ -12,14 +12,16 @@
 
 mod decode;
 mod element;
+mod finish;
 mod int8;
+mod pairs;
 mod prefill;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use crate::buffer::SharedMut;
 use crate::quant::{BLOCK, Q4, Q8, blocks};
-use crate::{level, pool};
+use crate::{level, pool, simd};
 use half::{bf16, f16};
 
 /// Most rows of activations that are treated as a decoding step.
@@ -156,21 +158,47 @@ pub fn project(
         level: level::level(),
         parts,
     };
-    let (quantised, float): (Vec<_>, Vec<_>) = products
+    let (quantised, floats): (Vec<_>, Vec<_>) = products
         .into_iter()
         .partition(|product| product.data.is_quantised());
     if !quantised.is_empty() {
         int8::project(&input, &quantised);
     }
-    if float.is_empty() {
-        return;
+    if !floats.is_empty() {
+        match activations {
+            Activations::F32 => project_floats(&input, &floats),
+            Activations::Bf16 => project_rounded(&input, &floats),
+        }
     }
-    let _ = activations;
-    if rows <= DECODE_ROWS {
-        decode::project(&input, &float);
+}
+
+fn project_floats(input: &Input<'_>, products: &[Product<'_>]) {
+    if input.rows <= DECODE_ROWS {
+        decode::project(input, products);
     } else {
-        prefill::project(&input, &float);
+        prefill::project(input, products);
     }
+}
+
+/// Products of activations that are rounded to bf16: with bf16 weights by the instruction for
+/// that, where there is one, and as f32 otherwise.
+fn project_rounded(input: &Input<'_>, products: &[Product<'_>]) {
+    let is_bf16 = |product: &Product<'_>| matches!(product.data, WeightData::Bf16(_));
+    if simd::has_pairs(input.level) && products.iter().all(is_bf16) {
+        return pairs::project(input, products);
+    }
+    let rounded: Vec<f32> = input
+        .x
+        .iter()
+        .map(|&x| bf16::from_f32(x).to_f32())
+        .collect();
+    project_floats(
+        &Input {
+            x: &rounded,
+            ..*input
+        },
+        products,
+    );
 }
 
 /// What all products of a call share.
@@ -188,6 +216,17 @@ struct Product<'a> {
     bias: Option<&'a [f32]>,
     out_features: usize,
     out: SharedMut<'a>,
+}
+
+impl Product<'_> {
+    /// Writes an output. Each thread has its own features.
+    #[inline(always)]
+    fn set(&self, row: usize, feature: usize, sum: f32) {
+        let sum = self.bias.map_or(sum, |bias| sum + bias[feature]);
+        let at = self.out.at(row * self.out_features + feature, 1);
+        // SAFETY: inside the output, and no other thread's.
+        unsafe { *at = sum };
+    }
 }
 
 fn check<'a>(

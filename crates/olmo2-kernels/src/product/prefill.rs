@@ -4,6 +4,7 @@
 //! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
 
 use super::element::Element;
+use super::finish::Finish;
 use super::{Input, Product, WeightData};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -14,7 +15,7 @@ use std::ops::Range;
 /// Rows of activations that are packed at a time.
 const ROWS: usize = 512;
 /// Weight rows of a panel; a multiple of every level's tile and vector.
-const PANEL_ROWS: usize = 96;
+pub(super) const PANEL_ROWS: usize = 96;
 /// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in the second-level cache.
 const PANEL_INPUTS: usize = 1024;
 /// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
@@ -139,13 +140,16 @@ fn run<E: Element>(
         let blocks = Blocks {
             packed,
             padded,
-            rows,
             in_features: input.in_features,
             weight,
-            product,
             range,
             panel,
             sums,
+            finish: Finish {
+                product,
+                rows,
+                padded,
+            },
         };
         dispatch(input.level, blocks);
     });
@@ -156,16 +160,14 @@ struct Blocks<'a, E> {
     packed: &'a [f32],
     /// Rows in `packed`.
     padded: usize,
-    /// Where they go in the output.
-    rows: Range<usize>,
     in_features: usize,
     weight: &'a [E],
-    product: &'a Product<'a>,
     range: Range<usize>,
     /// `[PANEL_ROWS][PANEL_STRIDE]`.
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     sums: &'a mut [f32],
+    finish: Finish<'a>,
 }
 
 impl<E: Element> Kernel for Blocks<'_, E> {
@@ -178,7 +180,7 @@ impl<E: Element> Kernel for Blocks<'_, E> {
                 self.fill(s, features.clone(), inputs.clone());
                 self.tiles(s, features.len(), inputs);
             }
-            self.finish(s, features);
+            self.finish.write(s, features, self.sums);
         }
     }
 }
@@ -284,46 +286,6 @@ impl<E: Element> Blocks<'_, E> {
                 for c in 0..C {
                     s.store(at.add(r * self.padded + c * S::LANES), sums[r][c]);
                 }
-            }
-        }
-    }
-
-    /// Writes finished sums, `[features][rows]`, to the output, `[rows][out]`.
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, s: S, features: Range<usize>) {
-        let out_features = self.product.out_features;
-        if let Some(bias) = self.product.bias {
-            for (n, sums) in features
-                .clone()
-                .zip(self.sums.chunks_exact_mut(self.padded))
-            {
-                sums.iter_mut().for_each(|sum| *sum += bias[n]);
-            }
-        }
-        let (whole_rows, whole_features) = (
-            self.rows.len() / S::LANES * S::LANES,
-            features.len() / S::LANES * S::LANES,
-        );
-        let place =
-            |row: usize, n: usize| (self.rows.start + row) * out_features + features.start + n;
-        for row in (0..whole_rows).step_by(S::LANES) {
-            for n in (0..whole_features).step_by(S::LANES) {
-                let last = self.product.out.at(place(row + S::LANES - 1, n), S::LANES);
-                // SAFETY: the block's last row is inside the output, so all are; a full block
-                // of the sums is read. Each thread has its own features.
-                unsafe {
-                    let to = last.sub((S::LANES - 1) * out_features);
-                    let from = self.sums.as_ptr().add(n * self.padded + row);
-                    s.transpose(from, self.padded, to, out_features);
-                }
-            }
-        }
-        for row in 0..self.rows.len() {
-            let from = if row < whole_rows { whole_features } else { 0 };
-            for n in from..features.len() {
-                let to = self.product.out.at(place(row, n), 1);
-                // SAFETY: inside the output, and this thread's own feature.
-                unsafe { *to = self.sums[n * self.padded + row] };
             }
         }
     }

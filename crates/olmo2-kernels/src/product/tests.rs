@@ -16,7 +16,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-struct Weights {
+pub(super) struct Weights {
     f32: Vec<f32>,
     bf16: Vec<bf16>,
     f16: Vec<f16>,
@@ -39,15 +39,26 @@ impl Weights {
     }
 }
 
-fn levels() -> impl Iterator<Item = Level> {
+pub(super) fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.is_available())
 }
 
 /// One weight's outputs at a level.
-fn product(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
+pub(super) fn product(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
     with_level(level, || {
         project(x, k, Activations::F32, &[weight], &mut [&mut out])
+    })
+    .unwrap();
+    out
+}
+
+/// The same with activations rounded to bf16.
+fn product_of_rounded(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
+    let outputs = &mut [&mut out[..]];
+    with_level(level, || {
+        project(x, k, Activations::Bf16, &[weight], outputs)
     })
     .unwrap();
     out
@@ -91,6 +102,42 @@ fn products_match_sums_in_f64_for_ragged_shapes() {
 }
 
 #[test]
+fn products_of_rounded_activations_match_sums_in_f64() {
+    for (k, n) in [(1, 3), (33, 9), (64, 5), (100, 100), (2050, 13)] {
+        let weights = Weights::new(3, n * k);
+        let bias = noise(4, n);
+        for m in [1, 2, 3, 5, 7, 16, 17, 33, 50] {
+            let x = noise(m as u64, m * k);
+            let rounded: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+            for data in weights.all() {
+                let weight = WeightRef::new(data).with_bias(&bias);
+                let right = reference::project(&rounded, k, data, Some(&bias));
+                for level in levels() {
+                    let out = product_of_rounded(level, &x, k, weight);
+                    assert_close(level, &out, &right, k);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounded_rows_have_the_same_bits_alone_and_in_batches() {
+    let (k, n) = (2080, 50);
+    let (x, weights) = (noise(5, 50 * k), Weights::new(6, n * k));
+    let weight = WeightRef::new(WeightData::Bf16(&weights.bf16));
+    for level in levels() {
+        for counts in [&[1, 2, 3, 4, 7, 16][..], &[17, 18, 32, 50]] {
+            let all = product_of_rounded(level, &x[..counts[counts.len() - 1] * k], k, weight);
+            for &m in counts {
+                let out = product_of_rounded(level, &x[..m * k], k, weight);
+                assert!(same_bits(&out, &all[..m * n]), "{level} {m} rows");
+            }
+        }
+    }
+}
+
+#[test]
 fn blocks_of_rows_inputs_and_features_join() {
     let (m, k, n) = (530, 1030, 200);
     let (x, weights) = (noise(1, m * k), Weights::new(2, n * k));
@@ -101,28 +148,26 @@ fn blocks_of_rows_inputs_and_features_join() {
     }
 }
 
-/// The bits of each row's outputs, alone and in batches, must agree.
-fn assert_same_bits(counts: &[usize], threads: &[usize]) {
+/// The bits of each row's outputs, alone and in batches of the given sizes, must agree.
+pub(super) fn assert_same_bits(
+    counts: &[usize],
+    threads: &[usize],
+    k: usize,
+    data: WeightData<'_>,
+) {
     let most = *counts.iter().max().unwrap();
-    for (k, n) in [(100, 9), (2048, 300), (33, 7000)] {
-        let (x, weights) = (noise(5, most * k), Weights::new(6, n * k));
-        for (level, data) in levels().flat_map(|level| weights.all().map(|data| (level, data))) {
-            let weight = WeightRef::new(data);
-            let right = product(level, &x[..counts[0] * k], k, weight);
-            for &m in counts {
-                for &threads in threads {
-                    // Other tests may set it as well: they must not be able to tell.
-                    pool::set_threads(threads);
-                    for first in [0, most - m] {
-                        let out = product(level, &x[first * k..(first + m) * k], k, weight);
-                        let same = (m.min(counts[0]) * n).min(out.len());
-                        if first == 0 {
-                            assert!(same_bits(&out[..same], &right[..same]), "{level} {m} rows");
-                        } else {
-                            let all = product(level, &x, k, weight);
-                            assert!(same_bits(&out, &all[first * n..]), "{level} last {m} rows");
-                        }
-                    }
+    let (x, weight) = (noise(5, most * k), WeightRef::new(data));
+    let n = data.out_features(k).unwrap();
+    for level in levels() {
+        let all = product(level, &x, k, weight);
+        for &m in counts {
+            for &threads in threads {
+                // Other tests may set it as well: they must not be able to tell.
+                pool::set_threads(threads);
+                for first in [0, most - m] {
+                    let out = product(level, &x[first * k..(first + m) * k], k, weight);
+                    let same = same_bits(&out, &all[first * n..(first + m) * n]);
+                    assert!(same, "{level} {m} rows from {first}");
                 }
             }
         }
@@ -130,7 +175,16 @@ fn assert_same_bits(counts: &[usize], threads: &[usize]) {
     pool::set_threads(0);
 }
 
-fn same_bits(a: &[f32], b: &[f32]) -> bool {
+/// Shapes for the bits of float weights.
+fn assert_same_bits_of_floats(counts: &[usize], threads: &[usize]) {
+    for (k, n) in [(100, 9), (2048, 300), (33, 7000)] {
+        for data in Weights::new(6, n * k).all() {
+            assert_same_bits(counts, threads, k, data);
+        }
+    }
+}
+
+pub(super) fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter()
         .map(|x| x.to_bits())
         .eq(b.iter().map(|x| x.to_bits()))
@@ -138,12 +192,12 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_decoding_batch() {
-    assert_same_bits(&[1, 2, 3, 4, 7, 8, 16], &[1, 2]);
+    assert_same_bits_of_floats(&[1, 2, 3, 4, 7, 8, 16], &[1, 2]);
 }
 
 #[test]
 fn a_row_has_the_same_bits_in_any_prefill() {
-    assert_same_bits(&[17, 18, 31, 32, 50], &[1, 2, 3]);
+    assert_same_bits_of_floats(&[17, 18, 31, 32, 50], &[1, 2, 3]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //!   the tensor's `top`.
 
 pub mod codebook;
+mod parallel;
 mod q4;
 mod q8;
 
@@ -89,23 +90,32 @@ impl Q4<'_> {
 /// exactly a half, which lets kernels take five bits from a table and three from the exponent.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
-pub struct Q4Scales([f32; 32]);
+pub struct Q4Scales {
+    octave: [f32; 32],
+    mantissas: [i32; 32],
+}
 
 impl Q4Scales {
-    /// The scales below and at `top`, which is to be positive and at least 2^-100, or 0.
+    /// The scales below and at `top`, which is to be at least 2^-100.
     pub fn new(top: f32) -> Self {
         let scale = |m: usize| (f64::from(top) * (-(m as f64) / 32.0).exp2()) as f32;
-        Self(std::array::from_fn(scale))
+        let octave: [f32; 32] = std::array::from_fn(scale);
+        let mantissa = |m: usize| (octave[m].to_bits() as i32).wrapping_add((m as i32) << 18);
+        Self {
+            octave,
+            mantissas: std::array::from_fn(mantissa),
+        }
     }
 
     /// The scale that a block's byte stands for.
     pub fn get(&self, scale: u8) -> f32 {
-        self.0[usize::from(scale & 31)] * OCTAVES[usize::from(scale >> 5)]
+        self.octave[usize::from(scale & 31)] * OCTAVES[usize::from(scale >> 5)]
     }
 
-    /// The scales of the first octave.
-    pub(crate) fn octave(&self) -> &[f32; 32] {
-        &self.0
+    /// The bits of the 32 scales of the first octave, plus their index at bit 18: a scale's bits
+    /// are those at its lower five bits, minus the whole byte at bit 18.
+    pub(crate) fn mantissas(&self) -> &[i32; 32] {
+        &self.mantissas
     }
 }
 
@@ -120,3 +130,6 @@ const OCTAVES: [f32; 8] = [
     0.015_625,
     0.007_812_5,
 ];
+
+#[cfg(test)]
+mod tests;

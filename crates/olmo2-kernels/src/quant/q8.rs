@@ -1,35 +1,167 @@
-//! Quantising to 8 bits.
+//! Quantising to 8 bits: the scale that takes the largest magnitude to 127 is not the best one, so
+//! several beside it are tried.
+//!
+//! The result is the same bytes on every machine: single operations that every machine rounds
+//! alike, and sums in a fixed order.
 
-use super::{BLOCK, blocks};
+use super::{BLOCK, blocks, parallel};
+use crate::level;
+use crate::simd::{self, Kernel, Simd};
 use half::f16;
 
-/// Quantises rows of `in_features` weights into `[rows, blocks * 32]` quants and `[rows, blocks]`
-/// scales.
+/// Scales to try, as shares of the one that takes the largest magnitude to 127.
+const SHARES: [f32; 13] = [
+    0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 1.0, 1.0025, 1.005, 1.0075, 1.01, 1.0125, 1.015,
+];
+
+/// Quantises rows of `in_features` weights into `[rows, blocks * 32]` quants in -127 ..= 127 and
+/// `[rows, blocks]` scales. Rows are split over the threads; bytes depend neither on their number
+/// nor on the SIMD level.
+///
+/// Weights beyond 127 times the largest f16 (8.3 million) are cut off; a block of weights that are
+/// all nearer to 0 than to the smallest positive f16 becomes 0, its scale too. So does a block with
+/// a weight that is not finite: the caller refuses such tensors.
 ///
 /// # Panics
-/// A length does not fit the others.
+/// A length does not fit the others, or `in_features` is 0.
 pub fn quantise_q8(rows: &[f32], in_features: usize, quants: &mut [i8], scales: &mut [f16]) {
     let blocks = blocks(in_features);
     let count = rows.len() / in_features;
     assert_eq!(rows.len(), count * in_features);
     assert_eq!(quants.len(), count * blocks * BLOCK);
     assert_eq!(scales.len(), count * blocks);
-    let rows = rows.chunks_exact(in_features);
-    let quants = quants.chunks_exact_mut(blocks * BLOCK);
-    for ((row, quants), scales) in rows.zip(quants).zip(scales.chunks_exact_mut(blocks)) {
-        let quants = quants.chunks_exact_mut(BLOCK);
-        for ((block, quants), scale) in row.chunks(BLOCK).zip(quants).zip(scales) {
-            let largest = block.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
-            *scale = f16::from_f32(largest / 127.0);
-            let inverse = if *scale == f16::ZERO {
-                0.0
-            } else {
-                1.0 / scale.to_f32()
-            };
-            quants.fill(0);
-            for (quant, x) in quants.iter_mut().zip(block) {
-                *quant = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
-            }
+    let each = parallel::rows_each(count);
+    let level = level::level();
+    let parts = rows
+        .chunks(each * in_features)
+        .zip(quants.chunks_mut(each * blocks * BLOCK))
+        .zip(scales.chunks_mut(each * blocks));
+    parallel::each(parts, |((rows, quants), scales)| {
+        let part = Part {
+            rows,
+            in_features,
+            quants,
+            scales,
+        };
+        simd::dispatch(level, part);
+    });
+}
+
+/// Some rows and where they go.
+struct Part<'a> {
+    rows: &'a [f32],
+    in_features: usize,
+    quants: &'a mut [i8],
+    scales: &'a mut [f16],
+}
+
+impl Kernel for Part<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let rows = self.rows.chunks_exact(self.in_features);
+        let blocks = rows.flat_map(|row| row.chunks(BLOCK));
+        let quants = self.quants.as_chunks_mut::<BLOCK>().0;
+        for ((block, quants), scale) in blocks.zip(quants).zip(self.scales) {
+            let mut padded = [0.0; BLOCK];
+            padded[..block.len()].copy_from_slice(block);
+            *scale = quantise(&padded, quants);
         }
     }
+}
+
+/// Quantises a block and returns its scale.
+#[inline(always)]
+fn quantise(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
+    let mut largest = 0;
+    for j in 0..BLOCK {
+        largest = largest.max(block[j].to_bits() & 0x7fff_ffff);
+    }
+    let largest = f32::from_bits(largest);
+    *quants = [0; BLOCK];
+    // Below, every product of a quant and an f16 is further away than 0; infinite and not a number.
+    if !(largest > f16::MIN_POSITIVE_SUBNORMAL.to_f32() * 0.5 && largest.is_finite()) {
+        return f16::ZERO;
+    }
+    let nearest = f16::from_f32(best_scale(block, largest));
+    // Where f16 has few bits left, its neighbours may do better, or the nearest be too small.
+    let (mut least, mut scale) = (f32::INFINITY, f16::ZERO);
+    for candidate in [
+        nearest.to_bits() + 1,
+        nearest.to_bits(),
+        nearest.to_bits().saturating_sub(1),
+    ] {
+        let candidate = f16::from_bits(candidate);
+        if candidate == f16::ZERO || candidate.is_infinite() {
+            continue;
+        }
+        let mut tried = [0; BLOCK];
+        let error = error(block, candidate.to_f32(), largest, &mut tried);
+        if error < least {
+            (least, scale, *quants) = (error, candidate, tried);
+        }
+    }
+    scale
+}
+
+/// The scale with the least error, before it is rounded; at most the largest f16.
+#[inline(always)]
+fn best_scale(block: &[f32; BLOCK], largest: f32) -> f32 {
+    let full = largest / 127.0;
+    let mut scaled = [0.0; BLOCK];
+    for j in 0..BLOCK {
+        scaled[j] = block[j] / full;
+    }
+    let (mut most, mut best) = (0.0, 1.0);
+    for share in SHARES {
+        let inverse = 1.0 / share;
+        let (mut products, mut squares) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for j in 0..BLOCK {
+            let quant = round(scaled[j] * inverse);
+            products[j] = scaled[j] * quant;
+            squares[j] = quant * quant;
+        }
+        let (product, square) = (sum(products), sum(squares));
+        // By how much the sum of squares falls at the scale that suits these quants.
+        let gain = product * product / square;
+        if gain > most {
+            (most, best) = (gain, product / square);
+        }
+    }
+    (best * full).min(f16::MAX.to_f32())
+}
+
+/// Quantises with a scale; the sum of squared errors, in squares of `largest`.
+#[inline(always)]
+fn error(block: &[f32; BLOCK], scale: f32, largest: f32, quants: &mut [i8; BLOCK]) -> f32 {
+    let mut errors = [0.0; BLOCK];
+    for j in 0..BLOCK {
+        let quant = round(block[j] / scale);
+        quants[j] = quant as i32 as i8;
+        let off = (block[j] - quant * scale) / largest;
+        errors[j] = off * off;
+    }
+    sum(errors)
+}
+
+/// The nearest whole number, at most 127 in magnitude.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    /// Added and taken away again, it rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x < 127.0 { x } else { 127.0 };
+    let x = if x > -127.0 { x } else { -127.0 };
+    x + ROUND - ROUND
+}
+
+/// A sum in an order that does not depend on the width of vectors.
+#[inline(always)]
+fn sum(mut terms: [f32; BLOCK]) -> f32 {
+    let mut half = BLOCK / 2;
+    while half > 0 {
+        for j in 0..half {
+            terms[j] += terms[j + half];
+        }
+        half /= 2;
+    }
+    terms[0]
 }

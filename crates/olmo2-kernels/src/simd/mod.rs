@@ -6,10 +6,15 @@
     reason = "loads and stores through pointers, and instructions by level"
 )]
 
+mod int8;
 mod math;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_int8;
+
+pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
 use half::{bf16, f16};
@@ -90,7 +95,43 @@ pub(crate) trait Simd: Copy {
 /// A function generic over the level.
 pub(crate) trait Kernel {
     /// Runs on the level of `simd`; to be `#[inline(always)]`.
-    fn run<S: Simd>(self, simd: S);
+    fn run<S: Int8>(self, simd: S);
+}
+
+/// Dot products of pairs of bf16, which only some CPUs of a level have.
+pub(crate) trait Pairs<S: Int8>: Copy {
+    /// Adds to each f32 the products of the two bf16 there; subnormal numbers count as 0.
+    fn dot(self, sum: S::V, w: S::B, a: S::B) -> S::V;
+    /// Rounds to bf16, `low` before `high`.
+    fn round(self, low: S::V, high: S::V) -> S::B;
+}
+
+/// A function generic over the level, for CPUs with [`Pairs`].
+pub(crate) trait PairKernel {
+    /// Runs on the level of `simd`; to be `#[inline(always)]`.
+    fn run<S: Int8, P: Pairs<S>>(self, simd: S, pairs: P);
+}
+
+/// Whether [`dispatch_pairs`] runs kernels at `level`.
+pub(crate) fn has_pairs(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        false
+    }
+}
+
+/// Runs `kernel` if [`has_pairs`] says so.
+pub(crate) fn dispatch_pairs(level: Level, kernel: impl PairKernel) {
+    #[cfg(target_arch = "x86_64")]
+    if has_pairs(level.min(level::detected())) {
+        // SAFETY: the CPU has the level, and avx512bf16.
+        unsafe { x86_int8::run_pairs(kernel) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (level, kernel);
 }
 
 /// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.
@@ -100,7 +141,7 @@ pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
         Level::Scalar => {}
         // SAFETY: the CPU was found to have AVX2, FMA and F16C.
         Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
-        // SAFETY: the CPU was found to have the four subsets of AVX-512, and Avx2's features.
+        // SAFETY: the CPU was found to have the five subsets of AVX-512, and Avx2's features.
         Level::Avx512 => return unsafe { x86::run_avx512(kernel) },
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -8,7 +8,8 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
-/// A CPU with AVX-512 F, BW, DQ and VL as well; made by [`run_avx512`] alone.
+/// A CPU with AVX-512 F, BW, DQ, VL and VNNI as well; made by [`run_avx512`] and
+/// [`new`](Self::new) alone.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -20,10 +21,18 @@ pub(super) unsafe fn run_avx2(kernel: impl Kernel) {
 }
 
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ and VL, and AVX2, FMA and F16C.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+/// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn run_avx512(kernel: impl Kernel) {
     kernel.run(Avx512(()));
+}
+
+impl Avx512 {
+    /// # Safety
+    /// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C.
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
 }
 
 /// Methods that are one expression of intrinsics of the level's features.
@@ -32,6 +41,7 @@ macro_rules! instructions {
         $($(#[$doc])* #[inline(always)]
         fn $name(self, $($arg: $ty),*) -> $out {
             // SAFETY: `self` exists only where the CPU has the level's features.
+            #[allow(unused_unsafe, reason = "some are safe where the features are enabled")]
             unsafe { $body }
         })*
     };
@@ -48,6 +58,8 @@ macro_rules! memory {
         })*
     };
 }
+
+pub(super) use {instructions, memory};
 
 impl Simd for Avx512 {
     type V = __m512;

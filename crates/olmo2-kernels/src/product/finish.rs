@@ -1,0 +1,54 @@
+//! The end of a panel of a prefill: sums to outputs.
+
+use super::Product;
+use crate::simd::Simd;
+use std::ops::Range;
+
+/// Where the sums of one thread's features go.
+pub(super) struct Finish<'a> {
+    pub(super) product: &'a Product<'a>,
+    /// Rows of the output.
+    pub(super) rows: Range<usize>,
+    /// Rows of sums, at least as many.
+    pub(super) padded: usize,
+}
+
+impl Finish<'_> {
+    /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`.
+    #[inline(always)]
+    pub(super) fn write<S: Simd>(&self, s: S, features: Range<usize>, sums: &mut [f32]) {
+        let (padded, out_features) = (self.padded, self.product.out_features);
+        assert!(sums.len() >= features.len() * padded && padded >= self.rows.len());
+        if let Some(bias) = self.product.bias {
+            for (n, sums) in features.clone().zip(sums.chunks_exact_mut(padded)) {
+                sums.iter_mut().for_each(|sum| *sum += bias[n]);
+            }
+        }
+        let (whole_rows, whole_features) = (
+            self.rows.len() / S::LANES * S::LANES,
+            features.len() / S::LANES * S::LANES,
+        );
+        let place =
+            |row: usize, n: usize| (self.rows.start + row) * out_features + features.start + n;
+        for row in (0..whole_rows).step_by(S::LANES) {
+            for n in (0..whole_features).step_by(S::LANES) {
+                let last = self.product.out.at(place(row + S::LANES - 1, n), S::LANES);
+                // SAFETY: the block's last row is inside the output, so all are; a full block
+                // of the sums is read. Each thread has its own features.
+                unsafe {
+                    let to = last.sub((S::LANES - 1) * out_features);
+                    let from = sums.as_ptr().add(n * padded + row);
+                    s.transpose(from, padded, to, out_features);
+                }
+            }
+        }
+        for row in 0..self.rows.len() {
+            let from = if row < whole_rows { whole_features } else { 0 };
+            for n in from..features.len() {
+                let to = self.product.out.at(place(row, n), 1);
+                // SAFETY: inside the output, and this thread's own feature.
+                unsafe { *to = sums[n * padded + row] };
+            }
+        }
+    }
+}

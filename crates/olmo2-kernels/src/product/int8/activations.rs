@@ -1,0 +1,268 @@
+//! Activations in 8 bits: blocks of 32 along `in`, each scaled by its largest magnitude over 127.
+//! A block with a number that is infinite or none has a scale that is none, and with it every
+//! output of the row.
+//!
+//! Two layouts: rows, for kernels whose lanes run along `in`, and tiles of `LANES` rows, for
+//! those whose lanes are rows. Both hold the same numbers.
+
+use super::format::GROUPS;
+use crate::buffer::SharedMut;
+use crate::quant::BLOCK;
+use crate::simd::{Int8, Kernel};
+
+/// The least vector has this many lanes.
+const LEAST_LANES: usize = 4;
+
+/// What is known of the magnitudes of some numbers.
+#[derive(Clone, Copy)]
+struct Largest<V> {
+    magnitude: V,
+    /// 0, or not a number.
+    poison: V,
+}
+
+impl<V: Copy> Largest<V> {
+    #[inline(always)]
+    fn new<S: Int8<V = V>>(s: S) -> Self {
+        let zero = s.splat(0.0);
+        Self {
+            magnitude: zero,
+            poison: zero,
+        }
+    }
+
+    #[inline(always)]
+    fn add<S: Int8<V = V>>(&mut self, s: S, x: V) {
+        let magnitude = s.max(x, s.sub(s.splat(0.0), x));
+        self.magnitude = s.max(self.magnitude, magnitude);
+        self.poison = s.fma(x, s.splat(0.0), self.poison);
+    }
+
+    /// The scale, and what numbers are multiplied by.
+    #[inline(always)]
+    fn scales<S: Int8<V = V>>(&self, s: S) -> (V, V) {
+        let scale = s.div(self.magnitude, s.splat(127.0));
+        let inverse = s.div(s.splat(127.0), self.magnitude);
+        // Blocks of zeros, and of numbers so small that the inverse overflows.
+        let inverse = s.min(inverse, s.splat(f32::MAX));
+        (s.add(scale, self.poison), inverse)
+    }
+}
+
+/// Lengths of one row's arrays, in 4-byte words: blocks rounded up to a step of any level.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    blocks: usize,
+}
+
+impl Extent {
+    pub(super) fn new(blocks: usize) -> Self {
+        Self {
+            blocks: blocks.next_multiple_of(GROUPS),
+        }
+    }
+
+    /// Words of one row: quants, then sums, then scales.
+    pub(super) fn words(self) -> usize {
+        self.blocks * (BLOCK / 4 + 2)
+    }
+}
+
+/// One row: quants in steps of `GROUPS` blocks, lower halves before upper ones; sums times minus
+/// [`Int8::BIAS`], and scales, by block.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) quants: *const u8,
+    pub(super) sums: *const i32,
+    pub(super) scales: *const f32,
+}
+
+impl Row {
+    /// The row in its `words`.
+    #[inline(always)]
+    pub(super) fn at(extent: Extent, words: *const f32) -> Self {
+        let sums = words.wrapping_add(extent.blocks * BLOCK / 4);
+        Self {
+            quants: words.cast(),
+            sums: sums.cast(),
+            scales: sums.wrapping_add(extent.blocks),
+        }
+    }
+}
+
+/// Writes one [`Row`].
+pub(super) struct PackRow<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) extent: Extent,
+    pub(super) words: SharedMut<'a>,
+}
+
+impl Kernel for PackRow<'_> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let row = Row::at(self.extent, self.words.at(0, self.extent.words()));
+        let whole = self.x.len() / BLOCK;
+        for b in 0..self.extent.blocks {
+            let mut last = [0.0; BLOCK];
+            let from = match b < whole {
+                true => self.x[b * BLOCK..][..BLOCK].as_ptr(),
+                false => {
+                    let rest = &self.x[self.x.len().min(b * BLOCK)..];
+                    last[..rest.len()].copy_from_slice(rest);
+                    last.as_ptr()
+                }
+            };
+            let at = b / S::GROUPS * S::GROUPS * BLOCK + b % S::GROUPS * 16;
+            // SAFETY: a block is there at `from`; the row's words hold all its blocks.
+            unsafe {
+                let quants = row.quants.cast_mut().add(at);
+                let (scale, sum) = quantise(s, from, [quants, quants.add(16 * S::GROUPS)]);
+                *row.sums.cast_mut().add(b) = -S::BIAS * sum;
+                *row.scales.cast_mut().add(b) = scale;
+            }
+        }
+    }
+}
+
+/// Quantises a block into its lower and upper half; returns its scale and the sum of the quants.
+///
+/// # Safety
+/// There are 32 numbers at `x`, and 16 bytes at each half.
+#[inline(always)]
+unsafe fn quantise<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, i32) {
+    let mut x_vectors = [s.splat(0.0); BLOCK / LEAST_LANES];
+    let count = BLOCK / S::LANES;
+    let mut largest = Largest::new(s);
+    for i in 0..count {
+        // SAFETY: promised by the caller.
+        x_vectors[i] = unsafe { s.load(x.add(i * S::LANES)) };
+        largest.add(s, x_vectors[i]);
+    }
+    let whole = Largest {
+        magnitude: s.splat(s.largest(largest.magnitude)),
+        poison: s.splat(s.sum(largest.poison)),
+    };
+    let (scale, inverse) = whole.scales(s);
+    let mut sum = s.zero_ints();
+    for i in 0..count {
+        let q = s.to_ints(s.mul(x_vectors[i], inverse));
+        sum = s.add_ints(sum, q);
+        let at = i * S::LANES;
+        // SAFETY: `LANES` divides 16, so the vector falls in one half.
+        unsafe { s.store_lowest(halves[at / 16].add(at % 16), q) };
+    }
+    (s.largest(scale), s.sum(s.to_floats(sum)) as i32)
+}
+
+/// `LANES` rows: quants `[blocks, 8, LANES, 4]`, then sums times minus [`Int8::BIAS`] and scales
+/// `[blocks, LANES]`.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) quants: *const u8,
+    pub(super) sums: *const i32,
+    pub(super) scales: *const f32,
+}
+
+impl Tile {
+    /// The `index`-th tile of those that are packed at `words`.
+    #[inline(always)]
+    pub(super) fn at<S: Int8>(extent: Extent, words: *const f32, index: usize) -> Self {
+        let words = words.wrapping_add(index * S::LANES * extent.words());
+        let sums = words.wrapping_add(extent.blocks * S::LANES * BLOCK / 4);
+        Self {
+            quants: words.cast(),
+            sums: sums.cast(),
+            scales: sums.wrapping_add(extent.blocks * S::LANES),
+        }
+    }
+}
+
+/// Most lanes of a tile.
+const LANES: usize = 16;
+
+/// Writes the [`Tile`]s of up to 16 rows of `in_features` at the room for 16 rows at `to`; rows
+/// that are not there are zeros.
+pub(super) struct PackTiles<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) in_features: usize,
+    pub(super) extent: Extent,
+    pub(super) to: SharedMut<'a>,
+}
+
+impl Kernel for PackTiles<'_> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let to = self.to.at(0, LANES * self.extent.words());
+        let rows = self.x.len() / self.in_features;
+        for tile in 0..LANES / S::LANES {
+            let first = tile * S::LANES;
+            let place = Tile::at::<S>(self.extent, to, tile);
+            for b in 0..self.extent.blocks {
+                // A block of each row, `[32, LANES]`.
+                let mut columns = [0.0; BLOCK * LANES];
+                let is_whole = first + S::LANES <= rows && (b + 1) * BLOCK <= self.in_features;
+                if is_whole {
+                    for i in (0..BLOCK).step_by(S::LANES) {
+                        let from = &self.x[first * self.in_features + b * BLOCK + i..];
+                        // SAFETY: the block is there in `LANES` rows, and has its place.
+                        unsafe {
+                            let to = columns.as_mut_ptr().add(i * S::LANES);
+                            s.transpose(from.as_ptr(), self.in_features, to, S::LANES);
+                        }
+                    }
+                } else {
+                    self.gather(S::LANES, first, b, &mut columns);
+                }
+                // SAFETY: the tile has room for all blocks of the extent.
+                unsafe { quantise_columns(s, &columns, &place, b) };
+            }
+        }
+    }
+}
+
+impl PackTiles<'_> {
+    /// Block `b` of `lanes` rows from `first`, as far as they are there.
+    fn gather(&self, lanes: usize, first: usize, b: usize, columns: &mut [f32]) {
+        let rows = self
+            .x
+            .chunks_exact(self.in_features)
+            .skip(first)
+            .take(lanes);
+        for (lane, row) in rows.enumerate() {
+            for (i, x) in row.iter().skip(b * BLOCK).take(BLOCK).enumerate() {
+                columns[i * lanes + lane] = *x;
+            }
+        }
+    }
+}
+
+/// Quantises block `b` of a tile from `[32, LANES]` numbers.
+///
+/// # Safety
+/// The tile has such a block.
+#[inline(always)]
+unsafe fn quantise_columns<S: Int8>(s: S, x: &[f32; BLOCK * LANES], tile: &Tile, b: usize) {
+    let mut largest = Largest::new(s);
+    for i in 0..BLOCK {
+        // SAFETY: `x` holds 32 vectors of any level.
+        largest.add(s, unsafe { s.load(x.as_ptr().add(i * S::LANES)) });
+    }
+    let (scale, inverse) = largest.scales(s);
+    let mut sum = s.zero_ints();
+    // SAFETY: as above; the place is promised by the caller.
+    unsafe {
+        for j in 0..BLOCK / 4 {
+            let mut q = [sum; 4];
+            for i in 0..4 {
+                let x = s.load(x.as_ptr().add((4 * j + i) * S::LANES));
+                q[i] = s.to_ints(s.mul(x, inverse));
+                sum = s.add_ints(sum, q[i]);
+            }
+            let to = tile.quants.cast_mut().add((b * 8 + j) * 4 * S::LANES);
+            s.store_bytes(to, s.interleave(q));
+        }
+        let at = b * S::LANES;
+        s.store_ints(tile.sums.cast_mut().add(at), s.times_minus_bias(sum));
+        s.store(tile.scales.cast_mut().add(at), scale);
+    }
+}

@@ -1,0 +1,95 @@
+//! 8-bit blocks as the kernels read them.
+
+use super::format::{Format, Tail};
+use crate::quant::{BLOCK, Q8};
+use crate::simd::Int8;
+use half::f16;
+
+/// Pointers into a [`Q8`].
+#[derive(Clone, Copy)]
+pub(super) struct Eight {
+    quants: *const i8,
+    scales: *const f16,
+}
+
+// SAFETY: it only reads, as the slices that it came from may be read.
+unsafe impl Sync for Eight {}
+
+impl Eight {
+    pub(super) fn new(q8: &Q8<'_>) -> Self {
+        Self {
+            quants: q8.quants.as_ptr(),
+            scales: q8.scales.as_ptr(),
+        }
+    }
+}
+
+impl Format for Eight {
+    const BYTES: usize = BLOCK;
+
+    #[inline(always)]
+    fn is_biased<S: Int8>() -> bool {
+        S::Q8_IS_BIASED
+    }
+    #[inline(always)]
+    fn dot<S: Int8>(s: S, sum: S::I, w: S::B, a: S::B) -> S::I {
+        s.dot_q8(sum, w, a)
+    }
+    #[inline(always)]
+    unsafe fn halves<S: Int8>(&self, s: S, block: usize) -> (S::B, S::B) {
+        // SAFETY: the caller promises `GROUPS` blocks.
+        let (first, second) = unsafe {
+            let p = self.quants.add(block * BLOCK).cast::<u8>();
+            (s.load_bytes(p), s.load_bytes(p.add(16 * S::GROUPS)))
+        };
+        s.halves(s.prepare_q8(first), s.prepare_q8(second))
+    }
+    #[inline(always)]
+    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8) {
+        // SAFETY: the caller promises the blocks and the room.
+        unsafe {
+            let p = self.quants.add(block * BLOCK).cast::<u8>();
+            for i in [0, 16 * S::GROUPS] {
+                s.store_bytes(to.add(i), s.prepare_q8(s.load_bytes(p.add(i))));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V {
+        // SAFETY: the caller promises `GROUPS` blocks from each.
+        unsafe { s.q8_scales(blocks.map(|block| self.scales.add(block))) }
+    }
+    #[inline(always)]
+    unsafe fn scale(&self, block: usize) -> f32 {
+        // SAFETY: the caller promises the block.
+        unsafe { *self.scales.add(block) }.to_f32()
+    }
+    #[inline(always)]
+    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        for line in (0..BLOCK * S::GROUPS).step_by(64) {
+            s.prefetch(self.quants.wrapping_add(block * BLOCK + bytes + line));
+        }
+        if block.is_multiple_of(32) {
+            s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
+        }
+    }
+    #[inline(always)]
+    unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
+    where
+        Self: 'a,
+    {
+        for r in 0..4 {
+            // SAFETY: the caller promises `count` blocks, at most `GROUPS`.
+            unsafe {
+                let quants = self.quants.add(blocks[r] * BLOCK).cast::<u8>();
+                quants.copy_to_nonoverlapping(to.quants[r].as_mut_ptr(), count * BLOCK);
+                let scales = self.scales.add(blocks[r]);
+                scales.copy_to_nonoverlapping(to.scales[r].as_mut_ptr(), count);
+            }
+        }
+        Self {
+            quants: to.quants.as_ptr().cast(),
+            scales: to.scales.as_ptr().cast(),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Products of quantised weights with activations in 8 bits, by exact integer dot products of
+//! blocks of 32.
+//!
+//! Up to 16 rows of activations an output is `GROUPS` partial sums in f32, one for the blocks
+//! that leave the same rest, each taking its blocks in order: for few rows lanes run along `in`
+//! ([`decode`]), for more they are rows ([`wide`]), with the same bits. Beyond 16 rows
+//! ([`prefill`]) there is one sum, over blocks in order.
+
+mod activations;
+mod decode;
+mod eight;
+mod format;
+mod four;
+mod prefill;
+#[cfg(test)]
+mod tests;
+mod wide;
+
+use super::{DECODE_ROWS, Input, Product, WeightData};
+use crate::quant::{Q4Scales, blocks};
+use eight::Eight;
+use four::Four;
+
+/// Most rows for which lanes along `in` win.
+const NARROW_ROWS: usize = 8;
+
+pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+    let steps: Vec<_> = products.iter().map(steps).collect();
+    let matrices: Vec<_> = products.iter().zip(&steps).map(matrix).collect();
+    match input.rows {
+        0..=NARROW_ROWS => decode::project(input, &matrices),
+        0..=DECODE_ROWS => wide::project(input, &matrices),
+        _ => prefill::project(input, &matrices),
+    }
+}
+
+/// A weight with its output.
+struct Matrix<'a> {
+    data: Data<'a>,
+    product: &'a Product<'a>,
+}
+
+enum Data<'a> {
+    Eight(Eight),
+    Four(Four<'a>),
+}
+
+fn steps(product: &Product<'_>) -> Option<Q4Scales> {
+    match product.data {
+        WeightData::Q4(q4) => Some(Q4Scales::new(q4.top)),
+        _ => None,
+    }
+}
+
+fn matrix<'a>((product, steps): (&'a Product<'a>, &'a Option<Q4Scales>)) -> Matrix<'a> {
+    let data = match (product.data, steps) {
+        (WeightData::Q4(q4), Some(steps)) => Data::Four(Four::new(&q4, steps)),
+        (WeightData::Q8(q8), _) => Data::Eight(Eight::new(&q8)),
+        _ => unreachable!("float weights have kernels of their own"),
+    };
+    Matrix { data, product }
+}
+
+impl Input<'_> {
+    fn blocks(&self) -> usize {
+        blocks(self.in_features)
+    }
+}

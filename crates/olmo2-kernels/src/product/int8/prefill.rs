@@ -1,0 +1,278 @@
+//! Many rows of activations: lanes are rows, packed once in tiles; weights are unpacked into a
+//! panel of the second-level cache and broadcast four bytes at a time. An output is one sum over
+//! blocks in order, so a row's bits do not depend on the rows beside it.
+
+use super::activations::{Extent, PackTiles, Tile};
+use super::format::Format;
+use super::{Data, Matrix};
+use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::pool;
+use crate::product::Input;
+use crate::product::finish::Finish;
+use crate::product::prefill::PANEL_ROWS;
+use crate::quant::BLOCK;
+use crate::simd::{Int8, Kernel, dispatch};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows of activations that are packed at a time.
+const ROWS: usize = 512;
+/// Rows that are packed together.
+const LANES: usize = 16;
+/// Blocks of a panel: 96 rows of 2048 bytes are 192 KB.
+const BLOCKS: usize = 64;
+/// Apart in the panel, so that rows do not fall on one set of the cache.
+const STRIDE: usize = BLOCKS * BLOCK + 64;
+/// Words of a panel: weights, then scales `[PANEL_ROWS, BLOCKS]`.
+const PANEL: usize = PANEL_ROWS * (STRIDE / 4 + BLOCKS);
+
+thread_local! {
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+    static PANELS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+    let extent = Extent::new(input.blocks());
+    for first in (0..input.rows).step_by(ROWS) {
+        let rows = first..input.rows.min(first + ROWS);
+        let padded = rows.len().next_multiple_of(LANES);
+        with_scratch(&PACKED, padded * extent.words(), |packed| {
+            pack(input, extent, rows.clone(), packed);
+            let packed = &*packed;
+            pool::run(input.parts, |part| {
+                for matrix in matrices {
+                    let range = pool::share(matrix.product.out_features, 12, input.parts, part);
+                    let (packed, rows) = (packed, rows.clone());
+                    match matrix.data {
+                        Data::Eight(format) => run(input, packed, rows, format, matrix, range),
+                        Data::Four(format) => run(input, packed, rows, format, matrix, range),
+                    }
+                }
+            });
+        });
+    }
+}
+
+fn pack(input: &Input<'_>, extent: Extent, rows: Range<usize>, packed: &mut [f32]) {
+    let k = input.in_features;
+    let tiles = rows.len().div_ceil(LANES);
+    let words = LANES * extent.words();
+    let x = &input.x[rows.start * k..rows.end * k];
+    let to = SharedMut::new(packed);
+    let parts = input.parts.min(tiles);
+    pool::run(parts, |part| {
+        for tile in pool::share(tiles, 1, parts, part) {
+            let tiles = PackTiles {
+                x: &x[tile * LANES * k..x.len().min((tile + 1) * LANES * k)],
+                in_features: k,
+                extent,
+                to: to.part(tile * words, words),
+            };
+            dispatch(input.level, tiles);
+        }
+    });
+}
+
+fn run<F: Format>(
+    input: &Input<'_>,
+    packed: &[f32],
+    rows: Range<usize>,
+    format: F,
+    matrix: &Matrix<'_>,
+    range: Range<usize>,
+) {
+    let extent = Extent::new(input.blocks());
+    let padded = rows.len().next_multiple_of(LANES);
+    assert_eq!(packed.len(), padded * extent.words());
+    with_scratch(&PANELS, PANEL + PANEL_ROWS * padded, |scratch| {
+        let (panel, sums) = scratch.split_at_mut(PANEL);
+        let (weights, scales) = panel.split_at_mut(PANEL_ROWS * STRIDE / 4);
+        let panels = Panels {
+            format,
+            packed: packed.as_ptr(),
+            extent,
+            padded,
+            blocks: input.blocks(),
+            range,
+            weights: weights.as_mut_ptr().cast(),
+            scales,
+            sums,
+            finish: Finish {
+                product: matrix.product,
+                rows,
+                padded,
+            },
+        };
+        dispatch(input.level, panels);
+    });
+}
+
+/// The outputs of one thread. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// `packed` the tiles of `padded` rows; at `weights` is a panel.
+struct Panels<'a, F> {
+    format: F,
+    packed: *const f32,
+    extent: Extent,
+    padded: usize,
+    blocks: usize,
+    range: Range<usize>,
+    weights: *mut u8,
+    /// `[PANEL_ROWS][BLOCKS]`.
+    scales: &'a mut [f32],
+    /// `[PANEL_ROWS][padded]`.
+    sums: &'a mut [f32],
+    finish: Finish<'a>,
+}
+
+impl<F: Format> Kernel for Panels<'_, F> {
+    #[inline(always)]
+    fn run<S: Int8>(mut self, s: S) {
+        for n in self.range.clone().step_by(PANEL_ROWS) {
+            let features = n..self.range.end.min(n + PANEL_ROWS);
+            for first in (0..self.blocks).step_by(BLOCKS) {
+                let blocks = first..self.blocks.min(first + BLOCKS);
+                self.fill(s, features.clone(), blocks.clone());
+                let mut row = 0;
+                while row + S::INT8_COLUMNS * S::LANES <= self.padded {
+                    match S::INT8_COLUMNS {
+                        2 => self.column::<S, 2>(s, features.len(), row, blocks.clone()),
+                        _ => self.column::<S, 1>(s, features.len(), row, blocks.clone()),
+                    }
+                    row += S::INT8_COLUMNS * S::LANES;
+                }
+                while row < self.padded {
+                    self.column::<S, 1>(s, features.len(), row, blocks.clone());
+                    row += S::LANES;
+                }
+            }
+            self.finish.write(s, features, self.sums);
+        }
+    }
+}
+
+impl<F: Format> Panels<'_, F> {
+    /// Unpacks some blocks of some rows into the panel.
+    #[inline(always)]
+    fn fill<S: Int8>(&mut self, s: S, features: Range<usize>, blocks: Range<usize>) {
+        for (n, scales) in features.clone().zip(self.scales.chunks_exact_mut(BLOCKS)) {
+            let start = n * self.blocks + blocks.start;
+            let row = n - features.start;
+            // SAFETY: the row has these blocks; the panel's takes `BLOCKS`, a multiple of a step.
+            unsafe {
+                let to = self.weights.add(row * STRIDE);
+                self.format.unpack(s, start, blocks.len(), to);
+                self.format
+                    .unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
+            }
+        }
+    }
+
+    /// The tiles of `C` vectors of activation rows from `row`.
+    #[inline(always)]
+    fn column<S: Int8, const C: usize>(
+        &mut self,
+        s: S,
+        features: usize,
+        row: usize,
+        blocks: Range<usize>,
+    ) {
+        let mut n = 0;
+        while S::INT8_ROWS == 6 && features - n >= 6 {
+            self.tile::<S, 6, C>(s, n, row, blocks.clone());
+            n += 6;
+        }
+        while features - n >= 4 {
+            self.tile::<S, 4, C>(s, n, row, blocks.clone());
+            n += 4;
+        }
+        while features - n >= 1 {
+            self.tile::<S, 1, C>(s, n, row, blocks.clone());
+            n += 1;
+        }
+    }
+
+    /// Adds a panel's terms to the sums of `R` features from `n`, for `C` vectors of rows.
+    #[inline(always)]
+    fn tile<S: Int8, const R: usize, const C: usize>(
+        &mut self,
+        s: S,
+        n: usize,
+        row: usize,
+        blocks: Range<usize>,
+    ) {
+        let (padded, count) = (self.padded, blocks.len());
+        assert!(n + R <= PANEL_ROWS && row + C * S::LANES <= padded && count <= BLOCKS);
+        assert!(self.sums.len() == PANEL_ROWS * padded);
+        let mut tiles = [Tile::at::<S>(self.extent, self.packed, 0); C];
+        for c in 0..C {
+            tiles[c] = Tile::at::<S>(self.extent, self.packed, row / S::LANES + c);
+        }
+        // SAFETY: the tiles have all blocks, the panel and the sums these rows, as asserted.
+        unsafe {
+            let sums = self.sums.as_mut_ptr().add(n * padded + row);
+            let mut acc = [[s.splat(0.0); C]; R];
+            if blocks.start > 0 {
+                for r in 0..R {
+                    for c in 0..C {
+                        acc[r][c] = s.load(sums.add(r * padded + c * S::LANES));
+                    }
+                }
+            }
+            let weights = self.weights.add(n * STRIDE);
+            let scales = self.scales.as_ptr().add(n * BLOCKS);
+            for b in 0..count {
+                let at = blocks.start + b;
+                let weights = weights.add(b * BLOCK);
+                let dots = block::<S, F, R, C>(s, weights, &tiles, at);
+                for c in 0..C {
+                    let own = s.load(tiles[c].scales.add(at * S::LANES));
+                    for r in 0..R {
+                        let scale = s.mul(s.splat(*scales.add(r * BLOCKS + b)), own);
+                        acc[r][c] = s.fma(s.to_floats(dots[r][c]), scale, acc[r][c]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    s.store(sums.add(r * padded + c * S::LANES), acc[r][c]);
+                }
+            }
+        }
+    }
+}
+
+/// The exact dot products of a block of `R` rows of the panel with block `at` of `C` tiles.
+///
+/// # Safety
+/// The block is there in all of them.
+#[inline(always)]
+unsafe fn block<S: Int8, F: Format, const R: usize, const C: usize>(
+    s: S,
+    weights: *const u8,
+    tiles: &[Tile; C],
+    at: usize,
+) -> [[S::I; C]; R] {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut start = [s.zero_ints(); C];
+        if F::is_biased::<S>() {
+            for c in 0..C {
+                start[c] = s.load_ints(tiles[c].sums.add(at * S::LANES));
+            }
+        }
+        let mut dots = [start; R];
+        for j in 0..BLOCK / 4 {
+            let mut a = [s.load_bytes(tiles[0].quants.add((at * 8 + j) * 4 * S::LANES)); C];
+            for c in 1..C {
+                a[c] = s.load_bytes(tiles[c].quants.add((at * 8 + j) * 4 * S::LANES));
+            }
+            for r in 0..R {
+                let w = s.broadcast_bytes(weights.add(r * STRIDE + 4 * j));
+                for c in 0..C {
+                    dots[r][c] = F::dot(s, dots[r][c], w, a[c]);
+                }
+            }
+        }
+        dots
+    }
+}

@@ -1,0 +1,187 @@
+//! Quantised products against sums in f64 over the same 8-bit activations, and bit for bit
+//! against themselves.
+
+use crate::level::Level;
+use crate::product::tests::{assert_same_bits, levels, noise, product};
+use crate::product::{WeightData, WeightRef};
+use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantise_q4, quantise_q8};
+use crate::reference;
+use half::f16;
+
+/// A matrix in both formats.
+struct Weights {
+    eight: (Vec<i8>, Vec<f16>),
+    four: (Vec<u8>, Vec<u8>, Vec<u8>),
+    top: f32,
+}
+
+impl Weights {
+    /// Quantised noise, with quants of every value and, in four bits, any table.
+    fn new(seed: u64, out: usize, k: usize) -> Self {
+        let rows = noise(seed, out * k);
+        let count = out * blocks(k);
+        let mut eight = (vec![0; count * BLOCK], vec![f16::ZERO; count]);
+        quantise_q8(&rows, k, &mut eight.0, &mut eight.1);
+        let top = q4_top(1.0);
+        let mut four = (vec![0; count * BLOCK / 2], vec![0; count], vec![0; count]);
+        quantise_q4(&rows, k, top, &mut four.0, &mut four.1, &mut four.2);
+        for (i, selector) in four.2.iter_mut().enumerate() {
+            *selector = (i * 37 + seed as usize) as u8;
+        }
+        for (i, scale) in four.1.iter_mut().enumerate() {
+            *scale = scale.wrapping_add((i * 29) as u8);
+        }
+        Self { eight, four, top }
+    }
+
+    fn all(&self) -> [WeightData<'_>; 2] {
+        let (quants, scales) = &self.eight;
+        let (codes, steps, selectors) = &self.four;
+        [
+            WeightData::Q8(Q8 { quants, scales }),
+            WeightData::Q4(Q4 {
+                quants: codes,
+                scales: steps,
+                selectors,
+                top: self.top,
+            }),
+        ]
+    }
+}
+
+/// What the kernels make of activations.
+fn rounded(x: &[f32], k: usize) -> Vec<f32> {
+    let block = |block: &[f32]| {
+        let largest = block
+            .iter()
+            .fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let (inverse, scale) = (127.0 / largest, largest / 127.0);
+        let round = move |x: &f32| (x * inverse).round_ties_even() * scale;
+        block.iter().map(round).collect::<Vec<_>>()
+    };
+    x.chunks_exact(k)
+        .flat_map(|row| row.chunks(BLOCK))
+        .flat_map(block)
+        .collect()
+}
+
+/// Integer dot products are exact, so only scales and the sum over blocks round.
+fn assert_close(level: Level, out: &[f32], right: &[(f64, f64)], k: usize) {
+    assert_eq!(out.len(), right.len());
+    let epsilons = (blocks(k) as f64).sqrt() + 3.0;
+    for (i, (&y, &(sum, size))) in out.iter().zip(right).enumerate() {
+        let bound = epsilons * f64::from(f32::EPSILON) * size + 1e-30;
+        let error = (f64::from(y) - sum).abs();
+        assert!(
+            error <= bound,
+            "{level}, output {i}: {y} for {sum}, {error} > {bound}"
+        );
+    }
+}
+
+#[test]
+fn products_match_sums_in_f64_for_ragged_shapes() {
+    for k in [1, 31, 32, 33, 64, 100, 160, 2048, 2080] {
+        for n in (1..=9).chain([100]) {
+            let weights = Weights::new(3, n, k);
+            let bias = noise(4, n);
+            for m in [1, 2, 3, 5, 8, 9, 13, 16, 17, 33, 50] {
+                if k >= 2048 && (m > 17 || n > 8) {
+                    continue;
+                }
+                let x = noise(m as u64, m * k);
+                for data in weights.all() {
+                    let weight = WeightRef::new(data).with_bias(&bias);
+                    let right = reference::project(&rounded(&x, k), k, data, Some(&bias));
+                    for level in levels() {
+                        assert_close(level, &product(level, &x, k, weight), &right, k);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_rows_panels_and_features_join() {
+    let (m, k, n) = (530, 4200, 200);
+    let (x, weights) = (noise(1, m * k), Weights::new(2, n, k));
+    let some: Vec<f32> = [0, 511, 512, 529]
+        .iter()
+        .flat_map(|&r| &x[r * k..(r + 1) * k])
+        .copied()
+        .collect();
+    for data in weights.all() {
+        let right = reference::project(&rounded(&some, k), k, data, None);
+        for level in levels() {
+            let out = product(level, &x, k, WeightRef::new(data));
+            let some: Vec<f32> = [0, 511, 512, 529]
+                .iter()
+                .flat_map(|&r| &out[r * n..(r + 1) * n])
+                .copied()
+                .collect();
+            assert_close(level, &some, &right, k);
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_a_decoding_batch() {
+    for (k, n) in [(100, 9), (2048, 300), (33, 3000), (8192, 30)] {
+        for data in Weights::new(6, n, k).all() {
+            assert_same_bits(&[1, 2, 3, 4, 7, 8, 9, 12, 16], &[1, 2], k, data);
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_prefill() {
+    for (k, n) in [(100, 9), (2048, 300), (4200, 30)] {
+        for data in Weights::new(6, n, k).all() {
+            assert_same_bits(&[17, 18, 31, 32, 50], &[1, 2, 3], k, data);
+        }
+    }
+}
+
+#[test]
+fn infinities_and_nans_stay_in_their_own_rows() {
+    let (k, n) = (40, 3);
+    let weights = Weights::new(1, n, k);
+    for m in [3, 9, 20] {
+        let mut x = vec![1.0; m * k];
+        x[3] = f32::NAN;
+        x[k + 39] = f32::INFINITY;
+        for data in weights.all() {
+            for level in levels() {
+                let out = product(level, &x, k, WeightRef::new(data));
+                assert!(
+                    out[..2 * n].iter().all(|y| !y.is_finite()),
+                    "{level} {m}: {out:?}"
+                );
+                assert!(out[2 * n..].iter().all(|y| y.is_finite()), "{level} {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tiny_and_zero_activations_are_no_trouble() {
+    let (k, n) = (64, 5);
+    let weights = Weights::new(1, n, k);
+    for m in [1, 9, 17] {
+        for value in [0.0, 1e-40, 1e-38, 1e30] {
+            let x = vec![value; m * k];
+            for (data, level) in weights
+                .all()
+                .into_iter()
+                .flat_map(|d| levels().map(move |l| (d, l)))
+            {
+                let out = product(level, &x, k, WeightRef::new(data));
+                assert!(
+                    out.iter().all(|y| y.is_finite()),
+                    "{level} {value}: {out:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
+//! a buffer of the first-level cache, and broadcast four bytes at a time.
+
+use super::activations::{Extent, PackTiles, Tile};
+use super::format::{Format, GROUPS};
+use super::{Data, Matrix};
+use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::pool;
+use crate::product::{Input, Product};
+use crate::quant::BLOCK;
+use crate::simd::{Int8, Kernel, dispatch};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows of weights in the buffer.
+const ROWS: usize = 8;
+/// Blocks of each: 8 rows of 1024 bytes.
+const BLOCKS: usize = 32;
+/// Apart in the buffer, so that rows do not fall on one set of the cache.
+const STRIDE: usize = BLOCKS * BLOCK + 64;
+/// Rows of activations.
+const LANES: usize = 16;
+
+thread_local! {
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+    let extent = Extent::new(input.blocks());
+    with_scratch(&PACKED, LANES * extent.words(), |packed| {
+        let tiles = PackTiles {
+            x: input.x,
+            in_features: input.in_features,
+            extent,
+            to: SharedMut::new(packed),
+        };
+        dispatch(input.level, tiles);
+        let packed = &*packed;
+        pool::run(input.parts, |part| {
+            for matrix in matrices {
+                let range = pool::share(matrix.product.out_features, 4, input.parts, part);
+                match matrix.data {
+                    Data::Eight(format) => run(input, packed, format, matrix, range),
+                    Data::Four(format) => run(input, packed, format, matrix, range),
+                }
+            }
+        });
+    });
+}
+
+fn run<F: Format>(
+    input: &Input<'_>,
+    packed: &[f32],
+    format: F,
+    matrix: &Matrix<'_>,
+    range: Range<usize>,
+) {
+    let extent = Extent::new(input.blocks());
+    assert_eq!(packed.len(), LANES * extent.words());
+    let features = Features {
+        format,
+        packed: packed.as_ptr(),
+        extent,
+        rows: input.rows,
+        blocks: input.blocks(),
+        range,
+        product: matrix.product,
+    };
+    dispatch(input.level, features);
+}
+
+/// The outputs of one thread. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// `packed` the tiles of 16 rows.
+struct Features<'a, F> {
+    format: F,
+    packed: *const f32,
+    extent: Extent,
+    rows: usize,
+    blocks: usize,
+    range: Range<usize>,
+    product: &'a Product<'a>,
+}
+
+/// Some blocks of some rows of weights.
+#[repr(C, align(64))]
+struct Buffer {
+    weights: [[u8; STRIDE]; ROWS],
+    scales: [[f32; BLOCKS]; ROWS],
+}
+
+impl<F: Format> Kernel for Features<'_, F> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let mut buffer = Buffer {
+            weights: [[0; STRIDE]; ROWS],
+            scales: [[0.0; BLOCKS]; ROWS],
+        };
+        for n in self.range.clone().step_by(ROWS) {
+            let count = ROWS.min(self.range.end - n);
+            let mut sums = [[[s.splat(0.0); ROWS]; GROUPS]; LANES / 4];
+            for first in (0..self.blocks).step_by(BLOCKS) {
+                let blocks = first..self.blocks.min(first + BLOCKS);
+                self.fill(s, n..n + count, blocks.clone(), &mut buffer);
+                for tile in 0..self.rows.div_ceil(S::LANES) {
+                    let next = (n + ROWS) * self.blocks + blocks.start;
+                    let ahead = (tile == 0).then_some(next);
+                    self.multiply(s, &buffer, tile, blocks.clone(), &mut sums[tile], ahead);
+                }
+            }
+            for (tile, sums) in sums.iter().enumerate() {
+                if tile * S::LANES < self.rows {
+                    self.finish(s, sums, tile * S::LANES, n..n + count);
+                }
+            }
+        }
+    }
+}
+
+impl<F: Format> Features<'_, F> {
+    /// Unpacks blocks of some rows; the scales that fill up the last step are 0.
+    #[inline(always)]
+    fn fill<S: Int8>(&self, s: S, features: Range<usize>, blocks: Range<usize>, to: &mut Buffer) {
+        for (r, n) in features.enumerate() {
+            let start = n * self.blocks + blocks.start;
+            // SAFETY: the row has these blocks; the buffer takes `BLOCKS`, a multiple of a step.
+            unsafe {
+                self.format
+                    .unpack(s, start, blocks.len(), to.weights[r].as_mut_ptr());
+                let scales = to.scales[r].as_mut_ptr();
+                self.format.unpack_scales(s, start, blocks.len(), scales);
+            }
+            to.scales[r][blocks.len()..].fill(0.0);
+        }
+    }
+
+    /// Adds the terms of some blocks to the partial sums `[group][row]` of one tile of activation
+    /// rows; meanwhile memory brings the rows that follow each other from block `ahead` on.
+    #[inline(always)]
+    fn multiply<S: Int8>(
+        &self,
+        s: S,
+        buffer: &Buffer,
+        tile: usize,
+        blocks: Range<usize>,
+        sums: &mut [[S::V; ROWS]; GROUPS],
+        ahead: Option<usize>,
+    ) {
+        let tile = Tile::at::<S>(self.extent, self.packed, tile);
+        let padded = blocks.len().next_multiple_of(S::GROUPS);
+        for g in 0..S::GROUPS {
+            let mut partial = sums[g];
+            for b in (g..padded).step_by(S::GROUPS) {
+                if let (0, Some(ahead)) = (g, ahead) {
+                    for r in 0..ROWS {
+                        self.format.prefetch(s, ahead + r * self.blocks + b, 0);
+                    }
+                }
+                // SAFETY: the tile has its blocks rounded up to a step, and so has the buffer.
+                unsafe { self.block(s, buffer, b, &tile, blocks.start + b, &mut partial) };
+            }
+            sums[g] = partial;
+        }
+    }
+
+    /// Adds the terms of block `b` of the buffer and `at` of the tile.
+    ///
+    /// # Safety
+    /// Both are there.
+    #[inline(always)]
+    unsafe fn block<S: Int8>(
+        &self,
+        s: S,
+        buffer: &Buffer,
+        b: usize,
+        tile: &Tile,
+        at: usize,
+        sums: &mut [S::V; ROWS],
+    ) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let start = match F::is_biased::<S>() {
+                true => s.load_ints(tile.sums.add(at * S::LANES)),
+                false => s.zero_ints(),
+            };
+            let mut dots = [start; ROWS];
+            let weights = buffer.weights.as_ptr().cast::<u8>().add(b * BLOCK);
+            let quants = tile.quants.add(at * BLOCK * S::LANES);
+            for j in 0..BLOCK / 4 {
+                let a = s.load_bytes(quants.add(j * 4 * S::LANES));
+                for r in 0..ROWS {
+                    let w = s.broadcast_bytes(weights.add(r * STRIDE + 4 * j));
+                    dots[r] = F::dot(s, dots[r], w, a);
+                }
+            }
+            let own = s.load(tile.scales.add(at * S::LANES));
+            for r in 0..ROWS {
+                let scale = s.mul(s.splat(*buffer.scales[r].as_ptr().add(b)), own);
+                sums[r] = s.fma(s.to_floats(dots[r]), scale, sums[r]);
+            }
+        }
+    }
+
+    /// Adds up the partial sums `[group][row of weights]` of a tile, as [`Int8::sum_groups`] does,
+    /// and writes them to the rows from `first`.
+    #[inline(always)]
+    fn finish<S: Int8>(
+        &self,
+        s: S,
+        sums: &[[S::V; ROWS]; GROUPS],
+        first: usize,
+        features: Range<usize>,
+    ) {
+        let mut lanes = [[0.0; LANES]; ROWS];
+        for r in 0..ROWS {
+            let sum = match S::GROUPS {
+                1 => sums[0][r],
+                2 => s.add(sums[0][r], sums[1][r]),
+                _ => s.add(s.add(sums[0][r], sums[1][r]), s.add(sums[2][r], sums[3][r])),
+            };
+            // SAFETY: a vector has at most 16 elements.
+            unsafe { s.store(lanes[r].as_mut_ptr(), sum) };
+        }
+        for lane in 0..S::LANES.min(self.rows - first) {
+            let product = self.product;
+            let at = (first + lane) * product.out_features + features.start;
+            let to = product.out.at(at, features.len());
+            for (r, n) in features.clone().enumerate() {
+                let sum = lanes[r][lane];
+                let sum = product.bias.map_or(sum, |bias| sum + bias[n]);
+                // SAFETY: inside the output, as just checked, and no other thread's.
+                unsafe { *to.add(r) = sum };
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Few rows of activations: four rows of weights at once from far-apart quarters of a thread's
+//! range, as [`crate::product::decode`] does and for its reasons.
+
+use super::{NUMBERS, weights};
+use crate::buffer::{Scratch, with_scratch};
+use crate::pool;
+use crate::product::{Input, Product};
+use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
+use half::bf16;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Bytes ahead of the reads that each stream of weights asks for.
+const AHEAD: usize = 2048;
+
+thread_local! {
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+    let stride = input.in_features.next_multiple_of(NUMBERS);
+    with_scratch(&PACKED, stride / 2 * input.rows, |packed| {
+        let rows = input.x.chunks_exact(input.in_features);
+        for (x, to) in rows.zip(packed.chunks_exact_mut(stride / 2)) {
+            dispatch_pairs(input.level, Round { x, to });
+        }
+        let packed = &*packed;
+        pool::run(input.parts, |part| {
+            for product in products {
+                let range = pool::share(product.out_features, 1, input.parts, part);
+                let tiles = Tiles {
+                    x: packed,
+                    stride,
+                    rows: input.rows,
+                    in_features: input.in_features,
+                    weights: weights(input, product),
+                    range,
+                    product,
+                };
+                dispatch_pairs(input.level, tiles);
+            }
+        });
+    });
+}
+
+/// Rounds a row to bf16; behind it come zeros, as far as `to` reaches.
+pub(super) struct Round<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) to: &'a mut [f32],
+}
+
+impl PairKernel for Round<'_> {
+    #[inline(always)]
+    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
+        assert_eq!(self.to.len() * 2, self.x.len().next_multiple_of(NUMBERS));
+        let (whole, rest) = self.x.as_chunks::<NUMBERS>();
+        let mut last = [0.0; NUMBERS];
+        last[..rest.len()].copy_from_slice(rest);
+        let numbers = whole.iter().chain((!rest.is_empty()).then_some(&last));
+        for (x, to) in numbers.zip(self.to.chunks_exact_mut(NUMBERS / 2)) {
+            // SAFETY: 32 numbers are two vectors of f32, and one of bf16.
+            unsafe {
+                let (low, high) = (s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
+                s.store_bytes(to.as_mut_ptr().cast(), pairs.round(low, high));
+            }
+        }
+    }
+}
+
+/// The outputs of one thread. `x` holds `rows` rows of `stride` bf16, `weights` whole rows of
+/// `in_features`, as far as `range` reaches.
+struct Tiles<'a> {
+    x: &'a [f32],
+    stride: usize,
+    rows: usize,
+    in_features: usize,
+    weights: &'a [bf16],
+    range: Range<usize>,
+    product: &'a Product<'a>,
+}
+
+impl PairKernel for Tiles<'_> {
+    #[inline(always)]
+    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
+        assert_eq!(2 * S::LANES, NUMBERS);
+        assert!(self.x.len() * 2 >= self.rows * self.stride);
+        assert!(self.weights.len() >= self.range.end * self.in_features);
+        let quarter = self.range.len() / 4;
+        let start = self.range.start;
+        for n in start..start + quarter {
+            let features = [n, n + quarter, n + 2 * quarter, n + 3 * quarter];
+            self.features(s, pairs, features);
+        }
+        for n in start + 4 * quarter..self.range.end {
+            self.features(s, pairs, [n]);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    /// The outputs of some features for all rows of activations.
+    #[inline(always)]
+    fn features<S: Int8, P: Pairs<S>, const R: usize>(&self, s: S, p: P, features: [usize; R]) {
+        let mut row = 0;
+        while self.rows - row >= 4 {
+            self.tile::<S, P, R, 4>(s, p, features, row);
+            row += 4;
+        }
+        match self.rows - row {
+            3 => self.tile::<S, P, R, 3>(s, p, features, row),
+            2 => self.tile::<S, P, R, 2>(s, p, features, row),
+            1 => self.tile::<S, P, R, 1>(s, p, features, row),
+            _ => {}
+        }
+    }
+
+    /// The outputs of `R` features for `M` rows of activations from `row`.
+    #[inline(always)]
+    fn tile<S: Int8, P: Pairs<S>, const R: usize, const M: usize>(
+        &self,
+        s: S,
+        pairs: P,
+        features: [usize; R],
+        row: usize,
+    ) {
+        let vectors = self.in_features / NUMBERS;
+        let rest = self.in_features % NUMBERS;
+        let mut sums = [[s.splat(0.0); M]; R];
+        // SAFETY: reads stay below `in_features` in rows of weights, and below `stride` in rows
+        // of activations; `run` has checked both lengths.
+        unsafe {
+            let mut weights = [self.weights.as_ptr().cast::<u8>(); R];
+            for r in 0..R {
+                weights[r] = weights[r].add(features[r] * self.in_features * 2);
+            }
+            let x = self.x.as_ptr().cast::<u8>().add(row * self.stride * 2);
+            for i in 0..vectors {
+                self.vector::<S, P, R, M>(s, pairs, weights, x.add(i * 64), &mut sums);
+                for weight in &mut weights {
+                    s.prefetch(weight.wrapping_add(AHEAD));
+                    *weight = weight.add(64);
+                }
+            }
+            if rest > 0 {
+                let mut last = [[0; 64]; R];
+                for r in 0..R {
+                    std::ptr::copy_nonoverlapping(weights[r], last[r].as_mut_ptr(), rest * 2);
+                    weights[r] = last[r].as_ptr();
+                }
+                self.vector::<S, P, R, M>(s, pairs, weights, x.add(vectors * 64), &mut sums);
+            }
+        }
+        for m in 0..M {
+            for r in 0..R {
+                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+            }
+        }
+    }
+
+    /// Adds one vector's terms.
+    ///
+    /// # Safety
+    /// 32 numbers are valid at each of `weights` and in `M` rows of `x`.
+    #[inline(always)]
+    unsafe fn vector<S: Int8, P: Pairs<S>, const R: usize, const M: usize>(
+        &self,
+        s: S,
+        pairs: P,
+        weights: [*const u8; R],
+        x: *const u8,
+        sums: &mut [[S::V; M]; R],
+    ) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let mut w = [s.load_bytes(weights[0]); R];
+            for r in 1..R {
+                w[r] = s.load_bytes(weights[r]);
+            }
+            for m in 0..M {
+                let a = s.load_bytes(x.add(m * self.stride * 2));
+                for r in 0..R {
+                    sums[r][m] = pairs.dot(sums[r][m], w[r], a);
+                }
+            }
+        }
+    }
+}

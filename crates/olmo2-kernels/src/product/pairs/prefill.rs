@@ -1,0 +1,255 @@
+//! Many rows of activations: lanes are rows, packed once in tiles of 16 by pairs; weights are
+//! copied into a panel of the second-level cache and broadcast a pair at a time.
+
+use super::decode::Round;
+use super::{NUMBERS, weights};
+use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::pool;
+use crate::product::finish::Finish;
+use crate::product::prefill::PANEL_ROWS;
+use crate::product::{Input, Product};
+use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs};
+use half::bf16;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows of activations that are packed at a time.
+const ROWS: usize = 512;
+/// Rows of a tile.
+const LANES: usize = 16;
+/// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
+const PAIRS: usize = 1024;
+/// Apart in the panel, so that rows do not fall on one set of the cache.
+const STRIDE: usize = PAIRS + 16;
+
+thread_local! {
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+    static PANELS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+    let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
+    for first in (0..input.rows).step_by(ROWS) {
+        let rows = first..input.rows.min(first + ROWS);
+        let padded = rows.len().next_multiple_of(LANES);
+        with_scratch(&PACKED, padded * pairs, |packed| {
+            pack(input, rows.clone(), pairs, packed);
+            let packed = &*packed;
+            pool::run(input.parts, |part| {
+                for product in products {
+                    multiply(input, rows.clone(), packed, product, part);
+                }
+            });
+        });
+    }
+}
+
+/// Packs rows of activations as `[tile, pair, LANES]`; rows beyond the last are zero.
+fn pack(input: &Input<'_>, rows: Range<usize>, pairs: usize, packed: &mut [f32]) {
+    let k = input.in_features;
+    let tiles = rows.len().div_ceil(LANES);
+    let parts = input.parts.min(tiles);
+    let to = SharedMut::new(packed);
+    pool::run(parts, |part| {
+        let mut rounded = vec![0.0; LANES * pairs];
+        for tile in pool::share(tiles, 1, parts, part) {
+            let first = rows.start + tile * LANES;
+            let count = LANES.min(rows.end - first);
+            for (row, to) in rounded.chunks_exact_mut(pairs).enumerate() {
+                let x = &input.x[(first + row.min(count - 1)) * k..][..k];
+                dispatch_pairs(input.level, Round { x, to });
+            }
+            rounded[count * pairs..].fill(0.0);
+            let to = to.part(tile * LANES * pairs, LANES * pairs);
+            let from = &rounded;
+            dispatch(input.level, Transpose { from, pairs, to });
+        }
+    });
+}
+
+/// `[LANES, pairs]` to `[pairs, LANES]`; `pairs` is a multiple of 16.
+struct Transpose<'a> {
+    from: &'a [f32],
+    pairs: usize,
+    to: SharedMut<'a>,
+}
+
+impl Kernel for Transpose<'_> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        assert!(S::LANES == LANES && self.from.len() == LANES * self.pairs);
+        let to = self.to.at(0, LANES * self.pairs);
+        for i in (0..self.pairs).step_by(LANES) {
+            // SAFETY: blocks of 16 by 16 inside both.
+            unsafe {
+                s.transpose(
+                    self.from.as_ptr().add(i),
+                    self.pairs,
+                    to.add(i * LANES),
+                    LANES,
+                )
+            };
+        }
+    }
+}
+
+fn multiply(
+    input: &Input<'_>,
+    rows: Range<usize>,
+    packed: &[f32],
+    product: &Product<'_>,
+    part: usize,
+) {
+    let padded = rows.len().next_multiple_of(LANES);
+    let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
+    assert_eq!(packed.len(), padded * pairs);
+    with_scratch(&PANELS, PANEL_ROWS * (STRIDE + padded), |scratch| {
+        let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * STRIDE);
+        let panels = Panels {
+            packed,
+            padded,
+            pairs,
+            in_features: input.in_features,
+            weights: weights(input, product),
+            range: pool::share(product.out_features, 12, input.parts, part),
+            panel,
+            sums,
+            finish: Finish {
+                product,
+                rows,
+                padded,
+            },
+        };
+        dispatch_pairs(input.level, panels);
+    });
+}
+
+/// The outputs of one thread.
+struct Panels<'a> {
+    packed: &'a [f32],
+    /// Rows in `packed`.
+    padded: usize,
+    /// Pairs of a row there.
+    pairs: usize,
+    in_features: usize,
+    weights: &'a [bf16],
+    range: Range<usize>,
+    /// `[PANEL_ROWS][STRIDE]`.
+    panel: &'a mut [f32],
+    /// `[PANEL_ROWS][padded]`.
+    sums: &'a mut [f32],
+    finish: Finish<'a>,
+}
+
+impl PairKernel for Panels<'_> {
+    #[inline(always)]
+    fn run<S: Int8, P: Pairs<S>>(mut self, s: S, p: P) {
+        assert_eq!(S::LANES, LANES);
+        for n in self.range.clone().step_by(PANEL_ROWS) {
+            let features = n..self.range.end.min(n + PANEL_ROWS);
+            for first in (0..self.pairs).step_by(PAIRS) {
+                let pairs = first..self.pairs.min(first + PAIRS);
+                self.fill(features.clone(), pairs.clone());
+                let mut row = 0;
+                while row + 2 * LANES <= self.padded {
+                    self.column::<S, P, 2>(s, p, features.len(), row, pairs.clone());
+                    row += 2 * LANES;
+                }
+                if row < self.padded {
+                    self.column::<S, P, 1>(s, p, features.len(), row, pairs);
+                }
+            }
+            self.finish.write(s, features, self.sums);
+        }
+    }
+}
+
+impl Panels<'_> {
+    /// Copies a block of the weights into the panel, with zeros behind the last.
+    #[inline(always)]
+    fn fill(&mut self, features: Range<usize>, pairs: Range<usize>) {
+        let numbers = 2 * pairs.start..self.in_features.min(2 * pairs.end);
+        for (n, to) in features.zip(self.panel.chunks_exact_mut(STRIDE)) {
+            let from = &self.weights[n * self.in_features..][numbers.clone()];
+            let to = to[..pairs.len()].as_mut_ptr().cast::<bf16>();
+            // SAFETY: the panel's row has room for two numbers in each of its pairs.
+            unsafe {
+                std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+                to.add(from.len())
+                    .write_bytes(0, 2 * pairs.len() - from.len());
+            }
+        }
+    }
+
+    /// The tiles of `C` vectors of activation rows from `row`.
+    #[inline(always)]
+    fn column<S: Int8, P: Pairs<S>, const C: usize>(
+        &mut self,
+        s: S,
+        p: P,
+        features: usize,
+        row: usize,
+        pairs: Range<usize>,
+    ) {
+        let mut n = 0;
+        while features - n >= 12 {
+            self.tile::<S, P, 12, C>(s, p, n, row, pairs.clone());
+            n += 12;
+        }
+        while features - n >= 4 {
+            self.tile::<S, P, 4, C>(s, p, n, row, pairs.clone());
+            n += 4;
+        }
+        while features - n >= 1 {
+            self.tile::<S, P, 1, C>(s, p, n, row, pairs.clone());
+            n += 1;
+        }
+    }
+
+    /// Adds a panel's terms to the sums of `R` features from `n`, for `C` vectors of rows.
+    #[inline(always)]
+    fn tile<S: Int8, P: Pairs<S>, const R: usize, const C: usize>(
+        &mut self,
+        s: S,
+        p: P,
+        n: usize,
+        row: usize,
+        pairs: Range<usize>,
+    ) {
+        let mut sums = [[s.splat(0.0); C]; R];
+        let (panel, tile) = (&self.panel[n * STRIDE..], self.pairs * LANES);
+        let x = &self.packed[row * self.pairs + pairs.start * LANES..];
+        assert!(panel.len() >= (R - 1) * STRIDE + pairs.len());
+        assert!(x.len() >= (C - 1) * tile + pairs.len() * LANES);
+        assert!(self.sums.len() >= (n + R - 1) * self.padded + row + C * LANES);
+        // SAFETY: the three assertions cover the furthest elements that are read and written.
+        unsafe {
+            let at = self.sums.as_mut_ptr().add(n * self.padded + row);
+            for r in 0..R {
+                for c in 0..C {
+                    if pairs.start > 0 {
+                        sums[r][c] = s.load(at.add(r * self.padded + c * LANES));
+                    }
+                }
+            }
+            let (panel, x) = (panel.as_ptr().cast::<u8>(), x.as_ptr().cast::<u8>());
+            for i in 0..pairs.len() {
+                let mut a = [s.load_bytes(x.add(i * LANES * 4)); C];
+                for c in 1..C {
+                    a[c] = s.load_bytes(x.add((c * tile + i * LANES) * 4));
+                }
+                for r in 0..R {
+                    let w = s.broadcast_bytes(panel.add((r * STRIDE + i) * 4));
+                    for c in 0..C {
+                        sums[r][c] = p.dot(sums[r][c], w, a[c]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    s.store(at.add(r * self.padded + c * LANES), sums[r][c]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Quantising to 4 bits with selected codebooks.
+//!
+//! The result is the same bytes on every machine: sums are whole numbers, and what is not is
+//! single operations that every machine rounds alike.
+
+mod search;
+
+use super::{BLOCK, Q4Scales, blocks, codebook, parallel};
+use crate::level;
+use crate::simd::{self, Kernel, Simd};
+use search::{Search, Target};
+
+/// The largest scale of a tensor whose largest magnitude is `largest`: what the block with that
+/// magnitude takes at most. 0, and with it a tensor of zeros, where `largest` is below 2^-90 or no
+/// finite number.
+pub fn q4_top(largest: f32) -> f32 {
+    /// Hardly a block wants its largest magnitude at a code below this: trained tables end at 45
+    /// to 63, and where the other end of one serves, at 30 or more.
+    const LAST: f32 = 32.0;
+    /// 2^-90: the smallest scale and half of it are to stay normal numbers.
+    const SMALLEST: f32 = 8.077_936e-28;
+    match largest.is_finite() && largest >= SMALLEST {
+        true => largest / LAST,
+        false => 0.0,
+    }
+}
+
+/// Quantises rows of `in_features` weights of a tensor with the given [`q4_top`] into
+/// `[rows, blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. Rows are split over
+/// the threads; bytes depend neither on their number nor on the SIMD level.
+///
+/// Weights far above `top` are cut off, those far below become 0. A block with a weight that is not
+/// finite becomes 0: the caller refuses such tensors.
+///
+/// # Panics
+/// A length does not fit the others, or `in_features` is 0.
+pub fn quantise_q4(
+    rows: &[f32],
+    in_features: usize,
+    top: f32,
+    quants: &mut [u8],
+    scales: &mut [u8],
+    selectors: &mut [u8],
+) {
+    let blocks = blocks(in_features);
+    let count = rows.len() / in_features;
+    assert_eq!(rows.len(), count * in_features);
+    assert_eq!(quants.len(), count * blocks * 16);
+    assert_eq!(scales.len(), count * blocks);
+    assert_eq!(selectors.len(), count * blocks);
+    let each = parallel::rows_each(count);
+    let (level, steps) = (level::level(), steps(top));
+    let parts = rows
+        .chunks(each * in_features)
+        .zip(quants.chunks_mut(each * blocks * 16))
+        .zip(scales.chunks_mut(each * blocks))
+        .zip(selectors.chunks_mut(each * blocks));
+    parallel::each(parts, |(((rows, quants), scales), selectors)| {
+        let part = Part {
+            search: Search::of_the_codebook(),
+            steps: &steps,
+            rows,
+            in_features,
+            quants,
+            scales,
+            selectors,
+        };
+        simd::dispatch(level, part);
+    });
+}
+
+/// All scales, falling.
+fn steps(top: f32) -> [f32; 256] {
+    let scales = Q4Scales::new(top);
+    std::array::from_fn(|s| scales.get(s as u8))
+}
+
+/// Some rows and where they go.
+struct Part<'a> {
+    search: &'a Search,
+    steps: &'a [f32; 256],
+    rows: &'a [f32],
+    in_features: usize,
+    quants: &'a mut [u8],
+    scales: &'a mut [u8],
+    selectors: &'a mut [u8],
+}
+
+impl Kernel for Part<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let rows = self.rows.chunks_exact(self.in_features);
+        let blocks = rows.flat_map(|row| row.chunks(BLOCK));
+        let quants = self.quants.chunks_exact_mut(16);
+        let selected = self.scales.iter_mut().zip(self.selectors);
+        for ((block, quants), (scale, selector)) in blocks.zip(quants).zip(selected) {
+            let mut padded = [0.0; BLOCK];
+            padded[..block.len()].copy_from_slice(block);
+            let codes;
+            (*scale, *selector, codes) = quantise(self.search, self.steps, &padded);
+            for j in 0..16 {
+                quants[j] = codes[j] | codes[j + 16] << 4;
+            }
+        }
+    }
+}
+
+/// The scale, selector and codes of a block.
+#[inline(always)]
+fn quantise(search: &Search, steps: &[f32; 256], block: &[f32; BLOCK]) -> (u8, u8, [u8; BLOCK]) {
+    let mut largest = 0;
+    for j in 0..BLOCK {
+        largest = largest.max(block[j].to_bits() & 0x7fff_ffff);
+    }
+    let largest = f32::from_bits(largest);
+    // Half of the smallest scale is nearer to 0, and so is what is no number.
+    if !(largest > steps[255] * 0.5 && largest.is_finite()) {
+        let (selector, code) = codebook::ZERO;
+        return (255, selector, [code; BLOCK]);
+    }
+    let target = Target::new(block, largest);
+    // Beyond the smallest scale the tables that would fit best say nothing.
+    let (scale, table) = match largest < steps[255] * 64.0 {
+        true => (255, search.best_at(&target, target.units(steps[255]))),
+        false => search.best(&target, steps),
+    };
+    let mut codes = search.codes(&target, table, target.units(steps[usize::from(scale)]));
+    if target.flipped {
+        for j in 0..BLOCK {
+            codes[j] = 15 - codes[j];
+        }
+    }
+    (
+        scale,
+        if target.flipped { table ^ 128 } else { table },
+        codes,
+    )
+}

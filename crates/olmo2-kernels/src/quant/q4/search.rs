@@ -1,0 +1,280 @@
+//! The table and the scale that leave a block the least error. An estimate of each table's error
+//! picks the most promising; these are fitted, and the best of them tried at the scales there are.
+
+use crate::quant::{BLOCK, codebook::TABLES};
+use std::sync::LazyLock;
+
+/// What a block's largest magnitude becomes: weights are whole numbers up to here in the search.
+/// From a code to the next are some two thousand, and sums of products fit 32 bits.
+const ONE: i16 = 1 << 14;
+/// Intervals of a weight within which its error is taken to be the same: 512 units each, and one
+/// more for `ONE`, which every block has.
+const BINS: usize = 2 * ONE as usize / 512 + 1;
+/// Estimates of a table's error are made for these shares of the scale that takes `ONE` to its
+/// last number.
+const SHARES: [f32; 2] = [0.92, 1.0];
+/// Tables that are fitted.
+const FITTED: usize = 16;
+/// Of these, how many are tried at the scales there are.
+const TRIED: usize = 2;
+
+/// A block in whole numbers.
+pub(super) struct Target {
+    weights: [i16; BLOCK],
+    /// Whether the weights were negated, which makes the largest magnitude positive.
+    pub(super) flipped: bool,
+    /// Units in 1.0.
+    units: f32,
+}
+
+impl Target {
+    /// `largest` is the largest magnitude in `block`.
+    #[inline(always)]
+    pub(super) fn new(block: &[f32; BLOCK], largest: f32) -> Self {
+        let units = f32::from(ONE) / largest;
+        let (mut weights, mut least, mut most) = ([0; BLOCK], 0, 0);
+        for j in 0..BLOCK {
+            weights[j] = whole(block[j] * units);
+            least = weights[j].min(least);
+            most = weights[j].max(most);
+        }
+        let flipped = -least > most;
+        let sign = if flipped { -1 } else { 1 };
+        for j in 0..BLOCK {
+            weights[j] *= sign;
+        }
+        Self {
+            weights,
+            flipped,
+            units,
+        }
+    }
+
+    /// A scale in units.
+    #[inline(always)]
+    pub(super) fn units(&self, scale: f32) -> f32 {
+        scale * self.units
+    }
+}
+
+/// The nearest whole number of one within 16 bits.
+#[inline(always)]
+fn whole(x: f32) -> i16 {
+    /// Added, it leaves that number in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND).to_bits() as i16
+}
+
+/// A table, ready to quantise with.
+struct Shape {
+    first: i16,
+    /// From each number to the next.
+    steps: [i16; 15],
+    /// Halfway between, and one more to make a vector.
+    middles: [f32; 16],
+    last: f32,
+}
+
+impl Shape {
+    /// The halves at a scale in units. Weights end before the limit.
+    #[inline(always)]
+    fn middles(&self, scale: f32) -> [i16; 16] {
+        const LIMIT: f32 = 20_000.0;
+        let mut middles = [0; 16];
+        for k in 0..16 {
+            let x = self.middles[k] * scale;
+            let x = if x < LIMIT { x } else { LIMIT };
+            middles[k] = whole(if x > -LIMIT { x } else { -LIMIT });
+        }
+        middles
+    }
+}
+
+/// All tables and what each costs a weight.
+pub(super) struct Search {
+    shapes: Vec<Shape>,
+    /// `[BINS]`: the squared error of each table at the first of `SHARES`, then at the second.
+    errors: Vec<[u16; 512]>,
+}
+
+/// A table at its best scale, in units.
+#[derive(Clone, Copy, Default)]
+struct Fit {
+    table: u8,
+    scale: f32,
+    /// By how much the sum of squares falls.
+    gain: f64,
+}
+
+impl Search {
+    pub(super) fn of_the_codebook() -> &'static Self {
+        static SEARCH: LazyLock<Search> = LazyLock::new(|| Search::new(&TABLES));
+        &SEARCH
+    }
+
+    fn new(tables: &[[i8; 16]; 256]) -> Self {
+        let shape = |table: &[i8; 16]| Shape {
+            first: table[0].into(),
+            steps: std::array::from_fn(|k| i16::from(table[k + 1]) - i16::from(table[k])),
+            middles: std::array::from_fn(|k| {
+                (f32::from(table[k]) + f32::from(table[(k + 1).min(15)])) * 0.5
+            }),
+            last: table[15].into(),
+        };
+        let row = |bin| std::array::from_fn(|i| estimate(bin, SHARES[i / 256], &tables[i % 256]));
+        Self {
+            shapes: tables.iter().map(shape).collect(),
+            errors: (0..BINS).map(row).collect(),
+        }
+    }
+
+    /// The scale and table with the least error. Tables are those of the target, flipped as it is.
+    #[inline(always)]
+    pub(super) fn best(&self, target: &Target, steps: &[f32; 256]) -> (u8, u8) {
+        let mut fits = [Fit::default(); TRIED];
+        for (table, share) in self.promising(target) {
+            let mut fit = self.fit(target, table, share);
+            for held in &mut fits {
+                if fit.gain > held.gain {
+                    std::mem::swap(held, &mut fit);
+                }
+            }
+        }
+        let (mut most, mut best) = (f64::NEG_INFINITY, (255, fits[0].table));
+        for fit in fits {
+            let scale = fit.scale / target.units;
+            let below = steps.partition_point(|&step| step > scale).clamp(1, 255);
+            for at in [below - 1, below] {
+                let gain = self.gain(target, fit.table, target.units(steps[at]));
+                if gain > most {
+                    (most, best) = (gain, (at as u8, fit.table));
+                }
+            }
+        }
+        best
+    }
+
+    /// The table with the least error at a scale in units.
+    #[inline(always)]
+    pub(super) fn best_at(&self, target: &Target, scale: f32) -> u8 {
+        let (mut most, mut best) = (f64::NEG_INFINITY, 0);
+        for table in 0..=255 {
+            let gain = self.gain(target, table, scale);
+            if gain > most {
+                (most, best) = (gain, table);
+            }
+        }
+        best
+    }
+
+    /// The indices into the table that are nearest at a scale in units.
+    #[inline(always)]
+    pub(super) fn codes(&self, target: &Target, table: u8, scale: f32) -> [u8; BLOCK] {
+        let middles = self.shapes[usize::from(table)].middles(scale);
+        let mut codes = [0; BLOCK];
+        for j in 0..BLOCK {
+            let mut code = 0_i16;
+            for k in 0..15 {
+                code += i16::from(target.weights[j] > middles[k]);
+            }
+            codes[j] = code as u8;
+        }
+        codes
+    }
+
+    /// The tables with the least estimates, and the share at which each is less.
+    #[inline(always)]
+    fn promising(&self, target: &Target) -> [(u8, f32); FITTED] {
+        let mut rows = [&self.errors[0]; BLOCK];
+        for j in 0..BLOCK {
+            rows[j] = &self.errors[(target.weights[j] + ONE) as u16 as usize >> 9];
+        }
+        let mut sums = [0_u16; 512];
+        for rows in rows.chunks_exact(8) {
+            for i in 0..512 {
+                let mut sum = sums[i];
+                for j in 0..8 {
+                    sum = sum.saturating_add(rows[j][i]);
+                }
+                sums[i] = sum;
+            }
+        }
+        let (low, high) = sums.split_at(256);
+        let mut keys = [0_u32; 256];
+        for i in 0..256 {
+            keys[i] = u32::from(low[i].min(high[i])) << 8 | i as u32;
+        }
+        let mut promising = [(0, 0.0); FITTED];
+        for promising in &mut promising {
+            let mut least = u32::MAX;
+            for i in 0..256 {
+                least = least.min(keys[i]);
+            }
+            let table = usize::from(least as u8);
+            keys[table] = u32::MAX;
+            *promising = (least as u8, SHARES[usize::from(high[table] < low[table])]);
+        }
+        promising
+    }
+
+    /// Quantises twice, each time with the scale that suits the codes before.
+    #[inline(always)]
+    fn fit(&self, target: &Target, table: u8, share: f32) -> Fit {
+        let shape = &self.shapes[usize::from(table)];
+        let mut fit = Fit {
+            table,
+            scale: f32::from(ONE) * share / shape.last,
+            gain: 0.0,
+        };
+        for _ in 0..2 {
+            let (product, square) = sums(target, shape, fit.scale);
+            let (product, square) = (f64::from(product), f64::from(square));
+            fit.scale = (product / square) as f32;
+            fit.gain = product * product / square;
+        }
+        fit
+    }
+
+    /// By how much the sum of squares falls at a scale in units.
+    #[inline(always)]
+    fn gain(&self, target: &Target, table: u8, scale: f32) -> f64 {
+        let (product, square) = sums(target, &self.shapes[usize::from(table)], scale);
+        let scale = f64::from(scale);
+        scale * (2.0 * f64::from(product) - scale * f64::from(square))
+    }
+}
+
+/// The sum of weight times code, and of the codes' squares, when each weight takes the nearest.
+#[inline(always)]
+fn sums(target: &Target, shape: &Shape, scale: f32) -> (i32, i32) {
+    let middles = shape.middles(scale);
+    let mut codes = [0_i16; BLOCK];
+    for j in 0..BLOCK {
+        let mut code = shape.first;
+        for k in 0..15 {
+            // A mask: compilers make branches of the alternative.
+            code += -i16::from(target.weights[j] > middles[k]) & shape.steps[k];
+        }
+        codes[j] = code;
+    }
+    let (mut product, mut square) = (0, 0);
+    for j in 0..BLOCK {
+        product += i32::from(target.weights[j]) * i32::from(codes[j]);
+        square += i32::from(codes[j]) * i32::from(codes[j]);
+    }
+    (product, square)
+}
+
+/// The squared error of a weight in the middle of a bin, in 2^-18 of `ONE` squared: the sum over a
+/// block of a fitting table is a tenth of what 16 bits hold.
+fn estimate(bin: usize, share: f32, table: &[i8; 16]) -> u16 {
+    let x = match bin + 1 == BINS {
+        true => 1.0,
+        false => (bin as f32 + 0.5) * 2.0 / (BINS - 1) as f32 - 1.0,
+    };
+    // Tables whose last number is small or negative are no match for a positive largest weight.
+    let scale = share / f32::from(table[15]).max(1.0);
+    let off = |&t: &i8| (x - scale * f32::from(t)) * (x - scale * f32::from(t));
+    let least = table.iter().map(off).fold(f32::INFINITY, f32::min);
+    (least * 262_144.0) as u16
+}
