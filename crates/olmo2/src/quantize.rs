@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use half::f16;
-use olmo2_kernels::pool;
 use olmo2_kernels::quant::{BLOCK, blocks, q4_top, quantise_q4, quantise_q8};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -134,16 +132,6 @@ impl FloatMatrix<'_> {
         let shape = &self.tensor.shape;
         [shape[0], shape[1]]
     }
-
-    fn out_of_range(&self, format: QuantFormat, (element, found): (usize, f32)) -> QuantizeError {
-        QuantizeError::OutOfRange {
-            file: self.file.to_owned(),
-            tensor: self.name.to_owned(),
-            format,
-            found,
-            element: element as u64,
-        }
-    }
 }
 
 /// Quantises a whole matrix into memory.
@@ -162,201 +150,101 @@ pub(crate) fn pack(matrix: FloatMatrix<'_>, format: QuantFormat) -> Result<Packe
 /// Quantises a matrix some rows at a time: hands the first array, the quants, to `on_quants` as it
 /// comes, and returns the others, which are a sixteenth of its elements or less.
 ///
-/// Rows do not depend on each other, so the bytes are the same for any number of threads.
+/// The quantisers split rows over the threads; the bytes are the same for any number of them.
 pub(crate) fn stream<E: From<QuantizeError>>(
     matrix: FloatMatrix<'_>,
     format: QuantFormat,
     mut on_quants: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Vec<Vec<u8>>, E> {
     let [out, input] = matrix.shape();
-    let row = Row::new(format, input);
-    let top = match format {
-        QuantFormat::Q8 => 0.0,
-        QuantFormat::Q4 => q4_top(largest(matrix)?),
+    let blocks = blocks(input);
+    let rows = (CHUNK / input.max(1)).clamp(1, out.max(1));
+    let mut floats = Floats {
+        matrix,
+        format,
+        first: 0,
+        buffer: vec![0.0; rows * input],
     };
-    let mut scales = vec![0; out * row.scales];
-    let mut selectors = vec![0; out * row.selectors];
-    let rows = (CHUNK / input.max(1)).max(1);
-    let mut quants = vec![0; rows.min(out) * row.quants];
-    for first in (0..out).step_by(rows) {
-        let count = rows.min(out - first);
-        let quants = &mut quants[..count * row.quants];
-        let chunk = Chunk {
-            first,
-            count,
-            quants,
-            scales: &mut scales[first * row.scales..][..count * row.scales],
-            selectors: &mut selectors[first * row.selectors..][..count * row.selectors],
-        };
-        chunk.quantise(matrix, &row, top)?;
-        on_quants(quants)?;
-    }
-    Ok(match format {
-        QuantFormat::Q8 => vec![scales],
-        QuantFormat::Q4 => vec![scales, selectors, top.to_le_bytes().to_vec()],
-    })
-}
-
-/// Bytes of one row in each array.
-struct Row {
-    format: QuantFormat,
-    quants: usize,
-    scales: usize,
-    selectors: usize,
-}
-
-impl Row {
-    fn new(format: QuantFormat, input: usize) -> Self {
-        let blocks = blocks(input);
-        let (quants, scales, selectors) = match format {
-            QuantFormat::Q8 => (blocks * BLOCK, blocks * size_of::<f16>(), 0),
-            QuantFormat::Q4 => (blocks * BLOCK / 2, blocks, blocks),
-        };
-        Self {
-            format,
-            quants,
-            scales,
-            selectors,
-        }
-    }
-}
-
-/// Rows of a matrix, and where their blocks go.
-struct Chunk<'a> {
-    first: usize,
-    count: usize,
-    quants: &'a mut [u8],
-    scales: &'a mut [u8],
-    selectors: &'a mut [u8],
-}
-
-impl Chunk<'_> {
-    /// Quantises the rows on all threads.
-    fn quantise(self, matrix: FloatMatrix<'_>, row: &Row, top: f32) -> Result<(), QuantizeError> {
-        let parts = pool::threads().min(self.count).max(1);
-        let share = self.count.div_ceil(parts);
-        let mut selectors = self.selectors.chunks_mut((share * row.selectors).max(1));
-        let jobs: Vec<_> = self
-            .quants
-            .chunks_mut(share * row.quants)
-            .zip(self.scales.chunks_mut(share * row.scales))
-            .enumerate()
-            .map(|(i, (quants, scales))| {
-                let (count, selectors) = (quants.len() / row.quants, selectors.next());
-                Mutex::new(Chunk {
-                    first: self.first + i * share,
-                    count,
-                    quants,
-                    scales,
-                    selectors: selectors.unwrap_or_default(),
-                })
-            })
-            .collect();
-        let fault = Fault::default();
-        pool::run(jobs.len(), |i| {
-            // Each part takes its own lock, once.
-            if let Ok(mut job) = jobs[i].lock() {
-                fault.note(job.quantise_here(matrix.tensor, row, top));
+    match format {
+        QuantFormat::Q8 => {
+            let mut quants = vec![0_i8; rows * blocks * BLOCK];
+            let mut scales = vec![f16::ZERO; out * blocks];
+            for scales in scales.chunks_mut(rows * blocks) {
+                let quants = &mut quants[..scales.len() * BLOCK];
+                let floats = floats.next(scales.len() / blocks * input)?;
+                quantise_q8(floats, input, quants, scales);
+                on_quants(bytemuck::cast_slice(quants))?;
             }
-        });
-        fault.first(|found| matrix.out_of_range(row.format, found))
-    }
-
-    /// Quantises the rows on this thread; returns the first number that is out of range.
-    fn quantise_here(
-        &mut self,
-        tensor: &StoredTensor,
-        row: &Row,
-        top: f32,
-    ) -> Option<(usize, f32)> {
-        let input = tensor.shape[1];
-        let mut rows = vec![0.0; self.count * input];
-        element::widen(
-            elements(tensor, self.first * input, rows.len()),
-            tensor.dtype,
-            &mut rows,
-        );
-        if let Some(at) = out_of_range(&rows, row.format) {
-            return Some((self.first * input + at, rows[at]));
+            Ok(vec![bytemuck::cast_slice(&scales).to_vec()])
         }
-        match row.format {
-            QuantFormat::Q8 => {
-                let mut scales = vec![f16::ZERO; self.scales.len() / 2];
-                quantise_q8(
-                    &rows,
-                    input,
-                    bytemuck::cast_slice_mut(self.quants),
-                    &mut scales,
-                );
-                self.scales.copy_from_slice(bytemuck::cast_slice(&scales));
+        QuantFormat::Q4 => {
+            let top = q4_top(largest(matrix)?);
+            let mut quants = vec![0; rows * blocks * BLOCK / 2];
+            let mut scales = vec![0; out * blocks];
+            let mut selectors = vec![0; out * blocks];
+            let chunks = scales.chunks_mut(rows * blocks);
+            for (scales, selectors) in chunks.zip(selectors.chunks_mut(rows * blocks)) {
+                let quants = &mut quants[..scales.len() * BLOCK / 2];
+                let floats = floats.next(scales.len() / blocks * input)?;
+                quantise_q4(floats, input, top, quants, scales, selectors);
+                on_quants(quants)?;
             }
-            QuantFormat::Q4 => {
-                quantise_q4(&rows, input, top, self.quants, self.scales, self.selectors);
-            }
+            Ok(vec![scales, selectors, top.to_le_bytes().to_vec()])
         }
-        None
     }
 }
 
 /// The largest magnitude of a matrix, which 4-bit scales count down from.
 fn largest(matrix: FloatMatrix<'_>) -> Result<f32, QuantizeError> {
-    let tensor = matrix.tensor;
-    let count = tensor.bytes.len() / tensor.dtype.size();
-    let parts = pool::threads().min(count.div_ceil(CHUNK)).max(1);
-    let share = count.div_ceil(parts).max(1);
-    let (fault, largest) = (Fault::default(), Mutex::new(0.0_f32));
-    pool::run(parts, |part| {
-        let (end, mut of_part) = (count.min((part + 1) * share), 0.0_f32);
-        let mut buffer = vec![0.0; 4096];
-        for first in (part * share..end).step_by(buffer.len()) {
-            let values = &mut buffer[..4096.min(end - first)];
-            element::widen(elements(tensor, first, values.len()), tensor.dtype, values);
-            if let Some(at) = out_of_range(values, QuantFormat::Q4) {
-                return fault.note(Some((first + at, values[at])));
-            }
-            of_part = values.iter().fold(of_part, |most, x| most.max(x.abs()));
-        }
-        if let Ok(mut largest) = largest.lock() {
-            *largest = largest.max(of_part);
-        }
-    });
-    fault.first(|found| matrix.out_of_range(QuantFormat::Q4, found))?;
-    Ok(largest.into_inner().unwrap_or_default())
-}
-
-/// The bytes of some elements.
-fn elements(tensor: &StoredTensor, first: usize, count: usize) -> &[u8] {
-    let size = tensor.dtype.size();
-    &tensor.bytes[first * size..][..count * size]
-}
-
-fn out_of_range(values: &[f32], format: QuantFormat) -> Option<usize> {
-    let largest = format.largest();
-    // Written so that it holds for what is not a number.
-    let is_within = |x: &f32| x.abs() <= largest;
-    match values.iter().all(is_within) {
-        true => None,
-        false => values.iter().position(|x| !is_within(x)),
+    let mut floats = Floats {
+        matrix,
+        format: QuantFormat::Q4,
+        first: 0,
+        buffer: vec![0.0; 4096],
+    };
+    let (mut rest, mut largest) = (
+        matrix.tensor.bytes.len() / matrix.tensor.dtype.size(),
+        0.0_f32,
+    );
+    while rest > 0 {
+        let count = rest.min(4096);
+        let values = floats.next(count)?;
+        largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
+        rest -= count;
     }
+    Ok(largest)
 }
 
-/// The first number out of range that any thread found.
-#[derive(Default)]
-struct Fault(Mutex<Option<(usize, f32)>>);
+/// The numbers of a matrix in f32, one run after another, each within the range of a format.
+struct Floats<'a> {
+    matrix: FloatMatrix<'a>,
+    format: QuantFormat,
+    /// The first element that was not yet handed out.
+    first: usize,
+    buffer: Vec<f32>,
+}
 
-impl Fault {
-    fn note(&self, found: Option<(usize, f32)>) {
-        if let (Some(new), Ok(mut held)) = (found, self.0.lock())
-            && held.is_none_or(|(element, _)| new.0 < element)
-        {
-            *held = Some(new);
+impl Floats<'_> {
+    /// The next `count` numbers, at most as many as the buffer holds.
+    fn next(&mut self, count: usize) -> Result<&[f32], QuantizeError> {
+        let (tensor, values) = (self.matrix.tensor, &mut self.buffer[..count]);
+        let size = tensor.dtype.size();
+        let bytes = &tensor.bytes[self.first * size..][..count * size];
+        element::widen(bytes, tensor.dtype, values);
+        let largest = self.format.largest();
+        // Written so that it does not hold for what is not a number.
+        let is_within = |x: &f32| x.abs() <= largest;
+        if !values.iter().all(is_within) {
+            let at = values.iter().position(|x| !is_within(x)).unwrap_or(0);
+            return Err(QuantizeError::OutOfRange {
+                file: self.matrix.file.to_owned(),
+                tensor: self.matrix.name.to_owned(),
+                format: self.format,
+                found: values[at],
+                element: (self.first + at) as u64,
+            });
         }
-    }
-
-    fn first<E>(self, error: impl FnOnce((usize, f32)) -> E) -> Result<(), E> {
-        match self.0.into_inner() {
-            Ok(Some(found)) => Err(error(found)),
-            _ => Ok(()),
-        }
+        self.first += count;
+        Ok(values)
     }
 }
