@@ -139,7 +139,7 @@ fn a_folder_without_weights_or_of_another_model_is_refused() {
     std::fs::write(&config, r#"{"model_type": "olmo3"}"#).expect("written");
     let told = refused(&run(&args), 1);
     assert!(
-        told.contains("`model_type` is `olmo3`, expected `olmo2`"),
+        told.contains("`model_type` in `config.json`: expected `olmo2`, found `olmo3`"),
         "{told}"
     );
     std::fs::copy(golden("gqa-tiny") + "/config.json", &config).expect("copied");
