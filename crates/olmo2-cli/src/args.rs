@@ -70,9 +70,9 @@ pub(crate) struct SourceArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// What computes
-    #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
-    pub(crate) backend: BackendKind,
+    /// What computes [default: the first of this build that starts, GPUs before CPUs]
+    #[arg(long, value_parser = BackendParser)]
+    pub(crate) backend: Option<BackendKind>,
     /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         )
         .into());
     }
-    args.run.backend.dispatch(Bench {
+    checkpoint.backend.dispatch(Bench {
         args,
         checkpoint,
         sampler,
@@ -76,7 +76,7 @@ impl Command for Bench<'_> {
         let decode = runs.measure_decode(args, talk)?;
         let report = Report {
             model: self.checkpoint.source.name().replace('`', ""),
-            backend: args.run.backend.name(),
+            backend: self.checkpoint.backend.name(),
             device: B::name(&device),
             dtype: model.precision().name(),
             threads: self.checkpoint.threads,

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
         longest: None,
     };
     let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
-    args.run.backend.dispatch(Chat {
+    checkpoint.backend.dispatch(Chat {
         args,
         checkpoint,
         tokenizer,

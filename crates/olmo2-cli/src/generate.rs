@@ -43,7 +43,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     let wanted = args.limit.max_new_tokens.unwrap_or(wanted);
     let longest = ids.len().saturating_add(wanted);
     let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(longest))?;
-    args.run.backend.dispatch(Generate {
+    checkpoint.backend.dispatch(Generate {
         args,
         checkpoint,
         tokenizer,

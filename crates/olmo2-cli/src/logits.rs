@@ -40,7 +40,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
         )
         .into());
     }
-    args.run.backend.dispatch(Logits {
+    checkpoint.backend.dispatch(Logits {
         args,
         checkpoint,
         ids,

@@ -11,7 +11,7 @@ use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
 use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
-use crate::backend;
+use crate::backend::{self, BackendKind};
 use crate::download::Bars;
 use crate::failure::Failure;
 use crate::memory::{self, Sequences};
@@ -160,6 +160,8 @@ pub(crate) struct Checkpoint {
     pub(crate) source: Source,
     pub(crate) config: Olmo2Config,
     pub(crate) talk: Talk,
+    /// What computes; it starts.
+    pub(crate) backend: BackendKind,
     /// Threads of the CPU's pools.
     pub(crate) threads: usize,
     weights: Weights,
@@ -167,11 +169,12 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the weights, sets the threads, and checks that a cache of `sequences` fits in memory
-    /// beside the weights.
+    /// Opens the weights, sets the threads, chooses the backend, and checks that a cache of
+    /// `sequences` fits in memory beside the weights.
     ///
     /// # Errors
-    /// Weights that are not those of the config, or that need more memory than there is.
+    /// Weights that are not those of the config, or that need more memory than there is; a backend
+    /// that cannot start.
     pub(crate) fn open(source: Source, args: &RunArgs, sequences: Sequences) -> Result<Self> {
         let talk = Talk::new(&args.source);
         let config = source.config()?;
@@ -180,20 +183,22 @@ impl Checkpoint {
             talk.detail(note);
         }
         let precision = args.dtype.into();
-        if args.backend.is_cpu() {
+        let threads = backend::set_threads(args.threads)?;
+        let backend = backend::choose(args.backend, talk)?;
+        if backend.is_cpu() {
             let positions = positions(&config, args.context);
             let needed = memory::Needed {
-                weights: memory::weight_bytes(&weights, precision, args.backend),
+                weights: backend.held_bytes(&weights, precision),
                 cache: memory::cache_bytes(&config, sequences, positions, precision),
             };
             talk.detail(needed);
             needed.check()?;
         }
-        let threads = backend::set_threads(args.threads)?;
         Ok(Self {
             source,
             config,
             talk,
+            backend,
             threads,
             weights,
             precision,

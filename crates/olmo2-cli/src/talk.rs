@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::args::SourceArgs;
 
 /// How much is said.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Talk {
     verbose: bool,
     quiet: bool,

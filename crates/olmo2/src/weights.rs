@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use burn::module::ParamId;
+use burn::prelude::Backend;
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 use burn_store::TensorSnapshot;
 
 use crate::Olmo2Config;
 use crate::layout::{TensorSpec, parts};
+use crate::precision::Precision;
 use crate::record::Receipt;
 
 pub(crate) mod element;
@@ -111,6 +113,17 @@ impl Weights {
             builder.add(file, &name, tensor)?;
         }
         builder.finish(origin)
+    }
+
+    /// Bytes that a model of these weights takes on backend `B`: as they are stored where kernels
+    /// read that form in place, converted to the compute dtype elsewhere.
+    pub fn held_bytes<B: Backend>(&self, precision: Precision) -> u64 {
+        let held = self.tensors.iter().map(|entry| {
+            let stored = entry.tensor.dtype;
+            let elements = entry.tensor.bytes.len() / stored.size();
+            (elements * precision.held::<B>(stored).size()) as u64
+        });
+        held.sum()
     }
 
     /// The tensor of that name in the checkpoint.
