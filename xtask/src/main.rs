@@ -35,10 +35,23 @@ fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The chain of causes on one line; what a message repeats of its cause is said once.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match text.contains(&cause) {
+            true => {}
+            false if text.is_empty() => text = cause,
+            false => text = format!("{text}: {cause}"),
+        }
+    }
+    text
 }
 
 fn run(command: &Command) -> anyhow::Result<()> {
@@ -47,5 +60,19 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
         Command::Convert(args) => convert::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_a_message_repeats_is_told_once() {
+        let cause = || std::io::Error::other("gone (os error 2)");
+        let repeated = Err::<(), _>(cause()).context("cannot read `x`: gone (os error 2)");
+        let error = repeated.context("step `y`").expect_err("an error");
+        assert_eq!(told(&error), "step `y`: cannot read `x`: gone (os error 2)");
     }
 }
