@@ -93,6 +93,14 @@ impl BackendKind {
         }
     }
 
+    /// The level of this library's own kernels, where they are used, for messages.
+    pub(crate) fn kernels(self) -> String {
+        match self.name() {
+            "flex" => format!(", {} kernels", olmo2_kernels::level::level()),
+            _ => String::new(),
+        }
+    }
+
     /// Starts the default device of this backend.
     ///
     /// # Errors

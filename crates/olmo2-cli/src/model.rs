@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, parse_id};
 use olmo2::{LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
@@ -16,6 +16,7 @@ use crate::download::Bars;
 use crate::failure::Failure;
 use crate::memory::{self, Sequences};
 use crate::talk::Talk;
+use crate::words::count;
 
 /// A place that holds a model's files.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ impl Source {
                 .into()),
             };
         }
-        if !is_hub_id(model) {
+        let Some(id) = parse_id(model)? else {
             let what = if path.exists() { "is no" } else { "no such" };
             let message = match what {
                 "is no" => format!("`{model}` is not a folder"),
@@ -65,10 +66,10 @@ impl Source {
                  `allenai/OLMo-2-0425-1B`",
             )
             .into());
-        }
+        };
         let hub = Hub::new(HubOptions::from_env()?);
         let revision = args.revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        let folder = hub.fetch(model, revision, files, &mut Bars::new(talk))?;
+        let folder = hub.fetch(&id, revision, files, &mut Bars::new(talk))?;
         Ok(Self::Folder(folder))
     }
 
@@ -149,11 +150,6 @@ pub(crate) fn no_tokenizer(source: &Source) -> Failure {
     )
 }
 
-/// `org/name`; all else is meant to be a path.
-fn is_hub_id(model: &str) -> bool {
-    model.matches('/').count() == 1 && olmo2::hub::check_id(model).is_ok()
-}
-
 /// A model whose weights are found, checked and known to fit, before any backend is touched.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
@@ -182,6 +178,7 @@ impl Checkpoint {
         for note in weights.notes() {
             talk.detail(note);
         }
+        check_context(&config, args.context)?;
         let precision = args.dtype.into();
         let threads = backend::set_threads(args.threads)?;
         let backend = backend::choose(args.backend, talk)?;
@@ -216,14 +213,43 @@ impl Checkpoint {
         };
         let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &options, device)?;
         self.talk.detail(format_args!(
-            "{}: loaded in {:.2} s, computing in {} on {}, {} threads",
+            "{}: loaded in {:.2} s, computing in {} on {}, {}{}",
             self.source.name(),
             started.elapsed().as_secs_f64(),
             self.precision.name(),
             B::name(device),
-            self.threads,
+            count(self.threads, "thread"),
+            self.backend.kernels(),
         ));
         Ok(model)
+    }
+}
+
+/// Refuses positions that the model does not have; dynamic RoPE has no end.
+fn check_context(config: &Olmo2Config, context: Option<u32>) -> Result<()> {
+    let trained = config.max_position_embeddings;
+    match context {
+        Some(context) if context as usize > trained && !config.rope.is_dynamic() => {
+            Err(Failure::usage(
+                format!(
+                    "`--context` is {context}, and the model has {} (`max_position_embeddings`)",
+                    count(trained, "position")
+                ),
+                "lower `--context`, or leave it out to have all of them",
+            )
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is told where a text ends for lack of positions.
+pub(crate) fn end_of_positions(config: &Olmo2Config, context: Option<u32>) -> String {
+    let limit = positions(config, context);
+    let held = count(limit, "position");
+    match config.rope.is_dynamic() || limit < config.max_position_embeddings {
+        true => format!("the text ends with the context of {held}: `--context` makes room"),
+        false => format!("the text ends with the model's {held}"),
     }
 }
 

@@ -19,6 +19,14 @@ impl Talk {
         }
     }
 
+    /// For a command that loads no model.
+    pub(crate) fn with_quiet(quiet: bool) -> Self {
+        Self {
+            verbose: false,
+            quiet,
+        }
+    }
+
     /// Something that the user should know; not with `--quiet`.
     pub(crate) fn note(self, text: impl std::fmt::Display) {
         if !self.quiet {

@@ -12,3 +12,4 @@ mod program;
 mod refusals;
 mod scoring;
 mod tokenize;
+mod verify;

@@ -68,7 +68,13 @@ pub(crate) fn run(args: &[&str]) -> Run {
 /// Runs with `input` on stdin.
 #[track_caller]
 pub(crate) fn run_with_input(args: &[&str], input: &str) -> Run {
-    let mut child = command(args)
+    feed(&mut command(args), input)
+}
+
+/// Runs a prepared program with `input` on stdin.
+#[track_caller]
+pub(crate) fn feed(command: &mut Command, input: &str) -> Run {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
