@@ -1,12 +1,17 @@
 //! `config.json`: every field that decides the graph, in the spellings of transformers 4 and 5.
 
+mod rope;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::json::{self, JsonError};
-use crate::rope::{RopeConfig, RopeParameters};
+
+use rope::RopeParameters;
+
+pub use rope::{RopeConfig, RopeKind};
 
 /// More layers than any checkpoint will have; a corrupt count must not start a long loop.
 const MAX_LAYERS: usize = 4096;
