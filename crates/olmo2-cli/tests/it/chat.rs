@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::fixture::{Model, TEMPLATE};
-use crate::program::{Run, command, feed, run_with_input};
+use crate::program::{Run, command, feed, run_with_input, start};
 
 #[track_caller]
 fn chat(model: &Model, more: &[&str], input: &str) -> Run {
@@ -162,12 +161,8 @@ fn an_answer_that_ends_with_the_context_says_so() {
 #[cfg(unix)]
 fn ctrl_c_ends_the_answer_and_not_the_program() {
     let model = Model::new().with("generation_config.json", r#"{"eos_token_id": 509}"#);
-    let mut child = command(&["chat", "--model", model.path(), "-n", "4000", "-q"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let args = ["chat", "--model", model.path(), "-n", "4000", "-q"];
+    let mut child = start(&mut command(&args));
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"Hello\n").expect("it reads");
     let mut stdout = child.stdout.take().expect("a pipe");

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::Stdio;
 
 use crate::fixture::{Model, golden};
-use crate::program::{Run, command, run};
+use crate::program::{Run, command, run, start};
 
 /// Checks the form that every error has, and returns `error: ..` and `hint: ..`.
 #[track_caller]
@@ -281,7 +280,7 @@ fn a_model_larger_than_memory_is_refused_before_it_is_loaded() {
 #[test]
 fn a_reader_that_leaves_ends_the_program_quietly() {
     let model = Model::new();
-    let mut child = command(&[
+    let mut child = start(&mut command(&[
         "generate",
         "Hello",
         "--model",
@@ -289,11 +288,7 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
         "-n",
         "4000",
         "--ignore-eos",
-    ])
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .expect("the program starts");
+    ]));
     let mut stdout = child.stdout.take().expect("a pipe");
     stdout.read_exact(&mut [0]).expect("one byte");
     drop(stdout);
