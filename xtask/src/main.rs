@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod convert;
 mod demo;
+mod golden;
 mod licences;
 mod slow;
 mod tidy;
@@ -27,6 +28,8 @@ enum Command {
     Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// Write the goldens of `tests/golden` anew by their scripts, or check them.
+    Golden(golden::GoldenArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
 }
@@ -59,6 +62,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Ci(args) => ci::run(args),
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
+        Command::Golden(args) => golden::run(args),
         Command::Convert(args) => convert::run(args),
     }
 }
