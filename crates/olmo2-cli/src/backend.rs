@@ -165,7 +165,7 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
         match start(*kind) {
             Ok(()) => {
                 if !untold.is_empty() {
-                    tell(format!("{}: using `{kind}`", untold.join("; ")));
+                    tell(format!("{}; using `{kind}`", untold.join("; ")));
                 }
                 return Ok(*kind);
             }
@@ -256,12 +256,12 @@ mod tests {
         assert_eq!(chosen.expect("wgpu"), "wgpu");
         assert_eq!(
             told,
-            ["backend `cuda` cannot start: no driver: using `wgpu`"]
+            ["backend `cuda` cannot start: no driver; using `wgpu`"]
         );
         let (chosen, told) = choose_without(&["cuda", "wgpu"]);
         assert_eq!(chosen.expect("flex"), "flex");
         let expected = "backend `cuda` cannot start: no driver; backend `wgpu` cannot start: no \
-                        driver: using `flex`";
+                        driver; using `flex`";
         assert_eq!(told, [expected]);
     }
 
