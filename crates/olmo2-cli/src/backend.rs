@@ -81,15 +81,17 @@ impl BackendKind {
         ["flex", "ndarray"].contains(&self.name())
     }
 
-    /// Bytes of the weights in this machine's memory; those on a GPU are none.
+    /// Bytes that the weights take in the memory of this backend's device.
     pub(crate) fn held_bytes(self, weights: &Weights, precision: Precision) -> u64 {
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => weights.held_bytes::<burn::backend::Flex>(precision),
             #[cfg(feature = "ndarray")]
             Self::NdArray => weights.held_bytes::<burn::backend::NdArray>(precision),
-            #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            _ => 0,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => weights.held_bytes::<burn::backend::Wgpu>(precision),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => weights.held_bytes::<burn::backend::Cuda>(precision),
         }
     }
 

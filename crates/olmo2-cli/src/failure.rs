@@ -163,7 +163,8 @@ fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(own) = cause.downcast_ref::<Failure>() {
         return own.hint.clone();
     }
-    if cause.is::<PrecisionError>() {
+    let of_load = cause.downcast_ref::<LoadError>();
+    if cause.is::<PrecisionError>() || matches!(of_load, Some(LoadError::Precision(_))) {
         return Some("choose another `--dtype`; f32 runs everywhere".into());
     }
     if let Some(InputError::Capacity { .. }) = cause.downcast_ref() {
