@@ -1,6 +1,5 @@
 //! The module under `Autodiff`: the loss, and gradients that are those of the loss.
 
-use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::optim::{GradientsParams, Optimizer, SgdConfig};
 use burn::prelude::*;
@@ -117,34 +116,27 @@ fn a_step_lowers_the_loss<B: AutodiffBackend>() {
 
 olmo2_tests::on_every_backend!(loss_is_the_shifted_mean_over_kept_targets);
 
-#[cfg(feature = "flex")]
-mod autodiff_flex {
-    use super::*;
-    type B = Autodiff<olmo2_tests::backends::Flex>;
+/// Makes a module of tests for each backend that differentiates.
+macro_rules! under_autodiff {
+    ($($module:ident, $feature:literal, $backend:ident);* $(;)?) => {$(
+        #[cfg(feature = $feature)]
+        mod $module {
+            type B = burn::backend::Autodiff<olmo2_tests::backends::$backend>;
 
-    #[test]
-    fn gradients_are_slopes_of_the_loss() {
-        super::gradients_are_slopes_of_the_loss::<B>();
-    }
+            #[test]
+            fn gradients_are_slopes_of_the_loss() {
+                super::gradients_are_slopes_of_the_loss::<B>();
+            }
 
-    #[test]
-    fn a_step_lowers_the_loss() {
-        super::a_step_lowers_the_loss::<B>();
-    }
+            #[test]
+            fn a_step_lowers_the_loss() {
+                super::a_step_lowers_the_loss::<B>();
+            }
+        }
+    )*};
 }
 
-#[cfg(feature = "ndarray")]
-mod autodiff_ndarray {
-    use super::*;
-    type B = Autodiff<olmo2_tests::backends::NdArray>;
-
-    #[test]
-    fn gradients_are_slopes_of_the_loss() {
-        super::gradients_are_slopes_of_the_loss::<B>();
-    }
-
-    #[test]
-    fn a_step_lowers_the_loss() {
-        super::a_step_lowers_the_loss::<B>();
-    }
+under_autodiff! {
+    autodiff_flex, "flex", Flex;
+    autodiff_ndarray, "ndarray", NdArray;
 }

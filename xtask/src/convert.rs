@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, check_id};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, parse_id};
 use olmo2::record::{ConvertEvent, ConvertProgress, StoredDtype};
 use olmo2::{QuantFormat, Quantize};
 
@@ -127,8 +127,11 @@ fn revision(args: &ConvertArgs) -> &str {
 /// The folder that was named, or the one in the hub's cache, downloaded if need be.
 fn source_folder(args: &ConvertArgs) -> Result<PathBuf> {
     let folder = PathBuf::from(&args.source);
-    let is_id = args.source.matches('/').count() == 1 && check_id(&args.source).is_ok();
-    if folder.is_dir() || !is_id {
+    let id = match folder.is_dir() {
+        true => None,
+        false => parse_id(&args.source)?,
+    };
+    let Some(id) = id else {
         if args.revision.is_some() {
             bail!(
                 "`--revision` belongs to an id of the hub, and `{}` is a folder",
@@ -136,10 +139,10 @@ fn source_folder(args: &ConvertArgs) -> Result<PathBuf> {
             );
         }
         return Ok(folder);
-    }
+    };
     let hub = Hub::new(HubOptions::from_env()?);
     let mut bar = Bar::new();
-    let fetched = hub.fetch(&args.source, revision(args), Files::Model, &mut bar);
+    let fetched = hub.fetch(&id, revision(args), Files::Model, &mut bar);
     bar.0.finish_and_clear();
     fetched.map_err(|error| match error.hint() {
         Some(hint) => anyhow!("{error}\nhint: {hint}"),

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use anyhow::Result;
-use olmo2::{Olmo2Config, Precision, Quantize, Weights};
+use olmo2::{Olmo2Config, Precision};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::backend::BackendKind;
 use crate::failure::Failure;
 
 /// Bytes that a run needs.
@@ -49,33 +48,6 @@ impl fmt::Display for Needed {
             size(self.cache)
         )
     }
-}
-
-/// Bytes of the weights in memory: as they are stored or quantised, or converted to the compute
-/// type, beside which what is quantised at load lies until all is converted.
-pub(crate) fn weight_bytes(
-    weights: &Weights,
-    quantize: Option<Quantize>,
-    precision: Precision,
-    backend: BackendKind,
-) -> u64 {
-    let converted = precision.compute().size() as u64;
-    let held = weights.iter().map(|(name, weight)| {
-        let shape = weight.shape();
-        let format = quantize.and_then(|quantize| quantize.format_of(name, shape));
-        let quantized = match (format, shape) {
-            (Some(format), &[out, input]) => Some(format.bytes([out, input])),
-            _ => None,
-        };
-        match backend.keeps_stored(precision) {
-            true => quantized.unwrap_or(weight.byte_len()),
-            false => {
-                let elements = shape.iter().map(|&dim| dim as u64).product::<u64>();
-                elements * converted + quantized.unwrap_or_default()
-            }
-        }
-    });
-    held.sum()
 }
 
 /// The sequences that a command will hold at once.

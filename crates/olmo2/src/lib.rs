@@ -15,6 +15,7 @@ pub mod generation_config;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod input;
+mod json;
 pub mod layout;
 mod linear;
 mod load;
@@ -42,6 +43,7 @@ pub use generate::{
 };
 pub use generation_config::{GenerationConfig, GenerationConfigError};
 pub use input::{ForwardInput, ForwardOutput, InputError, LogitRows};
+pub use json::JsonError;
 pub use linear::{Embedding, Linear, Weight};
 pub use load::{LoadError, LoadOptions};
 pub use loss::causal_lm_loss;

@@ -110,8 +110,8 @@ impl QuantizeError {
         match self {
             Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such numbers",
             Self::Already { .. } => {
-                "the weights are quantised already: leave `--quantize` out, or start from the \
-                 checkpoint's floats"
+                "the weights are quantised already: take them as they are stored, or start from \
+                 the checkpoint's floats"
             }
         }
         .into()

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use burn::module::ParamId;
+use burn::prelude::Backend;
 use burn::tensor::DType;
 use burn_store::TensorSnapshot;
 
 use crate::Olmo2Config;
 use crate::layout::{TensorSpec, parts};
+use crate::load::LoadOptions;
 use crate::packed::Packed;
 use crate::quantize::{FloatMatrix, Quantize, QuantizeError, pack};
 use crate::record::{Receipt, StoredFormat};
@@ -85,6 +87,32 @@ impl Weights {
             builder.add(file, &name, StoredWeight::Float(tensor))?;
         }
         builder.finish(origin)
+    }
+
+    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantised,
+    /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
+    /// which what is quantised on the way lies until all is converted.
+    pub fn held_bytes<B: Backend>(&self, options: &LoadOptions) -> u64 {
+        let precision = options.precision;
+        let held = self.iter().map(|(name, weight)| {
+            let shape = weight.shape();
+            let format = options
+                .quantize
+                .and_then(|choice| choice.format_of(name, shape));
+            let quantized = match (format, shape) {
+                (Some(format), &[out, input]) => Some(format.bytes([out, input])),
+                _ => None,
+            };
+            match precision.is_by_kernels::<B>() {
+                true => quantized.unwrap_or(weight.byte_len()),
+                false => {
+                    let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
+                    let converted = elements * precision.compute().size() as u64;
+                    converted + quantized.unwrap_or_default()
+                }
+            }
+        });
+        held.sum()
     }
 
     /// The tensor of that name in the checkpoint.

@@ -1,7 +1,7 @@
 //! `cargo xtask train-demo`: the small OLMo 2 of `crates/olmo2/assets/demo`, from its corpus to its
 //! model card.
 
-mod cast;
+mod characters;
 mod checkpoint;
 mod corpus;
 mod data;

@@ -13,3 +13,4 @@ mod quantize;
 mod refusals;
 mod scoring;
 mod tokenize;
+mod verify;
