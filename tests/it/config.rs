@@ -1,7 +1,8 @@
 //! `config.json` in both spellings, and what is refused.
 
 use olmo2::Olmo2Config;
-use olmo2::rope::{RopeKind, RotaryEmbedding};
+use olmo2::config::RopeKind;
+use olmo2::rope::RotaryEmbedding;
 use olmo2_tests::golden_folder;
 
 /// A config with these further fields.
@@ -86,9 +87,12 @@ fn what_is_not_olmo2_is_refused_by_name() {
     };
     assert_eq!(
         refuse(r#"{"model_type": "olmo3"}"#),
-        "`model_type` is `olmo3`, expected `olmo2`"
+        "`model_type` in `config.json`: expected `olmo2`, found `olmo3`"
     );
-    assert_eq!(refuse("{}"), "`model_type` is `missing`, expected `olmo2`");
+    assert_eq!(
+        refuse("{}"),
+        "`model_type` in `config.json`: expected `olmo2`, found none"
+    );
     for (fields, field) in [
         (r#", "hidden_act": "gelu""#, "hidden_act"),
         (
@@ -117,7 +121,7 @@ fn what_is_not_olmo2_is_refused_by_name() {
     assert!(
         parse(r#", "vocab_size": "many""#)
             .expect_err("a string")
-            .contains("not valid")
+            .contains("`vocab_size` in `config.json`")
     );
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use olmo2::convert::{ConvertError, ConvertOptions, ConvertReport, convert};
-use olmo2::record::{ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype};
+use olmo2::record::{
+    ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype, StoredFormat,
+};
 use olmo2::{Olmo2Config, Weights};
 use olmo2_tests::golden_folder;
 
@@ -54,7 +56,9 @@ fn every_golden_converts_and_reads_back_the_same() {
         let report = to_record(&source, out.path());
         let (before, after) = (weights(&source), weights(out.path()));
         assert_eq!(before.total_bytes(), after.total_bytes(), "{golden}");
-        for ((name, before), (_, after)) in before.iter().zip(after.iter()) {
+        for (name, before) in before.iter() {
+            let before = before.float().expect("floats");
+            let after = after.float(name).expect("floats");
             assert_eq!(before.dtype, after.dtype, "{golden}: {name}");
             assert_eq!(before.shape, after.shape, "{golden}: {name}");
             assert!(before.bytes == after.bytes, "{golden}: bytes of {name}");
@@ -116,7 +120,7 @@ fn the_receipt_names_files_types_and_hashes() {
     assert_eq!(q.name, "model.layers.3.self_attn.q_proj.weight");
     assert_eq!(
         (q.dtype, q.source_dtype),
-        (StoredDtype::F32, StoredDtype::Bf16)
+        (StoredFormat::F32, StoredDtype::Bf16)
     );
     assert_eq!(q.source_file, "model-00004-of-00005.safetensors");
 }
@@ -153,14 +157,14 @@ fn every_type_converts_to_every_type() {
         options.dtype = Some(dtype);
         convert(&options, &mut ()).expect("a conversion");
         let found = weights(narrow.path());
-        assert_eq!(found.get("model.norm.weight").unwrap().bytes, stored);
-        assert!(found.iter().all(|(_, t)| t.dtype == dtype.into()));
+        assert_eq!(found.float("model.norm.weight").unwrap().bytes, stored);
+        assert!(found.iter().all(|(_, t)| t.format() == dtype.into()));
 
         let mut options = ConvertOptions::new(narrow.path(), wide.path());
         options.dtype = Some(StoredDtype::F32);
         convert(&options, &mut ()).expect("a record converts like a checkpoint");
         let found = weights(wide.path());
-        let norm = &found.get("model.norm.weight").unwrap().bytes;
+        let norm = &found.float("model.norm.weight").unwrap().bytes;
         assert_eq!(*norm, f32_bytes(widened), "{dtype:?} and back");
     }
 }

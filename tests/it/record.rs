@@ -23,7 +23,7 @@ fn record(golden: &str) -> (TempDir, Olmo2Config) {
     (out, Olmo2Config::from_folder(&source).expect("a config"))
 }
 
-fn snapshot(name: &str, tensor: &StoredTensor) -> TensorSnapshot {
+pub(crate) fn snapshot(name: &str, tensor: &StoredTensor) -> TensorSnapshot {
     let (lazy, shape) = (tensor.clone(), tensor.shape.clone());
     let data = Rc::new(move || {
         let bytes = Bytes::from_shared(lazy.bytes.clone(), AllocationProperty::File);
@@ -50,7 +50,7 @@ fn parts_are_byte_for_byte_what_burn_store_writes() {
             let snapshots = part
                 .tensors
                 .iter()
-                .map(|spec| snapshot(&spec.name, weights.get(&spec.name).expect("a tensor")))
+                .map(|spec| snapshot(&spec.name, weights.float(&spec.name).expect("a tensor")))
                 .collect();
             let expected = BurnpackWriter::new(snapshots).to_bytes().expect("bytes");
             let found = fs::read(folder.path().join(part.file_name())).expect("a part");
@@ -69,7 +69,7 @@ fn burn_store_reads_the_parts_without_a_copy() {
         let snapshots = store.get_all_snapshots().expect("a burnpack file");
         assert_eq!(snapshots.len(), part.tensors.len());
         for (name, snapshot) in snapshots {
-            let expected = weights.get(name).expect("a tensor");
+            let expected = weights.float(name).expect("a tensor");
             assert_eq!(snapshot.dtype, expected.dtype);
             let data = snapshot.to_data().expect("data");
             assert_eq!(data.shape.to_vec(), expected.shape);
@@ -82,10 +82,11 @@ fn burn_store_reads_the_parts_without_a_copy() {
 fn tensors_of_a_record_are_slices_of_maps_at_multiples_of_256() {
     let (folder, config) = record("bias-eps");
     let weights = Weights::open(folder.path(), &config).expect("weights");
-    for (name, tensor) in weights.iter() {
+    for (name, weight) in weights.iter() {
+        let tensor = weight.float().expect("floats");
         assert_eq!(tensor.bytes.as_ptr().addr() % 256, 0, "{name}");
     }
-    let address = |name: &str| weights.get(name).expect("a tensor").bytes.as_ptr().addr();
+    let address = |name: &str| weights.float(name).expect("a tensor").bytes.as_ptr().addr();
     let (q, k) = (
         address("model.layers.1.self_attn.q_proj.weight"),
         address("model.layers.1.self_attn.k_proj.weight"),
@@ -215,6 +216,21 @@ fn replace_part(folder: &Path, part: &Part, snapshots: Vec<TensorSnapshot>) {
     });
 }
 
+/// The message that follows when a part of the record in a folder holds other tensors.
+#[track_caller]
+pub(crate) fn replaced_in(
+    folder: &Path,
+    config: &Olmo2Config,
+    part: &Part,
+    tensors: &[(String, StoredTensor)],
+) -> String {
+    let snapshots = tensors.iter().map(|(name, t)| snapshot(name, t)).collect();
+    replace_part(folder, part, snapshots);
+    let error = Weights::open(folder, config).expect_err("the record is damaged");
+    let folder = folder.display().to_string();
+    error.to_string().replace(&format!("{folder}/"), "")
+}
+
 /// The message that follows when a part holds other tensors.
 #[track_caller]
 fn replaced(edit: impl Fn(&mut Vec<(String, StoredTensor)>)) -> String {
@@ -225,7 +241,12 @@ fn replaced(edit: impl Fn(&mut Vec<(String, StoredTensor)>)) -> String {
         let mut tensors: Vec<(String, StoredTensor)> = part
             .tensors
             .iter()
-            .map(|spec| (spec.name.clone(), weights.get(&spec.name).unwrap().clone()))
+            .map(|spec| {
+                (
+                    spec.name.clone(),
+                    weights.float(&spec.name).unwrap().clone(),
+                )
+            })
             .collect();
         edit(&mut tensors);
         let snapshots = tensors.iter().map(|(name, t)| snapshot(name, t)).collect();

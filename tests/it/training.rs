@@ -1,6 +1,5 @@
 //! The module under `Autodiff`: the loss, and gradients that are those of the loss.
 
-use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::optim::{GradientsParams, Optimizer, SgdConfig};
 use burn::prelude::*;
@@ -64,7 +63,8 @@ fn gradients_are_slopes_of_the_loss<B: AutodiffBackend>() {
         &layer.self_attn.o_proj.weight,
         &layer.mlp.gate_proj.weight,
         &model.model.embed_tokens.weight,
-    ];
+    ]
+    .map(|weight| weight.float().expect("floats"));
     for (i, weight) in weights.into_iter().enumerate() {
         let grad = values(weight.val().grad(&grads).expect("a gradient"));
         let largest = (0..grad.len()).max_by(|a, b| grad[*a].abs().total_cmp(&grad[*b].abs()));
@@ -84,12 +84,13 @@ fn gradients_are_slopes_of_the_loss<B: AutodiffBackend>() {
 fn moved<B: AutodiffBackend>(weight: usize, at: usize, by: f32) -> f32 {
     let mut model = load::<B>().valid();
     let layer = &mut model.model.layers[0];
-    let param = match weight {
+    let weight = match weight {
         0 => &mut layer.self_attn.k_proj.weight,
         1 => &mut layer.self_attn.o_proj.weight,
         2 => &mut layer.mlp.gate_proj.weight,
         _ => &mut model.model.embed_tokens.weight,
     };
+    let param = weight.float_mut().expect("floats");
     let shape = param.dims();
     let mut data = values(param.val());
     data[at] += by;
@@ -115,34 +116,27 @@ fn a_step_lowers_the_loss<B: AutodiffBackend>() {
 
 olmo2_tests::on_every_backend!(loss_is_the_shifted_mean_over_kept_targets);
 
-#[cfg(feature = "flex")]
-mod autodiff_flex {
-    use super::*;
-    type B = Autodiff<olmo2_tests::backends::Flex>;
+/// Makes a module of tests for each backend that differentiates.
+macro_rules! under_autodiff {
+    ($($module:ident, $feature:literal, $backend:ident);* $(;)?) => {$(
+        #[cfg(feature = $feature)]
+        mod $module {
+            type B = burn::backend::Autodiff<olmo2_tests::backends::$backend>;
 
-    #[test]
-    fn gradients_are_slopes_of_the_loss() {
-        super::gradients_are_slopes_of_the_loss::<B>();
-    }
+            #[test]
+            fn gradients_are_slopes_of_the_loss() {
+                super::gradients_are_slopes_of_the_loss::<B>();
+            }
 
-    #[test]
-    fn a_step_lowers_the_loss() {
-        super::a_step_lowers_the_loss::<B>();
-    }
+            #[test]
+            fn a_step_lowers_the_loss() {
+                super::a_step_lowers_the_loss::<B>();
+            }
+        }
+    )*};
 }
 
-#[cfg(feature = "ndarray")]
-mod autodiff_ndarray {
-    use super::*;
-    type B = Autodiff<olmo2_tests::backends::NdArray>;
-
-    #[test]
-    fn gradients_are_slopes_of_the_loss() {
-        super::gradients_are_slopes_of_the_loss::<B>();
-    }
-
-    #[test]
-    fn a_step_lowers_the_loss() {
-        super::a_step_lowers_the_loss::<B>();
-    }
+under_autodiff! {
+    autodiff_flex, "flex", Flex;
+    autodiff_ndarray, "ndarray", NdArray;
 }

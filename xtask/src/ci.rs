@@ -46,7 +46,10 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
             let features = "olmo2-cli/ndarray,olmo2-cli/vulkan,olmo2-cli/cuda";
             cmd!(sh, "cargo check --workspace --features {features}").run()?;
             // Without the default backend: no own kernel, nothing of the hub or the demo.
-            Ok(cmd!(sh, "cargo check -p olmo2 --no-default-features").run()?)
+            cmd!(sh, "cargo check -p olmo2 --no-default-features").run()?;
+            // A program without it: nothing of flex may be named outside its feature.
+            let flags = ["--no-default-features", "--features", "ndarray"];
+            Ok(cmd!(sh, "cargo check -p olmo2-cli {flags...}").run()?)
         })?;
     }
     Ok(())

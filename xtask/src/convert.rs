@@ -8,8 +8,9 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, check_id};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, parse_id};
 use olmo2::record::{ConvertEvent, ConvertProgress, StoredDtype};
+use olmo2::{QuantFormat, Quantize};
 
 /// Arguments of `cargo xtask convert`.
 #[derive(Debug, Args)]
@@ -22,9 +23,47 @@ pub(crate) struct ConvertArgs {
     /// Branch, tag or commit of the hub.
     #[arg(long)]
     revision: Option<String>,
-    /// Type to store the weights in; that of the source, if not given.
+    /// Type to store floats in; that of the source, if not given.
     #[arg(long)]
     dtype: Option<Dtype>,
+    /// Format to quantise matrices to, head and embedding too.
+    #[arg(long, value_name = "FORMAT")]
+    quantize: Option<Format>,
+    /// Format of the head; a tied head has that of the embedding.
+    #[arg(long, value_name = "FORMAT")]
+    quantize_head: Option<Format>,
+    /// Format of the embedding.
+    #[arg(long, value_name = "FORMAT")]
+    quantize_embedding: Option<Format>,
+}
+
+/// The names of `--quantize`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    None,
+    Q8,
+    Q4,
+}
+
+impl From<Format> for Option<QuantFormat> {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::None => None,
+            Format::Q8 => Some(QuantFormat::Q8),
+            Format::Q4 => Some(QuantFormat::Q4),
+        }
+    }
+}
+
+impl ConvertArgs {
+    fn quantize(&self) -> Quantize {
+        let layers = self.quantize.and_then(Into::into);
+        Quantize {
+            layers,
+            head: self.quantize_head.map_or(layers, Into::into),
+            embedding: self.quantize_embedding.map_or(layers, Into::into),
+        }
+    }
 }
 
 /// The names of `--dtype`.
@@ -48,6 +87,7 @@ impl From<Dtype> for StoredDtype {
 pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let mut options = ConvertOptions::new(source_folder(args)?, &args.out);
     options.dtype = args.dtype.map(Into::into);
+    options.quantize = args.quantize();
     if options.source.as_os_str() != args.source.as_str() {
         options.label = Some(args.source.clone());
         options.revision = Some(revision(args).into());
@@ -87,8 +127,11 @@ fn revision(args: &ConvertArgs) -> &str {
 /// The folder that was named, or the one in the hub's cache, downloaded if need be.
 fn source_folder(args: &ConvertArgs) -> Result<PathBuf> {
     let folder = PathBuf::from(&args.source);
-    let is_id = args.source.matches('/').count() == 1 && check_id(&args.source).is_ok();
-    if folder.is_dir() || !is_id {
+    let id = match folder.is_dir() {
+        true => None,
+        false => parse_id(&args.source)?,
+    };
+    let Some(id) = id else {
         if args.revision.is_some() {
             bail!(
                 "`--revision` belongs to an id of the hub, and `{}` is a folder",
@@ -96,10 +139,10 @@ fn source_folder(args: &ConvertArgs) -> Result<PathBuf> {
             );
         }
         return Ok(folder);
-    }
+    };
     let hub = Hub::new(HubOptions::from_env()?);
     let mut bar = Bar::new();
-    let fetched = hub.fetch(&args.source, revision(args), Files::Model, &mut bar);
+    let fetched = hub.fetch(&id, revision(args), Files::Model, &mut bar);
     bar.0.finish_and_clear();
     fetched.map_err(|error| match error.hint() {
         Some(hint) => anyhow!("{error}\nhint: {hint}"),

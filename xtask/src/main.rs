@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod accuracy;
 mod ci;
 mod codebook;
 mod convert;
 mod demo;
+mod golden;
 mod licences;
 mod slow;
 mod tidy;
@@ -28,8 +30,12 @@ enum Command {
     Slow(slow::SlowArgs),
     /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
     TrainDemo(Box<demo::DemoArgs>),
+    /// What the formats of weights cost, as a table: bits, error of weights and of logits.
+    Accuracy(accuracy::AccuracyArgs),
     /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
     Codebook(codebook::CodebookArgs),
+    /// Write the goldens of `tests/golden` anew by their scripts, or check them.
+    Golden(golden::GoldenArgs),
     /// Turn a checkpoint into a record.
     Convert(convert::ConvertArgs),
 }
@@ -38,10 +44,23 @@ fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The chain of causes on one line; what a message repeats of its cause is said once.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match text.contains(&cause) {
+            true => {}
+            false if text.is_empty() => text = cause,
+            false => text = format!("{text}: {cause}"),
+        }
+    }
+    text
 }
 
 fn run(command: &Command) -> anyhow::Result<()> {
@@ -49,7 +68,23 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Ci(args) => ci::run(args),
         Command::Slow(args) => slow::run(args),
         Command::TrainDemo(args) => demo::run(args),
+        Command::Accuracy(args) => accuracy::run(args),
         Command::Codebook(args) => codebook::run(args),
+        Command::Golden(args) => golden::run(args),
         Command::Convert(args) => convert::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_a_message_repeats_is_told_once() {
+        let cause = || std::io::Error::other("gone (os error 2)");
+        let repeated = Err::<(), _>(cause()).context("cannot read `x`: gone (os error 2)");
+        let error = repeated.context("step `y`").expect_err("an error");
+        assert_eq!(told(&error), "step `y`: cannot read `x`: gone (os error 2)");
     }
 }

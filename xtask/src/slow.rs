@@ -118,15 +118,20 @@ impl Bench {
         let largest = 100_352.0 * 5120.0 * 2.0;
         let idle =
             peak_anon(Command::new(tidy::root().join("target/release/xtask")).arg("--help"))?;
-        for dtype in ["bf16", "f16"] {
-            let record = self.folder.join(format!("32b-{dtype}"));
+        for (flag, format) in [
+            ("--dtype", "bf16"),
+            ("--dtype", "f16"),
+            ("--quantize", "q8"),
+            ("--quantize", "q4"),
+        ] {
+            let record = self.folder.join(format!("32b-{format}"));
             let _ = fs::remove_dir_all(&record);
             let mut command = self.convert(&source, &record);
             let started = Instant::now();
-            let peak = peak_anon(command.args(["--dtype", dtype]))?.saturating_sub(idle);
+            let peak = peak_anon(command.args([flag, format]))?.saturating_sub(idle);
             let share = peak as f64 / largest;
             println!(
-                "32B, two layers, to {dtype}: {:.1} s, {:.0} MB anonymous above idle, {share:.3} of the largest tensor",
+                "32B, two layers, to {format}: {:.1} s, {:.0} MB anonymous above idle, {share:.3} of the largest tensor",
                 started.elapsed().as_secs_f64(),
                 peak as f64 / 1e6,
             );

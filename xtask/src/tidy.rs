@@ -28,7 +28,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["burn::", "crate::model", "crate::weights", "crate::record"],
+        &[
+            "burn::",
+            "crate::rope",
+            "crate::model",
+            "crate::weights",
+            "crate::record",
+        ],
     ),
     (
         "model",
@@ -77,6 +83,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Crates of concrete backends, and where the library may name one: a seam, and the demo's example.
+const BACKENDS: &[&str] = &["burn_flex", "burn_ndarray", "burn_wgpu", "burn_cuda"];
+const SEAMS: &[&str] = &[
+    "crates/olmo2/src/cast.rs",
+    "crates/olmo2/src/cast/",
+    "crates/olmo2/src/demo.rs",
+];
+
 /// Crates that the library's default features must not bring in.
 const FOREIGN: &[&str] = &[
     "burn-wgpu",
@@ -106,6 +120,7 @@ pub(crate) fn check(sh: &Shell) -> Result<()> {
     for (module, forbidden) in ARROWS {
         broken.extend(module_arrows(sh, &files, module, forbidden)?);
     }
+    broken.extend(concrete_backends(sh, &files)?);
     broken.extend(dependency_arrows(sh)?);
     match broken.is_empty() {
         true => Ok(()),
@@ -165,15 +180,34 @@ fn module_arrows(
         .iter()
         .filter(|path| **path == file || path.starts_with(&folder))
     {
-        let text = sh.read_file(path)?;
-        let code = |line: &&str| !line.trim_start().starts_with("//");
-        for line in text.lines().filter(code) {
-            if let Some(word) = forbidden.iter().find(|word| line.contains(**word)) {
-                broken.push(format!("{path}: `{module}` must not see `{word}`"));
-            }
+        for word in words_in_code(sh, path, forbidden)? {
+            broken.push(format!("{path}: `{module}` must not see `{word}`"));
         }
     }
     Ok(broken)
+}
+
+/// Holds the library to generic code: a backend's own crate is named at its seams alone.
+fn concrete_backends(sh: &Shell, files: &[&str]) -> Result<Vec<String>> {
+    let mut broken = Vec::new();
+    let is_generic = |path: &str| {
+        path.starts_with("crates/olmo2/src/") && !SEAMS.iter().any(|seam| path.starts_with(seam))
+    };
+    for path in files.iter().filter(|path| is_generic(path)) {
+        for word in words_in_code(sh, path, BACKENDS)? {
+            broken.push(format!("{path}: names the backend `{word}` outside `cast`"));
+        }
+    }
+    Ok(broken)
+}
+
+/// Those of `words` that a file's code holds, one for each line; comments may say what they like.
+fn words_in_code<'w>(sh: &Shell, path: &str, words: &[&'w str]) -> Result<Vec<&'w str>> {
+    let text = sh.read_file(path)?;
+    let code = |line: &&str| !line.trim_start().starts_with("//");
+    let lines = text.lines().filter(code);
+    let word = |line: &str| words.iter().copied().find(|word| line.contains(word));
+    Ok(lines.filter_map(word).collect())
 }
 
 /// Arrows between crates, by `cargo tree`.
@@ -222,5 +256,20 @@ mod tests {
             &["burn::prelude"],
         );
         assert_eq!(found.expect("the file is there").len(), 1);
+    }
+
+    #[test]
+    fn a_backend_is_found_outside_its_seams_alone() {
+        let sh = Shell::new().expect("a shell");
+        let folder = sh.create_temp_dir().expect("a folder");
+        sh.change_dir(folder.path());
+        let files = ["crates/olmo2/src/x.rs", "crates/olmo2/src/cast/flex.rs"];
+        for file in files {
+            let text = "// burn_wgpu is not named\nuse burn_flex::FlexTensor;\n";
+            sh.write_file(file, text).expect("written");
+        }
+        let found = concrete_backends(&sh, &files).expect("the files are there");
+        let expected = "crates/olmo2/src/x.rs: names the backend `burn_flex` outside `cast`";
+        assert_eq!(found, [expected]);
     }
 }

@@ -8,6 +8,7 @@ use olmo2::{CacheDtype, Precision};
 
 use crate::backend::{BackendKind, BackendParser};
 use crate::examples;
+use crate::quantize::QuantizeArgs;
 
 /// Generate, chat and measure with OLMo 2 on any burn backend.
 #[derive(Debug, Parser)]
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// Measure speed and memory
     #[command(after_help = examples::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
+    /// Read a record's files again and hold them against the hashes of its receipt
+    #[command(after_help = examples::VERIFY)]
+    Verify(VerifyArgs),
     /// List and remove downloaded models, and list the revisions of one
     #[command(after_help = examples::MODELS)]
     Models(ModelsArgs),
@@ -70,16 +74,18 @@ pub(crate) struct SourceArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// What computes
-    #[arg(long, value_parser = BackendParser, default_value_t = BackendKind::default())]
-    pub(crate) backend: BackendKind,
-    /// What the model computes in, whatever its weights are stored in: leave it on CPUs, where bf16 and f16 take a hundred times as long (and OLMo 2 1B overflows in f16)
+    /// What computes [default: the first of this build that starts, GPUs before CPUs]
+    #[arg(long, value_parser = BackendParser)]
+    pub(crate) backend: Option<BackendKind>,
+    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each product and keeps f32 between them; f16 takes a hundred times as long on CPUs (and OLMo 2 1B overflows in it)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
     /// little over a quarter
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) cache_dtype: CacheDtypeArg,
+    #[command(flatten)]
+    pub(crate) quantize: QuantizeArgs,
     /// Threads of the CPU [default: its physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
@@ -135,6 +141,7 @@ pub(crate) struct PromptArgs {
         long,
         value_name = "ID,ID,..",
         value_delimiter = ',',
+        value_parser = parse_id,
         conflicts_with = "prompt_file"
     )]
     pub(crate) ids: Option<Vec<u32>>,
@@ -176,6 +183,12 @@ pub(crate) struct SamplingArgs {
     /// Draw the same tokens again; one is drawn where none is given
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+}
+
+/// Blanks around an id come with a list that was pasted.
+fn parse_id(text: &str) -> Result<u32, String> {
+    let id = text.trim().parse();
+    id.map_err(|_| "expected token ids, as in `1,2,3`".into())
 }
 
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {
@@ -235,7 +248,7 @@ pub(crate) struct TokenizeArgs {
     #[arg(long, conflicts_with = "decode")]
     pub(crate) file: Option<PathBuf>,
     /// Show the text of these ids instead
-    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',', value_parser = parse_id)]
     pub(crate) decode: Option<Vec<u32>>,
     /// Print one JSON object: token_ids, tokens, text
     #[arg(long)]
@@ -265,7 +278,7 @@ pub(crate) struct PerplexityArgs {
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
     pub(crate) file: Option<PathBuf>,
     /// Token ids in place of a text; the model then needs no tokenizer
-    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID,..", value_delimiter = ',', value_parser = parse_id)]
     pub(crate) ids: Option<Vec<u32>>,
     /// Tokens from one window's start to the next [default: half of `--context`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -299,6 +312,16 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Folder of a record
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Say nothing on stderr but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,9 @@ use anyhow::Result;
 use burn::prelude::*;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
+use olmo2::{LoadOptions, Precision, Weights};
+
+use crate::talk::Talk;
 
 #[cfg(not(any(
     feature = "flex",
@@ -37,7 +40,7 @@ pub(crate) enum BackendKind {
     Cuda,
 }
 
-/// The default first: who compiles a GPU in wants it used.
+/// In the order in which they are tried: who compiles a GPU in wants it used.
 const COMPILED: &[BackendKind] = &[
     #[cfg(feature = "cuda")]
     BackendKind::Cuda,
@@ -51,12 +54,6 @@ const COMPILED: &[BackendKind] = &[
 
 /// All that a build may have.
 const KNOWN: [&str; 4] = ["flex", "ndarray", "wgpu", "cuda"];
-
-impl Default for BackendKind {
-    fn default() -> Self {
-        COMPILED[0]
-    }
-}
 
 impl std::fmt::Display for BackendKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,15 +81,60 @@ impl BackendKind {
         ["flex", "ndarray"].contains(&self.name())
     }
 
-    /// Whether weights stay in the dtype that they are stored in (`Precision` of the library).
-    pub(crate) fn keeps_stored_dtype(self) -> bool {
-        self.name() == "flex"
+    /// What activations and cache are held in: on flex own kernels round within products alone.
+    pub(crate) fn held_in(self, precision: Precision) -> Precision {
+        match (self.name(), precision) {
+            ("flex", Precision::Bf16) => Precision::F32,
+            _ => precision,
+        }
     }
 
-    /// Runs a command on the default device of this backend.
+    /// Bytes that the weights take in the memory of this backend's device.
+    pub(crate) fn held_bytes(self, weights: &Weights, options: &LoadOptions) -> u64 {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => weights.held_bytes::<burn::backend::Flex>(options),
+            #[cfg(feature = "ndarray")]
+            Self::NdArray => weights.held_bytes::<burn::backend::NdArray>(options),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => weights.held_bytes::<burn::backend::Wgpu>(options),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => weights.held_bytes::<burn::backend::Cuda>(options),
+        }
+    }
+
+    /// The level of this library's own kernels, where they are used, for messages.
+    pub(crate) fn kernels(self) -> String {
+        match self.name() {
+            "flex" => format!(", {} kernels", olmo2_kernels::level::level()),
+            _ => String::new(),
+        }
+    }
+
+    /// Starts the default device of this backend.
     ///
     /// # Errors
-    /// There is no such device or driver, and what the command meets.
+    /// There is no such device or driver.
+    fn start(self) -> Result<()> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Ok(()),
+            #[cfg(feature = "ndarray")]
+            Self::NdArray => Ok(()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => probe::starts::<burn::backend::Wgpu>("wgpu", &Default::default()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                probe::cuda_is_installed()?;
+                probe::starts::<burn::backend::Cuda>("cuda", &Default::default())
+            }
+        }
+    }
+
+    /// Runs a command on the default device of this backend, which [`choose`] found to start.
+    ///
+    /// # Errors
+    /// What the command meets.
     pub(crate) fn dispatch(self, command: impl Command) -> Result<()> {
         match self {
             #[cfg(feature = "flex")]
@@ -100,20 +142,50 @@ impl BackendKind {
             #[cfg(feature = "ndarray")]
             Self::NdArray => command.run::<burn::backend::NdArray>(Default::default()),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => {
-                let device = Default::default();
-                probe::starts::<burn::backend::Wgpu>("wgpu", &device)?;
-                command.run::<burn::backend::Wgpu>(device)
-            }
+            Self::Wgpu => command.run::<burn::backend::Wgpu>(Default::default()),
             #[cfg(feature = "cuda")]
-            Self::Cuda => {
-                probe::cuda_is_installed()?;
-                let device = Default::default();
-                probe::starts::<burn::backend::Cuda>("cuda", &device)?;
-                command.run::<burn::backend::Cuda>(device)
+            Self::Cuda => command.run::<burn::backend::Cuda>(Default::default()),
+        }
+    }
+}
+
+/// The backend that was asked for, else the first of this build that starts.
+///
+/// # Errors
+/// It cannot start; where none was asked for, no backend of this build can.
+pub(crate) fn choose(asked: Option<BackendKind>, talk: Talk) -> Result<BackendKind> {
+    match asked {
+        Some(asked) => asked.start().map(|()| asked),
+        None => first_that_starts(COMPILED, BackendKind::start, |text| talk.note(text)),
+    }
+}
+
+/// The first kind that starts; `tell` hears of each that was left for the next.
+///
+/// # Errors
+/// The first one's, where none starts.
+fn first_that_starts<K: Copy + std::fmt::Display>(
+    kinds: &[K],
+    start: impl Fn(K) -> Result<()>,
+    mut tell: impl FnMut(String),
+) -> Result<K> {
+    let mut failed: Option<anyhow::Error> = None;
+    let mut untold: Vec<String> = Vec::new();
+    for kind in kinds {
+        match start(*kind) {
+            Ok(()) => {
+                if !untold.is_empty() {
+                    tell(format!("{}; using `{kind}`", untold.join("; ")));
+                }
+                return Ok(*kind);
+            }
+            Err(error) => {
+                untold.push(error.to_string());
+                failed.get_or_insert(error);
             }
         }
     }
+    Err(failed.unwrap_or_else(|| anyhow::anyhow!("this build has no backend")))
 }
 
 /// Sets the threads of the CPU's pools, before any of them starts.
@@ -168,5 +240,59 @@ impl TypedValueParser for BackendParser {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue>>> {
         let names = COMPILED.iter().map(|kind| PossibleValue::new(kind.name()));
         Some(Box::new(names))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chooses among three, of which those in `broken` do not start; returns what was told, too.
+    fn choose_without(broken: &[&str]) -> (Result<&'static str>, Vec<String>) {
+        let mut told = Vec::new();
+        let start = |kind: &str| match broken.contains(&kind) {
+            true => Err(anyhow::anyhow!("backend `{kind}` cannot start: no driver")),
+            false => Ok(()),
+        };
+        let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| told.push(text));
+        (chosen, told)
+    }
+
+    #[test]
+    fn the_first_backend_that_starts_is_used_and_what_failed_is_told_in_a_line() {
+        let (chosen, told) = choose_without(&[]);
+        assert_eq!((chosen.expect("cuda"), told.len()), ("cuda", 0));
+        let (chosen, told) = choose_without(&["cuda"]);
+        assert_eq!(chosen.expect("wgpu"), "wgpu");
+        assert_eq!(
+            told,
+            ["backend `cuda` cannot start: no driver; using `wgpu`"]
+        );
+        let (chosen, told) = choose_without(&["cuda", "wgpu"]);
+        assert_eq!(chosen.expect("flex"), "flex");
+        let expected = "backend `cuda` cannot start: no driver; backend `wgpu` cannot start: no \
+                        driver; using `flex`";
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn where_none_starts_the_first_reason_is_the_error() {
+        let (chosen, told) = choose_without(&["cuda", "wgpu", "flex"]);
+        assert!(told.is_empty());
+        let error = chosen.expect_err("none starts");
+        assert_eq!(error.to_string(), "backend `cuda` cannot start: no driver");
+    }
+
+    #[test]
+    fn a_cpu_is_always_there_and_comes_last() {
+        let kinds = COMPILED.iter();
+        let gpus_first = kinds
+            .clone()
+            .is_sorted_by_key(|kind| u8::from(kind.is_cpu()));
+        assert!(gpus_first);
+        for kind in kinds.filter(|kind| kind.is_cpu()) {
+            let quiet = Talk::default();
+            assert_eq!(choose(Some(*kind), quiet).expect("it starts"), *kind);
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::memory::{Sequences, size};
 use crate::model::{Checkpoint, Source, cache_options, positions};
 use crate::passes;
 use crate::talk::Talk;
+use crate::words::count;
 
 use peak::{Peaks, Sampler};
 
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         )
         .into());
     }
-    args.run.backend.dispatch(Bench {
+    checkpoint.backend.dispatch(Bench {
         args,
         checkpoint,
         sampler,
@@ -76,7 +77,7 @@ impl Command for Bench<'_> {
         let decode = runs.measure_decode(args, talk)?;
         let report = Report {
             model: self.checkpoint.source.name().replace('`', ""),
-            backend: args.run.backend.name(),
+            backend: self.checkpoint.backend.name(),
             device: B::name(&device),
             dtype: model.precision().name(),
             cache_dtype: runs.cache.dtype().name(),
@@ -270,24 +271,24 @@ impl Report {
         let bytes = |bytes: Option<u64>| bytes.map_or("not known here".into(), size);
         let rate =
             |rate: Option<f64>| rate.map_or("not run".into(), |rate| format!("{rate:.2} tok/s"));
-        let (backend, dtype, threads) = (self.backend, self.dtype, self.threads);
-        let cache = self.cache_dtype;
+        let (backend, dtype, cache) = (self.backend, self.dtype, self.cache_dtype);
+        let threads = count(self.threads, "thread");
+        let tokens = |n| count(n, "token");
         let (p, n, depth, batch) = (self.prompt_tokens, self.new_tokens, self.depth, self.batch);
         let prefill = rate(self.prefill_tokens_per_second);
         let decode = rate(self.decode_tokens_per_second);
         let weights = size(self.weight_bytes_per_token);
         writeln!(out, "model              {}", self.model)?;
+        writeln!(out, "backend            {backend}, {dtype}, cache {cache}, {threads}")?;
         writeln!(
             out,
-            "backend            {backend}, {dtype}, cache {cache}, {threads} threads"
+            "prefill            {prefill} ({}, batch {batch})",
+            tokens(p)
         )?;
         writeln!(
             out,
-            "prefill            {prefill} ({p} tokens, batch {batch})"
-        )?;
-        writeln!(
-            out,
-            "decode             {decode} ({n} tokens from position {depth}, batch {batch})"
+            "decode             {decode} ({} from position {depth}, batch {batch})",
+            tokens(n)
         )?;
         writeln!(out, "weights per token  {weights}")?;
         writeln!(

@@ -11,17 +11,18 @@ use anyhow::Result;
 use burn::prelude::*;
 use olmo2::generation_config::GenerationConfig;
 use olmo2::hub::Files;
-use olmo2::{SamplingParams, Session, Tokenizer};
+use olmo2::{FinishReason, SamplingParams, Session, Tokenizer};
 
 use crate::args::ChatArgs;
 use crate::backend::Command;
 use crate::failure::{self, Failure};
 use crate::generate::summary;
 use crate::memory::{Sequences, size};
-use crate::model::{Checkpoint, Source, cache_options};
+use crate::model::{Checkpoint, Source, cache_options, end_of_positions};
 use crate::sampling::{self, Ends};
 use crate::stream::{Answer, Piece, TextStream, answer};
 use crate::talk::Talk;
+use crate::words::count;
 
 use command::{HELP, Input};
 use conversation::Conversation;
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
         longest: None,
     };
     let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
-    args.run.backend.dispatch(Chat {
+    checkpoint.backend.dispatch(Chat {
         args,
         checkpoint,
         tokenizer,
@@ -84,6 +85,9 @@ impl Command for Chat<'_> {
         sampling.validate()?;
         talk.detail(sampling::describe_defaults(&self.generation));
         talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
+        if let Some(note) = sampling::surplus_ids(config, Some(&self.tokenizer)) {
+            talk.note(note);
+        }
         if !self.conversation.has_template() {
             talk.note(
                 "this model has no chat template: it continues the text that you type, line after \
@@ -106,6 +110,7 @@ impl Command for Chat<'_> {
             sampling,
             interrupt: Interrupt::install()?,
             talk,
+            end_of_positions: end_of_positions(config, self.args.run.context),
             last: None,
         };
         repl.run(lines)
@@ -124,25 +129,34 @@ struct Repl<'a, 'm, B: Backend> {
     stop: &'a [String],
     interrupt: Interrupt,
     talk: Talk,
+    /// What is told where an answer ends for lack of room.
+    end_of_positions: String,
     /// The last answer, and the tokens of its prompt.
     last: Option<(Answer, usize)>,
 }
 
 impl<B: Backend> Repl<'_, '_, B> {
     fn run(mut self, mut lines: Lines) -> Result<()> {
+        let mut failed = false;
         while let Some(line) = lines.next()? {
             match self.line(&line) {
                 Ok(true) => {}
                 Ok(false) => break,
-                // Somebody who types goes on after an error; a script must not.
-                Err(error) if lines.is_terminal() && !failure::is_broken_pipe(&error) => {
+                Err(error) if failure::is_broken_pipe(&error) => return Err(error),
+                // What was said so far is worth more than the line that failed.
+                Err(error) => {
                     failure::tell(&error);
+                    failed = true;
                 }
-                Err(error) => return Err(error),
             }
         }
+        // Somebody who types has seen it; a script reads the exit code.
+        let failed = failed && !lines.is_terminal();
         lines.close();
-        Ok(())
+        match failed {
+            true => Err(failure::Told.into()),
+            false => Ok(()),
+        }
     }
 
     /// Does what a line says; false ends the chat.
@@ -160,7 +174,7 @@ impl<B: Backend> Repl<'_, '_, B> {
             Input::Show => writeln!(out, "{}", self.settings())?,
             Input::Set(name, value) => self.set(&name, &value)?,
             Input::Stats => write!(out, "{}", self.stats())?,
-            Input::Save(path) => self.conversation.save(&path)?,
+            Input::Save { file, replace } => self.conversation.save(&file, replace)?,
             Input::Say(text) => self.turn(&text)?,
         }
         out.flush()?;
@@ -172,14 +186,14 @@ impl<B: Backend> Repl<'_, '_, B> {
         let prompt = self.conversation.prompt(text, &self.tokenizer)?;
         let room = self.session.room(prompt.len());
         if room == 0 {
-            let held = prompt.len();
-            let message = format!("the conversation has {held} tokens and leaves no room");
+            let held = count(prompt.len(), "token");
+            let message = format!("the conversation has {held} and leaves no room");
             return Err(
                 Failure::new(message, "`/clear` begins a new one; `--context` makes room").into(),
             );
         }
-        let new_tokens = self.new_tokens.unwrap_or(DEFAULT_NEW_TOKENS).min(room);
-        let params = self.ends.params(new_tokens, &self.sampling);
+        let wanted = self.new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
+        let params = self.ends.params(wanted.min(room), &self.sampling);
         let stream = TextStream::new(&self.tokenizer, self.stop)?;
         let answering = self.interrupt.answering();
         let generation = self.session.generate(&prompt, params)?;
@@ -193,6 +207,10 @@ impl<B: Backend> Repl<'_, '_, B> {
         })?;
         drop(answering);
         writeln!(io::stdout())?;
+        if room < wanted && answer.finish == Some(FinishReason::Length) {
+            self.talk.note(&self.end_of_positions);
+        }
+        let answer = answer.sampled_by(&self.sampling);
         let said = answer.text.clone().unwrap_or_default();
         self.conversation.add(text, &prompt, &answer.ids, said);
         self.talk.detail(summary(&answer));
@@ -217,11 +235,13 @@ impl<B: Backend> Repl<'_, '_, B> {
     fn stats(&self) -> String {
         let cache = self.session.cache();
         let turns = self.conversation.turns();
-        let (held, bytes) = (cache.len(0), size(cache.size_bytes() as u64));
-        let mut text = format!("turns {turns}; {held} positions in the cache, {bytes}\n");
+        let held = count(cache.len(0), "position");
+        let bytes = size(cache.size_bytes() as u64);
+        let mut text = format!("turns {turns}; {held} in the cache, {bytes}\n");
         if let Some((answer, prompt)) = &self.last {
             let reused = prompt - answer.timings.prefill_tokens;
-            text += &format!("prompt of {prompt} tokens, {reused} of them from the cache\n");
+            let prompt = count(*prompt, "token");
+            text += &format!("prompt of {prompt}, {reused} of them from the cache\n");
             text += &format!("{}\n", summary(answer));
         }
         text

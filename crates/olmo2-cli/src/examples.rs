@@ -47,6 +47,10 @@ Examples:
   olmo2-cli bench -p 0 -n 64 --depth 2048 --json --model ./olmo2-1b
   olmo2-cli bench -p 128 -n 32 --batch 8";
 
+pub(crate) const VERIFY: &str = "\
+Examples:
+  olmo2-cli verify --model ./olmo2-1b";
+
 pub(crate) const MODELS: &str = "\
 Examples:
   olmo2-cli models list

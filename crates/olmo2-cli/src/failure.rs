@@ -10,6 +10,7 @@ use olmo2::hub::HubError;
 use olmo2::tokenizer::TokenizerError;
 use olmo2::{
     CacheDtypeError, ConfigError, GenerateError, InputError, LoadError, PrecisionError,
+    QuantizeError,
     SamplingError, WeightsError,
 };
 
@@ -52,6 +53,18 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A failure that was told where it happened: only the exit code is left to say.
+#[derive(Debug)]
+pub(crate) struct Told;
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("something failed")
+    }
+}
+
+impl std::error::Error for Told {}
+
 /// The exit code of a run, after its error has been told.
 pub(crate) fn exit_code(result: &anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
@@ -61,7 +74,9 @@ pub(crate) fn exit_code(result: &anyhow::Result<()>) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    tell(error);
+    if error.downcast_ref::<Told>().is_none() {
+        tell(error);
+    }
     let own = error.downcast_ref::<Failure>();
     ExitCode::from(own.map_or(FAILURE, |own| own.code))
 }
@@ -145,6 +160,58 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Hints that name this program's own flags and commands, which the library does not know.
+fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(own) = cause.downcast_ref::<Failure>() {
+        return own.hint.clone();
+    }
+    let of_load = cause.downcast_ref::<LoadError>();
+    if cause.is::<PrecisionError>() || matches!(of_load, Some(LoadError::Precision(_))) {
+        return Some("choose another `--dtype`; f32 runs everywhere".into());
+    }
+    if let Some(LoadError::Quantize(QuantizeError::Already { .. })) = of_load {
+        let hint = "the weights are quantised already: leave `--quantize` out, or start from the \
+                    checkpoint's floats";
+        return Some(hint.into());
+    }
+    if let Some(InputError::Capacity { .. }) = cause.downcast_ref() {
+        return Some("make room with `--context N`, or shorten the prompt".into());
+    }
+    let fixed = match cause.downcast_ref()? {
+        GenerateError::TooLong {
+            which: "context", ..
+        } => "raise `--context`, or lower `--max-new-tokens`",
+        GenerateError::TooLong { .. } => "lower `--max-new-tokens`, or shorten the prompt",
+        _ => return None,
+    };
+    Some(fixed.into())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// As [`own_hint`], of the hub.
+fn hub_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref()? {
+        HubError::NothingCached { .. } => {
+            Some("`olmo2-cli models list` shows what it holds".into())
+        }
+        HubError::RevisionNotFound { id, .. } => Some(format!(
+            "`olmo2-cli models revisions {id}` lists what there is"
+        )),
+        HubError::Io { source, .. } if is_full(source) => {
+            let hint = "free some space (`olmo2-cli models remove ID`), or set `HF_HUB_CACHE` to \
+                        another disk";
+            Some(hint.into())
+        }
+        _ => None,
+    }
+}
+
 /// The first error of the chain that has a hint.
 fn hint(error: &anyhow::Error) -> Option<String> {
     macro_rules! ask {
@@ -155,8 +222,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         };
     }
     let of = |cause: &(dyn std::error::Error + 'static)| -> Option<String> {
-        if let Some(own) = cause.downcast_ref::<Failure>() {
-            return own.hint.clone();
+        if let Some(hint) = own_hint(cause).or_else(|| hub_hint(cause)) {
+            return Some(hint);
         }
         ask!(
             cause,
@@ -172,8 +239,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             HubError,
             GenerationConfigError
         );
-        let precision = cause.downcast_ref::<PrecisionError>();
-        precision.map(|_| "choose another `--dtype`; f32 runs everywhere".into())
+        None
     };
     error.chain().find_map(of)
 }

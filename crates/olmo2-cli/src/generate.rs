@@ -13,11 +13,12 @@ use crate::args::GenerateArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
 use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, cache_options};
+use crate::model::{Checkpoint, Source, cache_options, end_of_positions};
 use crate::prompt::Prompt;
 use crate::sampling::{self, Ends};
 use crate::stream::{Answer, Piece, TextStream, answer};
 use crate::talk::Talk;
+use crate::words::count;
 
 /// Tokens to generate where nobody says how many.
 const DEFAULT_NEW_TOKENS: usize = 256;
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     let wanted = args.limit.max_new_tokens.unwrap_or(wanted);
     let longest = ids.len().saturating_add(wanted);
     let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(longest))?;
-    args.run.backend.dispatch(Generate {
+    checkpoint.backend.dispatch(Generate {
         args,
         checkpoint,
         tokenizer,
@@ -59,7 +60,7 @@ struct Generate<'a> {
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
     ids: Vec<u32>,
-    /// Tokens to generate where the user does not say how many.
+    /// Tokens to generate, as far as there is room where nobody said how many.
     wanted: usize,
 }
 
@@ -69,6 +70,9 @@ impl Command for Generate<'_> {
         let sampling = sampling::checked(&args.sampling, &self.generation)?;
         talk.detail(sampling::describe_defaults(&self.generation));
         talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
+        if let Some(note) = sampling::surplus_ids(config, self.tokenizer.as_ref()) {
+            talk.note(note);
+        }
         let mut ends = Ends::new(config, &self.generation, self.tokenizer.as_ref());
         if args.ignore_eos {
             ends.stop_ids.clear();
@@ -82,13 +86,17 @@ impl Command for Generate<'_> {
         let mut session = Session::with_options(&model, cache_options(config, &args.run));
         // Only who asks for a number is told that it does not fit.
         let room = session.room(self.ids.len()).max(1);
-        let new_tokens = args.limit.max_new_tokens;
-        let new_tokens = new_tokens.unwrap_or(self.wanted.min(room));
+        let is_cut = args.limit.max_new_tokens.is_none() && room < self.wanted;
+        let new_tokens = if is_cut { room } else { self.wanted };
         let generation = session.generate(&self.ids, ends.params(new_tokens, &sampling))?;
 
         let mut printer = Printer::new(args.json);
         let answer = answer(generation, stream, |piece| printer.show(&piece), || false)?;
+        let answer = answer.sampled_by(&sampling);
         printer.finish(&answer, self.ids.len())?;
+        if is_cut && answer.finish == Some(FinishReason::Length) {
+            talk.note(end_of_positions(config, args.run.context));
+        }
         talk.detail(summary(&answer));
         Ok(())
     }
@@ -142,7 +150,7 @@ struct Report<'a> {
     token_ids: &'a [u32],
     text: Option<&'a str>,
     finish_reason: Option<&'static str>,
-    seed: u64,
+    seed: Option<u64>,
     prompt_tokens: usize,
     timings: TimingsReport,
 }
@@ -183,13 +191,13 @@ fn name(finish: FinishReason) -> &'static str {
 /// One line about a text that is done.
 pub(crate) fn summary(answer: &Answer) -> String {
     let timings = &answer.timings;
+    let seed = answer.seed.map(|seed| format!(", seed {seed}"));
     format!(
-        "{} tokens ({}), seed {}; prefill of {} tokens {:.1} tok/s, decode {:.1} tok/s, first \
-         token after {:.0} ms",
-        answer.ids.len(),
+        "{} ({}){}; prefill of {} {:.1} tok/s, decode {:.1} tok/s, first token after {:.0} ms",
+        count(answer.ids.len(), "token"),
         answer.finish.map_or("interrupted", name),
-        answer.seed,
-        timings.prefill_tokens,
+        seed.unwrap_or_default(),
+        count(timings.prefill_tokens, "token"),
         timings.prefill_tokens_per_second(),
         timings.decode_tokens_per_second(),
         timings.first_token.as_secs_f64() * 1e3,

@@ -18,6 +18,7 @@ use crate::model::{Checkpoint, Source, cache_options, positions};
 use crate::passes::{self, Wanted};
 use crate::prompt::Prompt;
 use crate::talk::Talk;
+use crate::words::count;
 
 /// Tokens of a pass.
 const CHUNK: usize = 512;
@@ -35,12 +36,16 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     let limit = positions(&checkpoint.config, args.run.context);
     if ids.len() > limit {
         return Err(Failure::new(
-            format!("{} tokens do not fit {limit} positions", ids.len()),
+            format!(
+                "{} do not fit {}",
+                count(ids.len(), "token"),
+                count(limit, "position")
+            ),
             "shorten the input, or raise `--context` as far as the model goes",
         )
         .into());
     }
-    args.run.backend.dispatch(Logits {
+    checkpoint.backend.dispatch(Logits {
         args,
         checkpoint,
         ids,
@@ -58,10 +63,9 @@ impl Command for Logits<'_> {
         let model = self.checkpoint.load::<B>(&device)?;
         let tensors = self.tensors(&model)?;
         write(&self.args.out, &tensors)?;
-        let (out, seq) = (self.args.out.display(), self.ids.len());
-        self.checkpoint
-            .talk
-            .detail(format_args!("`{out}`: {seq} positions"));
+        let (out, seq) = (self.args.out.display(), count(self.ids.len(), "position"));
+        let talk = self.checkpoint.talk;
+        talk.detail(format_args!("`{out}`: {seq}"));
         Ok(())
     }
 }
@@ -126,14 +130,20 @@ fn write(out: &Path, tensors: &[F32]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let part = part_name(out);
-    let written = serialize_to_file(views, None, &part)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(fs::rename(&part, out)?));
+    let written = create(&part, views).and_then(|()| Ok(fs::rename(&part, out)?));
     if written.is_err() {
         // What is half written is of no use; the error that led here is told.
         let _ = fs::remove_file(&part);
     }
     written.with_context(|| format!("cannot write `{}`", out.display()))
+}
+
+/// Writes a file with the permissions that every new file gets: `safetensors` makes its own for
+/// its owner alone.
+fn create(path: &Path, views: Vec<(&'static str, TensorView<'_>)>) -> Result<()> {
+    let ordinary = fs::File::create(path)?.metadata()?.permissions();
+    serialize_to_file(views, None, path)?;
+    Ok(fs::set_permissions(path, ordinary)?)
 }
 
 /// `out` with the process's number behind it: two runs do not write one file.

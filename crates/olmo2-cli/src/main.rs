@@ -17,10 +17,13 @@ mod panics;
 mod passes;
 mod perplexity;
 mod prompt;
+mod quantize;
 mod sampling;
 mod stream;
 mod talk;
 mod tokenize;
+mod verify;
+mod words;
 
 use std::process::ExitCode;
 
@@ -52,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Models(args) => models::run(&args.command),
         Command::Completions(args) => completions::run(args.shell),
     }

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use anyhow::Result;
-use olmo2::{CacheDtype, Olmo2Config, Precision, Weights};
+use olmo2::{CacheDtype, Olmo2Config, Precision};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::backend::BackendKind;
 use crate::failure::Failure;
 
 /// Bytes that a run needs.
@@ -49,20 +48,6 @@ impl fmt::Display for Needed {
             size(self.cache)
         )
     }
-}
-
-/// Bytes of the weights in memory: as they are stored, or converted to the compute type.
-pub(crate) fn weight_bytes(weights: &Weights, precision: Precision, backend: BackendKind) -> u64 {
-    let converted = precision.compute().size();
-    let held = weights.iter().map(|(_, tensor)| {
-        let stored = tensor.dtype.size();
-        let elements = tensor.bytes.len() / stored;
-        match backend.keeps_stored_dtype() {
-            true => tensor.bytes.len() as u64,
-            false => (elements * converted) as u64,
-        }
-    });
-    held.sum()
 }
 
 /// The sequences that a command will hold at once.

@@ -7,17 +7,19 @@ use anyhow::Result;
 use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, parse_id};
 use olmo2::{
-    CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Precision, Tokenizer, Weights, demo,
+    CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo,
 };
 
 use crate::args::{RunArgs, SourceArgs};
-use crate::backend;
+use crate::backend::{self, BackendKind};
 use crate::download::Bars;
 use crate::failure::Failure;
 use crate::memory::{self, Sequences};
+use crate::quantize;
 use crate::talk::Talk;
+use crate::words::count;
 
 /// A place that holds a model's files.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ impl Source {
                 .into()),
             };
         }
-        if !is_hub_id(model) {
+        let Some(id) = parse_id(model)? else {
             let what = if path.exists() { "is no" } else { "no such" };
             let message = match what {
                 "is no" => format!("`{model}` is not a folder"),
@@ -67,10 +69,10 @@ impl Source {
                  `allenai/OLMo-2-0425-1B`",
             )
             .into());
-        }
+        };
         let hub = Hub::new(HubOptions::from_env()?);
         let revision = args.revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        let folder = hub.fetch(model, revision, files, &mut Bars::new(talk))?;
+        let folder = hub.fetch(&id, revision, files, &mut Bars::new(talk))?;
         Ok(Self::Folder(folder))
     }
 
@@ -151,30 +153,28 @@ pub(crate) fn no_tokenizer(source: &Source) -> Failure {
     )
 }
 
-/// `org/name`; all else is meant to be a path.
-fn is_hub_id(model: &str) -> bool {
-    model.matches('/').count() == 1 && olmo2::hub::check_id(model).is_ok()
-}
-
 /// A model whose weights are found, checked and known to fit, before any backend is touched.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) source: Source,
     pub(crate) config: Olmo2Config,
     pub(crate) talk: Talk,
+    /// What computes; it starts.
+    pub(crate) backend: BackendKind,
     /// Threads of the CPU's pools.
     pub(crate) threads: usize,
     weights: Weights,
-    precision: Precision,
+    options: LoadOptions,
     cache_dtype: CacheDtype,
 }
 
 impl Checkpoint {
-    /// Opens the weights, sets the threads, and checks that a cache of `sequences` fits in memory
-    /// beside the weights.
+    /// Opens the weights, sets the threads, chooses the backend, and checks that a cache of
+    /// `sequences` fits in memory beside the weights.
     ///
     /// # Errors
-    /// Weights that are not those of the config, or that need more memory than there is.
+    /// Weights that are not those of the config, or that need more memory than there is; a backend
+    /// that cannot start.
     pub(crate) fn open(source: Source, args: &RunArgs, sequences: Sequences) -> Result<Self> {
         let talk = Talk::new(&args.source);
         let config = source.config()?;
@@ -182,25 +182,33 @@ impl Checkpoint {
         for note in weights.notes() {
             talk.detail(note);
         }
-        let precision = args.dtype.into();
+        check_context(&config, args.context)?;
+        let options = LoadOptions {
+            precision: args.dtype.into(),
+            quantize: args.quantize.choice(),
+        };
         let cache_dtype = args.cache_dtype.into();
-        if args.backend.is_cpu() {
+        quantize::tell(&weights, options.quantize, &config, talk);
+        let threads = backend::set_threads(args.threads)?;
+        let backend = backend::choose(args.backend, talk)?;
+        if backend.is_cpu() {
             let positions = positions(&config, args.context);
+            let held_in = backend.held_in(options.precision);
             let needed = memory::Needed {
-                weights: memory::weight_bytes(&weights, precision, args.backend),
-                cache: memory::cache_bytes(&config, sequences, positions, precision, cache_dtype),
+                weights: backend.held_bytes(&weights, &options),
+                cache: memory::cache_bytes(&config, sequences, positions, held_in, cache_dtype),
             };
             talk.detail(needed);
             needed.check()?;
         }
-        let threads = backend::set_threads(args.threads)?;
         Ok(Self {
             source,
             config,
             talk,
+            backend,
             threads,
             weights,
-            precision,
+            options,
             cache_dtype,
         })
     }
@@ -212,19 +220,45 @@ impl Checkpoint {
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
         self.cache_dtype.check::<B>(device)?;
         let started = Instant::now();
-        let options = LoadOptions {
-            precision: self.precision,
-        };
-        let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &options, device)?;
+        let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &self.options, device)?;
         self.talk.detail(format_args!(
-            "{}: loaded in {:.2} s, computing in {} on {}, {} threads",
+            "{}: loaded in {:.2} s, computing in {} on {}, {}{}",
             self.source.name(),
             started.elapsed().as_secs_f64(),
-            self.precision.name(),
+            self.options.precision.name(),
             B::name(device),
-            self.threads,
+            count(self.threads, "thread"),
+            self.backend.kernels(),
         ));
         Ok(model)
+    }
+}
+
+/// Refuses positions that the model does not have; dynamic RoPE has no end.
+fn check_context(config: &Olmo2Config, context: Option<u32>) -> Result<()> {
+    let trained = config.max_position_embeddings;
+    match context {
+        Some(context) if context as usize > trained && !config.rope.is_dynamic() => {
+            Err(Failure::usage(
+                format!(
+                    "`--context` is {context}, and the model has {} (`max_position_embeddings`)",
+                    count(trained, "position")
+                ),
+                "lower `--context`, or leave it out to have all of them",
+            )
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is told where a text ends for lack of positions.
+pub(crate) fn end_of_positions(config: &Olmo2Config, context: Option<u32>) -> String {
+    let limit = positions(config, context);
+    let held = count(limit, "position");
+    match config.rope.is_dynamic() || limit < config.max_position_embeddings {
+        true => format!("the text ends with the context of {held}: `--context` makes room"),
+        false => format!("the text ends with the model's {held}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use olmo2::hub::{CachedModel, Hub, HubOptions, Revision, cached_models, remove};
+use olmo2::hub::{CachedModel, Hub, HubOptions, Revision, cached_models, parse_id, remove};
 use serde_json::{Value, json};
 
 use crate::args::ModelsCommand;
@@ -21,11 +21,12 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
             }
         }
         ModelsCommand::Remove { id, revision } => {
+            let id = &meant(id)?;
             let freed = remove(&options.cache_dir, id, revision.as_deref())?;
             writeln!(out, "removed `{id}`: {} freed", size(freed))?;
         }
         ModelsCommand::Revisions { id, json } => {
-            let revisions = Hub::new(options).revisions(id)?;
+            let revisions = Hub::new(options).revisions(&meant(id)?)?;
             match json {
                 true => writeln!(out, "{}", revisions_json(&revisions))?,
                 false => write!(out, "{}", revisions_text(&revisions))?,
@@ -33,6 +34,11 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
         }
     }
     Ok(out.flush()?)
+}
+
+/// The id that was meant: an address of the hub's page stands for it, too.
+fn meant(id: &str) -> Result<String> {
+    Ok(parse_id(id)?.unwrap_or_else(|| id.to_owned()))
 }
 
 fn list_text(models: &[CachedModel], options: &HubOptions) -> String {

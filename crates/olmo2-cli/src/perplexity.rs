@@ -51,7 +51,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<()> {
         )
         .into());
     }
-    args.run.backend.dispatch(Perplexity {
+    checkpoint.backend.dispatch(Perplexity {
         args,
         checkpoint,
         ids,

@@ -114,10 +114,15 @@ pub(crate) fn describe_defaults(defaults: &GenerationConfig) -> String {
 /// All parameters on one line, by the names that `/set` takes.
 pub(crate) fn describe(params: &SamplingParams) -> String {
     let top_k = params.top_k.map_or("off".into(), |k| k.to_string());
-    let seed = params.seed.map_or("drawn".into(), |seed| seed.to_string());
+    let seed = match params.seed {
+        // Nothing is drawn.
+        _ if is_greedy(params) => String::new(),
+        None => ", seed drawn".into(),
+        Some(seed) => format!(", seed {seed}"),
+    };
     format!(
         "temperature {}, top_k {top_k}, top_p {}, min_p {}, repetition_penalty {}, \
-         presence_penalty {}, frequency_penalty {}, seed {seed}",
+         presence_penalty {}, frequency_penalty {}{seed}",
         params.temperature,
         params.top_p,
         params.min_p,
@@ -125,6 +130,22 @@ pub(crate) fn describe(params: &SamplingParams) -> String {
         params.presence_penalty,
         params.frequency_penalty,
     )
+}
+
+/// Whether the most likely token is taken each time.
+pub(crate) fn is_greedy(params: &SamplingParams) -> bool {
+    params.temperature == 0.0
+}
+
+/// What to tell where a tokenizer has ids that the model has no row for.
+pub(crate) fn surplus_ids(config: &Olmo2Config, tokenizer: Option<&Tokenizer>) -> Option<String> {
+    let (rows, ids) = (config.vocab_size, tokenizer?.vocab_size());
+    (ids > rows).then(|| {
+        format!(
+            "the tokenizer has {ids} ids and the model {rows} (`vocab_size`): those from {rows} on \
+             cannot be used"
+        )
+    })
 }
 
 /// Sets one parameter by its name.

@@ -5,7 +5,9 @@ use std::io;
 use anyhow::Result;
 use burn::prelude::*;
 use olmo2::tokenizer::{DecodeStream, SpecialTokens, StopStrings};
-use olmo2::{FinishReason, Generation, Timings, Tokenizer};
+use olmo2::{FinishReason, Generation, SamplingParams, Timings, Tokenizer};
+
+use crate::sampling::is_greedy;
 
 /// Ids in, text that may be printed out.
 #[derive(Debug)]
@@ -65,7 +67,16 @@ pub(crate) struct Answer {
     /// `None` where the user ended it.
     pub(crate) finish: Option<FinishReason>,
     pub(crate) timings: Timings,
-    pub(crate) seed: u64,
+    /// `None` where nothing was drawn.
+    pub(crate) seed: Option<u64>,
+}
+
+impl Answer {
+    /// Leaves out the seed of greedy decoding, which decided nothing.
+    pub(crate) fn sampled_by(mut self, params: &SamplingParams) -> Self {
+        self.seed = self.seed.filter(|_| !is_greedy(params));
+        self
+    }
 }
 
 /// What is shown as soon as it is there.
@@ -115,6 +126,6 @@ pub(crate) fn answer<B: Backend>(
         text: stream.map(|stream| stream.text),
         finish,
         timings: generation.timings(),
-        seed: generation.seed(),
+        seed: Some(generation.seed()),
     })
 }

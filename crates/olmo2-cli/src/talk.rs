@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::args::SourceArgs;
 
 /// How much is said.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Talk {
     verbose: bool,
     quiet: bool,
@@ -16,6 +16,14 @@ impl Talk {
         Self {
             verbose: args.verbose,
             quiet: args.quiet,
+        }
+    }
+
+    /// For a command that loads no model.
+    pub(crate) fn with_quiet(quiet: bool) -> Self {
+        Self {
+            verbose: false,
+            quiet,
         }
     }
 

@@ -9,6 +9,7 @@ use olmo2::tokenizer::SpecialTokens;
 use serde::Serialize;
 
 use crate::args::TokenizeArgs;
+use crate::failure::Failure;
 use crate::model::Source;
 use crate::prompt;
 use crate::talk::Talk;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &TokenizeArgs) -> Result<()> {
     ));
     let ids = match &text {
         Some(text) => tokenizer.encode(text)?,
-        None => args.decode.clone().unwrap_or_default(),
+        None => known(args.decode.clone().unwrap_or_default(), &tokenizer)?,
     };
     let mut out = io::stdout().lock();
     if args.json {
@@ -49,12 +50,30 @@ pub(crate) fn run(args: &TokenizeArgs) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Ids that all stand for something.
+///
+/// # Errors
+/// One that no token has: its text would silently be nothing.
+fn known(ids: Vec<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    match ids.iter().find(|id| tokenizer.id_to_token(**id).is_none()) {
+        None => Ok(ids),
+        Some(id) => Err(Failure::new(
+            format!(
+                "there is no token {id}: the vocabulary has ids below {}",
+                tokenizer.vocab_size()
+            ),
+            "do the ids come from this model's tokenizer?",
+        )
+        .into()),
+    }
+}
+
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     token_ids: &'a [u32],
-    /// The text of each id on its own; `null` for an id that no token has.
-    tokens: Vec<Option<String>>,
+    /// The text of each id on its own.
+    tokens: Vec<String>,
     text: String,
 }
 
@@ -66,7 +85,7 @@ impl<'a> Report<'a> {
         };
         Self {
             token_ids: ids,
-            tokens: ids.iter().map(token).collect(),
+            tokens: ids.iter().filter_map(token).collect(),
             text: tokenizer.decode(ids, SpecialTokens::Keep),
         }
     }

@@ -4,12 +4,24 @@
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use burn::backend::Flex;
 use olmo2::tokenizer::SpecialTokens;
 use olmo2::{GenerateParams, LoadOptions, Olmo2, Session, Tokenizer, demo};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `main`'s own way to tell an error is the form for programmers.
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let prompt = args.next().unwrap_or_else(|| "Once upon a time".into());
     let (options, device) = (LoadOptions::default(), Default::default());

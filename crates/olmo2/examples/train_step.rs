@@ -2,6 +2,7 @@
 //! `cargo run -p olmo2 --example train_step --features demo`.
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use burn::backend::{Autodiff, Flex};
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
@@ -10,7 +11,18 @@ use olmo2::{ForwardInput, LoadOptions, causal_lm_loss, demo};
 
 type B = Autodiff<Flex>;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `main`'s own way to tell an error is the form for programmers.
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let device = Default::default();
     let mut model = demo::load::<B>(&LoadOptions::default(), &device)?;
     let mut optimizer = AdamWConfig::new().init();

@@ -1,11 +1,17 @@
 //! `config.json`: every field that decides the graph, in the spellings of transformers 4 and 5.
 
+mod rope;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::rope::{RopeConfig, RopeParameters};
+use crate::json::{self, JsonError};
+
+use rope::RopeParameters;
+
+pub use rope::{RopeConfig, RopeKind};
 
 /// More layers than any checkpoint will have; a corrupt count must not start a long loop.
 const MAX_LAYERS: usize = 4096;
@@ -64,13 +70,16 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not JSON, or a field of another type.
-    #[error("`config.json` is not valid: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// Another architecture.
-    #[error("`model_type` is `{found}`, expected `olmo2`")]
+    #[error(
+        "`model_type` in `config.json`: expected `olmo2`, found {}",
+        found.as_ref().map_or("none".into(), |found| format!("`{found}`"))
+    )]
     ModelType {
-        /// What the file says.
-        found: String,
+        /// What the file says, if it does.
+        found: Option<String>,
     },
     /// A field that is missing, out of range, or not supported.
     #[error("`{field}` in `config.json`: expected {expected}, found {found}")]
@@ -131,36 +140,19 @@ struct RawConfig {
     rope_scaling: Option<RopeParameters>,
     rope_parameters: Option<RopeParameters>,
     bos_token_id: Option<u32>,
-    #[serde(default = "default_eos")]
-    eos_token_id: Option<TokenIds>,
+    #[serde(default = "default_eos", deserialize_with = "json::ids")]
+    eos_token_id: Vec<u32>,
     #[serde(default = "default_pad")]
     pad_token_id: Option<u32>,
 }
 
 /// transformers' default where the field is absent; an explicit `null` means none.
-fn default_eos() -> Option<TokenIds> {
-    Some(TokenIds::One(50279))
+fn default_eos() -> Vec<u32> {
+    vec![50279]
 }
 
 fn default_pad() -> Option<u32> {
     Some(1)
-}
-
-/// One id or several: both spellings are in use.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum TokenIds {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl From<TokenIds> for Vec<u32> {
-    fn from(ids: TokenIds) -> Self {
-        match ids {
-            TokenIds::One(id) => vec![id],
-            TokenIds::Many(ids) => ids,
-        }
-    }
 }
 
 impl Olmo2Config {
@@ -183,14 +175,10 @@ impl Olmo2Config {
     /// Another `model_type`, an unknown rope type, an activation other than `silu`, or sizes that
     /// do not fit together.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let raw: RawConfig = serde_json::from_str(text)?;
-        match raw.model_type.as_deref() {
-            Some("olmo2") => {}
-            found => {
-                return Err(ConfigError::ModelType {
-                    found: found.unwrap_or("missing").into(),
-                });
-            }
+        let raw: RawConfig = json::parse("config.json", text.as_bytes())?;
+        if raw.model_type.as_deref() != Some("olmo2") {
+            let found = raw.model_type;
+            return Err(ConfigError::ModelType { found });
         }
         if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
             return Err(ConfigError::field("hidden_act", "`silu`", act));
@@ -226,14 +214,18 @@ impl Olmo2Config {
             ),
         ] {
             if value == 0 || value > max {
-                return Err(ConfigError::field(field, format!("1 to {max}"), value));
+                let found = match field {
+                    "head_dim" => self.head_dim_and_source(),
+                    _ => value.to_string(),
+                };
+                return Err(ConfigError::field(field, format!("1 to {max}"), found));
             }
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError::field(
                 "head_dim",
                 "an even number",
-                self.head_dim,
+                self.head_dim_and_source(),
             ));
         }
         if !self
@@ -265,6 +257,20 @@ impl Olmo2Config {
             ));
         }
         Ok(())
+    }
+}
+
+impl Olmo2Config {
+    /// The width of a head, and the fields that it comes of where the file may not name it.
+    fn head_dim_and_source(&self) -> String {
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        match self.head_dim.checked_mul(heads) == Some(hidden) {
+            true => format!(
+                "{}, `hidden_size` {hidden} by `num_attention_heads` {heads}",
+                self.head_dim
+            ),
+            false => self.head_dim.to_string(),
+        }
     }
 }
 
@@ -302,7 +308,7 @@ impl RawConfig {
                 max_position_embeddings,
             )?,
             bos_token_id: self.bos_token_id,
-            eos_token_id: self.eos_token_id.map(Into::into).unwrap_or_default(),
+            eos_token_id: self.eos_token_id,
             pad_token_id: self.pad_token_id,
         })
     }

@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use crate::Olmo2Config;
 use crate::config::ConfigError;
+use crate::quantize::Quantize;
 use crate::record::{
-    self, ConvertProgress, RECEIPT, RecordError, StoredDtype, UNFINISHED, Written,
+    self, ConvertProgress, Formats, RECEIPT, RecordError, StoredDtype, UNFINISHED, Written,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -32,6 +33,8 @@ pub struct ConvertOptions {
     pub out: PathBuf,
     /// Type to store the weights in; `None` keeps the type of the source.
     pub dtype: Option<StoredDtype>,
+    /// Which matrices to store in quantised blocks; the source must be floats.
+    pub quantize: Quantize,
     /// What the receipt calls the source: the hub's id; `None` takes the folder.
     pub label: Option<String>,
     /// The hub's revision, for the receipt.
@@ -45,6 +48,7 @@ impl ConvertOptions {
             source: source.into(),
             out: out.into(),
             dtype: None,
+            quantize: Quantize::default(),
             label: None,
             revision: None,
         }
@@ -106,7 +110,9 @@ impl ConvertError {
 ///
 /// The whole source is checked against its config before anything is written. Weights are then
 /// streamed, a megabyte at a time, from the mapped source into the parts: memory does not grow
-/// with the model. Everything is written under another name, synchronised, and renamed; a part
+/// with the model. Matrices that are quantised are read twice for `q4`, whose scales count down
+/// from the largest number, and their scales are kept until the quants are written: a
+/// thirty-second of bf16's size, and a sixty-fourth of f32's. Everything is written under another name, synchronised, and renamed; a part
 /// stands in the receipt once it is complete. A conversion that was ended, even by `kill -9`, goes
 /// on where it stopped when it is run again, and ends with the same bytes.
 ///
@@ -122,14 +128,20 @@ pub fn convert(
     let folder = options.source.display().to_string();
     let label = options.label.clone().unwrap_or(folder);
     let source = record::source(&weights, label, options.revision.clone())?;
+    let formats = Formats {
+        dtype: options.dtype,
+        quantize: options.quantize,
+    };
+    record::check(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
-    let receipt = record::begin(out, source, options.dtype)?;
+    let receipt = record::begin(out, source, &formats)?;
     copy_beside(&options.source, out)?;
+    let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
         parts,
-        notes: weights.notes().to_vec(),
+        notes: weights.notes().iter().cloned().chain(note).collect(),
     })
 }
 

@@ -121,8 +121,8 @@ impl GenerateError {
             Self::Sampling(e) => e.hint(),
             Self::TooLong {
                 which: "context", ..
-            } => Some("raise `--context`, or lower `--max-new-tokens`".into()),
-            Self::TooLong { .. } => Some("lower `--max-new-tokens`, or shorten the prompt".into()),
+            } => Some("make the context larger, or ask for fewer tokens".into()),
+            Self::TooLong { .. } => Some("ask for fewer tokens, or shorten the prompt".into()),
         }
     }
 }

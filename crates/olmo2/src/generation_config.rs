@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+use crate::json::{self, JsonError};
 use crate::sampling::SamplingParams;
 
 /// What transformers samples from where `top_k` is not given (`_get_default_generation_params`).
@@ -14,7 +15,7 @@ const TOP_K_OF_TRANSFORMERS: usize = 50;
 #[serde(default)]
 pub struct GenerationConfig {
     /// The ids that end a text: one or a list in the file.
-    #[serde(deserialize_with = "one_or_many")]
+    #[serde(deserialize_with = "json::ids")]
     pub eos_token_id: Vec<u32>,
     /// The id that fills up a batch.
     pub pad_token_id: Option<u32>,
@@ -34,8 +35,6 @@ pub struct GenerationConfig {
     pub repetition_penalty: Option<f32>,
     /// How many tokens to generate.
     pub max_new_tokens: Option<usize>,
-    /// How many tokens prompt and output may have together.
-    pub max_length: Option<usize>,
 }
 
 impl GenerationConfig {
@@ -55,7 +54,7 @@ impl GenerationConfig {
     /// # Errors
     /// [`GenerationConfigError::Json`].
     pub fn from_bytes(json: &[u8]) -> Result<Self, GenerationConfigError> {
-        Ok(serde_json::from_slice(json)?)
+        Ok(json::parse("generation_config.json", json)?)
     }
 
     /// Puts these defaults in place of `params`' own; apply the user's flags after it.
@@ -80,21 +79,6 @@ impl GenerationConfig {
     }
 }
 
-/// Nothing, one id or a list of ids.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Ids {
-        One(u32),
-        Many(Vec<u32>),
-    }
-    Ok(match Option::<Ids>::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(Ids::One(id)) => vec![id],
-        Some(Ids::Many(ids)) => ids,
-    })
-}
-
 /// Why the defaults can't be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,8 +92,8 @@ pub enum GenerationConfigError {
         source: std::io::Error,
     },
     /// A file that is not JSON of the expected form.
-    #[error("`generation_config.json` is not valid: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Json(#[from] JsonError),
 }
 
 impl GenerationConfigError {
@@ -147,10 +131,10 @@ mod tests {
         let config = parse(r#"{"transformers_version": "5.23.0", "max_new_tokens": 8}"#);
         assert_eq!(config.max_new_tokens, Some(8));
         let error = GenerationConfig::from_bytes(br#"{"top_k": -1}"#).expect_err("negative");
-        assert!(
-            error
-                .to_string()
-                .starts_with("`generation_config.json` is not valid: ")
+        assert_eq!(
+            error.to_string(),
+            "`top_k` in `generation_config.json`: expected a whole number of 0 or more, found \
+             integer `-1`"
         );
     }
 

@@ -228,9 +228,7 @@ impl InputError {
     /// One sentence on what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Capacity { .. } => {
-                Some("make room with `--context N`, or shorten the prompt".into())
-            }
+            Self::Capacity { .. } => Some("make the cache larger, or shorten the prompt".into()),
             Self::Position { .. } => {
                 Some("shorten the prompt or the output; the model knows no such position".into())
             }

@@ -2,6 +2,11 @@
 
 use crate::Olmo2Config;
 
+/// Name of the vocabulary's matrix at the entrance.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Name of the vocabulary's matrix at the exit, absent where it is the embedding.
+pub const HEAD: &str = "lm_head.weight";
+
 /// A tensor that a checkpoint must hold, under the checkpoint's own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
@@ -55,11 +60,11 @@ pub fn parts(config: &Olmo2Config) -> Vec<Part> {
 fn head_part(config: &Olmo2Config) -> Part {
     let (vocab, hidden) = (config.vocab_size, config.hidden_size);
     let mut tensors = vec![
-        TensorSpec::new("model.embed_tokens.weight".into(), &[vocab, hidden]),
+        TensorSpec::new(EMBEDDING.into(), &[vocab, hidden]),
         TensorSpec::new("model.norm.weight".into(), &[hidden]),
     ];
     if !config.tie_word_embeddings {
-        tensors.push(TensorSpec::new("lm_head.weight".into(), &[vocab, hidden]));
+        tensors.push(TensorSpec::new(HEAD.into(), &[vocab, hidden]));
     }
     Part {
         name: "head".into(),

@@ -8,9 +8,11 @@ use burn_store::ModuleSnapshot;
 use thiserror::Error;
 
 use crate::config::{ConfigError, Olmo2Config};
+use crate::linear::Weight;
 use crate::model::Olmo2;
 use crate::precision::{Precision, PrecisionError};
-use crate::weights::{Weights, WeightsError};
+use crate::quantize::{Quantize, QuantizeError};
+use crate::weights::{StoredWeight, Weights, WeightsError};
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub struct LoadOptions {
     /// What the model computes in; weights keep the dtype that they are stored in, where the
     /// backend reads it.
     pub precision: Precision,
+    /// Matrices that are quantised on the way, one after another, into memory of their own; `None`
+    /// takes the weights as they are stored. `Some` asks for the formats that it names: weights
+    /// that are stored in others are refused.
+    pub quantize: Option<Quantize>,
 }
 
 /// Why a model could not be loaded.
@@ -29,6 +35,9 @@ pub enum LoadError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The quantisation asked for.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// The backend.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
@@ -43,6 +52,7 @@ impl LoadError {
         match self {
             Self::Config(e) => e.hint(),
             Self::Weights(e) => e.hint(),
+            Self::Quantize(e) => Some(e.hint()),
             Self::Precision(_) => Some("choose another `--dtype`; f32 runs everywhere".into()),
             Self::Apply(_) => None,
         }
@@ -67,11 +77,12 @@ impl<B: Backend> Olmo2<B> {
 
     /// A model of weights that are already mapped or made.
     ///
-    /// On a backend with kernels for the stored dtype the model shares the memory of `weights`.
+    /// On a backend with kernels for what is stored the model shares the memory of `weights`;
+    /// elsewhere each is widened to what the backend computes in, once, quantised blocks too.
     ///
     /// # Errors
-    /// `weights` were checked against another config, or the backend does not compute in the
-    /// precision asked for.
+    /// `weights` were checked against another config or cannot be quantised as asked for, or the
+    /// backend does not compute in the precision asked for.
     pub fn from_weights(
         config: &Olmo2Config,
         weights: &Weights,
@@ -80,12 +91,27 @@ impl<B: Backend> Olmo2<B> {
     ) -> Result<Self, LoadError> {
         let precision = options.precision;
         precision.check::<B>(device)?;
-        let snapshots = weights.snapshots(|_, tensor| match tensor.shape.len() {
+        let quantized = options
+            .quantize
+            .map(|quantize| weights.quantized(&quantize));
+        let quantized = quantized.transpose()?;
+        let weights = quantized.as_ref().unwrap_or(weights);
+        let by_kernels = precision.is_by_kernels::<B>();
+        let snapshots = weights.snapshots(|weight| match weight {
             // Norms and biases are used in f32 and are small.
-            1 => Some(DType::F32),
-            _ => Some(precision.held::<B>(tensor.dtype)),
+            _ if weight.shape().len() == 1 => Some(DType::F32),
+            StoredWeight::Float(tensor) => Some(precision.held::<B>(tensor.dtype)),
+            StoredWeight::Packed(_) if by_kernels => None,
+            StoredWeight::Packed(_) => Some(precision.compute()),
         });
         let mut model = Self::new(config, device).with_precision(precision);
+        if by_kernels {
+            for (name, weight) in model.matrices_mut() {
+                if let Some(packed) = weights.get(&name).and_then(StoredWeight::packed) {
+                    *weight = Weight::Packed(packed.clone());
+                }
+            }
+        }
         let result = model.apply(snapshots, None, None, false);
         match result.is_success() && result.missing.is_empty() && result.unused.is_empty() {
             true => Ok(model),

@@ -17,6 +17,8 @@ use crate::plan::Plan;
 use crate::precision::Precision;
 use crate::rope::RotaryEmbedding;
 
+mod matrices;
+
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
@@ -42,11 +44,11 @@ impl<B: Backend> Mlp<B> {
         }
     }
 
-    /// `[batch, seq, hidden_size]` to the same.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [gate, up] = project(x, [&self.gate_proj, &self.up_proj]);
+    /// `[batch, seq, hidden_size]` to the same, with products in `precision`.
+    pub fn forward(&self, x: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
+        let [gate, up] = project(x, precision, [&self.gate_proj, &self.up_proj]);
         let mixed = cast::silu_mul(&gate, &up).unwrap_or_else(|| silu(gate) * up);
-        let [out] = project(mixed, [&self.down_proj]);
+        let [out] = project(mixed, precision, [&self.down_proj]);
         out
     }
 }
@@ -84,9 +86,10 @@ impl<B: Backend> Attention<B> {
 
     /// `[batch, seq, hidden_size]` to the same; `pass` knows the cache, the rotation and the mask.
     fn forward(&self, x: Tensor<B, 3>, layer: usize, pass: &mut Pass<'_, B>) -> Tensor<B, 3> {
-        let qkv = project(x, [&self.q_proj, &self.k_proj, &self.v_proj]);
+        let precision = pass.precision();
+        let qkv = project(x, precision, [&self.q_proj, &self.k_proj, &self.v_proj]);
         let attended = pass.attend(layer, qkv, &self.q_norm, &self.k_norm);
-        let [out] = project(attended, [&self.o_proj]);
+        let [out] = project(attended, precision, [&self.o_proj]);
         out
     }
 }
@@ -118,7 +121,7 @@ impl<B: Backend> DecoderLayer<B> {
     fn forward(&self, x: Tensor<B, 3>, layer: usize, pass: &mut Pass<'_, B>) -> Tensor<B, 3> {
         let attended = self.self_attn.forward(x.clone(), layer, pass);
         let h = x + self.post_attention_layernorm.forward(attended);
-        let mixed = self.mlp.forward(h.clone());
+        let mixed = self.mlp.forward(h.clone(), pass.precision());
         h + self.post_feedforward_layernorm.forward(mixed)
     }
 }
@@ -182,9 +185,9 @@ impl<B: Backend> Olmo2<B> {
         self
     }
 
-    /// The device of the embedding, on which ids are expected.
+    /// The device of the weights, on which ids are expected.
     pub fn device(&self) -> B::Device {
-        self.model.embed_tokens.weight.lazy_device()
+        self.model.norm.weight.lazy_device()
     }
 
     /// An empty cache for this model.
@@ -192,7 +195,7 @@ impl<B: Backend> Olmo2<B> {
         KvCache::new(
             &self.config,
             options,
-            self.precision.compute(),
+            self.precision.activations::<B>(),
             &self.device(),
         )
     }
@@ -206,7 +209,8 @@ impl<B: Backend> Olmo2<B> {
         let plan = Plan::new(&self.config, &self.rope, &input)?;
         let logit_rows = plan.logit_rows(input.logits)?;
         let device = self.device();
-        let mut pass = Pass::new(plan, &self.rope, self.config.head_dim, input.cache, &device);
+        let (head_dim, precision) = (self.config.head_dim, self.precision);
+        let mut pass = Pass::new(plan, &self.rope, head_dim, precision, input.cache, &device);
 
         let mut x = self.embed(input.tokens, &device);
         let mut hidden_states = Vec::new();
@@ -229,7 +233,7 @@ impl<B: Backend> Olmo2<B> {
 
     /// `[batch, seq, hidden_size]` in the compute dtype.
     fn embed(&self, tokens: Tokens<B>, device: &B::Device) -> Tensor<B, 3> {
-        let dtype = self.precision.compute();
+        let dtype = self.precision.activations::<B>();
         let ids = match tokens {
             Tokens::Embeds(embeds) => return embeds.cast(dtype),
             Tokens::Device(ids) => ids,
@@ -264,8 +268,8 @@ impl<B: Backend> Olmo2<B> {
         }
         let x = self.model.norm.forward(x).unsqueeze::<3>();
         let [logits] = match &self.lm_head {
-            Some(head) => project(x, [head]),
-            None => project(x, [&self.model.embed_tokens.as_head()]),
+            Some(head) => project(x, self.precision, [head]),
+            None => project(x, self.precision, [&self.model.embed_tokens.as_head()]),
         };
         Some(logits.squeeze_dim::<2>(0).cast(DType::F32))
     }

@@ -7,6 +7,7 @@ use crate::cache::KvCache;
 use crate::cast;
 use crate::norm::RmsNorm;
 use crate::plan::Plan;
+use crate::precision::Precision;
 use crate::rope::{RotaryEmbedding, Rotation};
 
 /// The state that all layers of one pass share.
@@ -14,6 +15,7 @@ use crate::rope::{RotaryEmbedding, Rotation};
 pub(crate) struct Pass<'c, B: Backend> {
     plan: Plan,
     head_dim: usize,
+    precision: Precision,
     rotation: Rotation<B>,
     cache: Option<&'c mut KvCache<B>>,
     /// Made when a layer first needs it: own kernels do without.
@@ -27,6 +29,7 @@ impl<'c, B: Backend> Pass<'c, B> {
         plan: Plan,
         rope: &RotaryEmbedding,
         head_dim: usize,
+        precision: Precision,
         mut cache: Option<&'c mut KvCache<B>>,
         device: &B::Device,
     ) -> Self {
@@ -37,10 +40,16 @@ impl<'c, B: Backend> Pass<'c, B> {
             rotation: plan.rotation(rope, device),
             plan,
             head_dim,
+            precision,
             cache,
             mask: None,
             device: device.clone(),
         }
+    }
+
+    /// What products compute in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Norms and rotates queries and keys, stores keys and values, and attends.

@@ -1,18 +1,28 @@
 //! What weights are stored in and what the model computes in: two things, decided here.
 //!
 //! Norms, rotation, softmax and logits are f32 whatever is chosen.
+//!
+//! | `Precision` | burn-flex, by own kernels | any other backend, and `F16` anywhere |
+//! |---|---|---|
+//! | weights | as they are stored, floats or quantised blocks | widened or narrowed to the compute dtype, once, at load |
+//! | activations between operations | f32 | the compute dtype |
+//! | products | of f32, or of activations that are rounded to bf16, with sums in f32; quantised weights meet activations in 8 bits either way | in the compute dtype |
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use olmo2_kernels::Activations;
 use thiserror::Error;
 
-/// The dtype of activations between operations.
+use crate::cast;
+
+/// What the model computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Single precision: what logits are trusted in.
     #[default]
     F32,
-    /// bfloat16, where the backend has it.
+    /// bfloat16, where the backend has it. On burn-flex only products round their input to it,
+    /// and all that lies between them stays f32.
     Bf16,
     /// Half precision, where the backend has it. OLMo 2 1B overflows in it.
     F16,
@@ -29,12 +39,20 @@ pub struct PrecisionError {
 }
 
 impl Precision {
-    /// The dtype of activations.
+    /// The dtype that gives the precision its name.
     pub fn compute(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
             Self::F16 => DType::F16,
+        }
+    }
+
+    /// The dtype of activations between operations on backend `B`, and of a cache.
+    pub fn activations<B: Backend>(self) -> DType {
+        match self.is_by_kernels::<B>() {
+            true => DType::F32,
+            false => self.compute(),
         }
     }
 
@@ -61,12 +79,22 @@ impl Precision {
         }
     }
 
-    /// The dtype in which a weight stored as `stored` is held in memory.
-    ///
-    /// A backend with kernels that read the stored form keeps it, so that loading copies nothing;
-    /// elsewhere the weight is held in the compute dtype, converted once, at load.
+    /// Whether own kernels do the products on backend `B`, from weights as they are stored.
+    pub(crate) fn is_by_kernels<B: Backend>(self) -> bool {
+        cast::reads_in_place::<B>() && self != Self::F16
+    }
+
+    /// What own kernels round activations to.
+    pub(crate) fn rounding(self) -> Activations {
+        match self {
+            Self::Bf16 => Activations::Bf16,
+            Self::F32 | Self::F16 => Activations::F32,
+        }
+    }
+
+    /// The dtype in which floats stored as `stored` are held in memory.
     pub(crate) fn held<B: Backend>(self, stored: DType) -> DType {
-        match crate::cast::reads_in_place::<B>() {
+        match self.is_by_kernels::<B>() {
             true => stored,
             false => self.compute(),
         }

@@ -4,6 +4,11 @@
 //! (`layer-000.bpk`, ...), in the order and under the names of the [layout](crate::layout). Parts
 //! hold nothing but tensors, so the same weights give the same bytes wherever they came from;
 //! where that was stands in the receipt, `olmo2-record.json`.
+//!
+//! A tensor in floats lies under its own name. A matrix in quantised blocks is a few arrays:
+//! `NAME.quants` (I8 `[out, in padded to 32]` for q8, U8 `[out, blocks, 16]` for q4),
+//! `NAME.scales` (F16 or U8 `[out, blocks]`), and for q4 `NAME.selectors` (U8 `[out, blocks]`) and
+//! `NAME.top` (F32 `[1]`). [`olmo2_kernels::quant`] says what they mean.
 
 mod atomic;
 mod burnpack;
@@ -20,8 +25,9 @@ pub use error::RecordError;
 pub use progress::{ConvertEvent, ConvertProgress};
 pub(crate) use read::open;
 pub use receipt::{
-    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype, TensorReceipt,
+    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype, StoredFormat,
+    TensorReceipt,
 };
 pub use verify::{Verified, verify};
 pub use write::Written;
-pub(crate) use write::{begin, lock, source, write};
+pub(crate) use write::{Formats, begin, check, lock, source, write};

@@ -1,6 +1,6 @@
 //! Checkpoints of the Hugging Face hub: one `model.safetensors`, or shards with an index, mapped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::Olmo2Config;
-use crate::weights::{StoredTensor, Weights, WeightsBuilder, WeightsError, refuse_pre_norm};
+use crate::weights::{
+    StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError, refuse_pre_norm,
+};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -91,16 +93,21 @@ fn in_other_shard(index: &Path, tensor: &str, named: Option<&String>, shard: &st
     WeightsError::mismatch(index, "shard", tensor, expected, format!("it in `{shard}`"))
 }
 
-/// `weight_map` of an index: tensor to shard.
-fn read_index(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
+/// `weight_map` of an index: tensor to shard. The shards' names are as they are written.
+pub(crate) fn parse_index(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
-        weight_map: HashMap<String, String>,
+        weight_map: BTreeMap<String, String>,
     }
+    serde_json::from_slice(text).map(|index: Index| index.weight_map)
+}
+
+/// Reads an index whose shards lie in its folder.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let text = read_small(path, MAX_INDEX)?;
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|error| WeightsError::damaged(path, error.to_string()))?;
-    for (tensor, shard) in &index.weight_map {
+    let weight_map =
+        parse_index(&text).map_err(|error| WeightsError::damaged(path, error.to_string()))?;
+    for (tensor, shard) in &weight_map {
         // The name comes from the network: it may not lead out of the folder.
         let is_plain = Path::new(shard).file_name() == Some(shard.as_ref());
         if !is_plain || !shard.ends_with(".safetensors") {
@@ -110,7 +117,7 @@ fn read_index(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
             ));
         }
     }
-    Ok(index.weight_map)
+    Ok(weight_map)
 }
 
 /// A file of text that may not be larger than `max` bytes.
@@ -163,7 +170,7 @@ fn add_tensors(
             shape: info.shape.clone(),
             bytes: data.slice(start..end),
         };
-        builder.add(file, name, tensor)?;
+        builder.add(file, name, StoredWeight::Float(tensor))?;
     }
     Ok(())
 }

@@ -5,47 +5,23 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use burn::module::ParamId;
-use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
+use burn::prelude::Backend;
+use burn::tensor::DType;
 use burn_store::TensorSnapshot;
 
 use crate::Olmo2Config;
 use crate::layout::{TensorSpec, parts};
-use crate::record::Receipt;
+use crate::load::LoadOptions;
+use crate::packed::Packed;
+use crate::quantize::{FloatMatrix, Quantize, QuantizeError, pack};
+use crate::record::{Receipt, StoredFormat};
 
 pub(crate) mod element;
 mod error;
+mod stored;
 
 pub use error::WeightsError;
-
-/// The weights of one tensor, as a file holds them.
-#[derive(Debug, Clone)]
-pub struct StoredTensor {
-    /// `F32`, `BF16` or `F16`.
-    pub dtype: DType,
-    /// Dimensions; a projection is `[out, in]`.
-    pub shape: Vec<usize>,
-    /// Little-endian elements, row by row: usually a slice of a mapped file.
-    pub bytes: bytes::Bytes,
-}
-
-impl StoredTensor {
-    /// Whether the bytes lie in memory as a slice of their elements may.
-    pub fn is_aligned(&self) -> bool {
-        self.bytes.as_ptr().addr().is_multiple_of(self.dtype.size())
-    }
-
-    /// Elements as burn takes them: the same memory where the type stays, converted otherwise.
-    ///
-    /// Bytes that are not aligned are copied, since burn would panic on them.
-    fn to_data(&self, dtype: DType) -> TensorData {
-        let bytes = if dtype == self.dtype && self.is_aligned() {
-            Bytes::from_shared(self.bytes.clone(), AllocationProperty::File)
-        } else {
-            element::cast_to_bytes(&self.bytes, self.dtype, dtype)
-        };
-        TensorData::from_bytes(bytes, self.shape.clone(), dtype)
-    }
-}
+pub use stored::{StoredTensor, StoredWeight};
 
 /// All tensors of a model, checked against its config: names, shapes, types and sizes.
 #[derive(Debug, Clone)]
@@ -60,7 +36,7 @@ pub struct Weights {
 #[derive(Debug, Clone)]
 struct Entry {
     name: String,
-    tensor: StoredTensor,
+    weight: StoredWeight,
     /// Index of the file of origin.
     file: usize,
 }
@@ -108,14 +84,45 @@ impl Weights {
         let mut builder = WeightsBuilder::new(config);
         let file = builder.file(origin);
         for (name, tensor) in tensors {
-            builder.add(file, &name, tensor)?;
+            builder.add(file, &name, StoredWeight::Float(tensor))?;
         }
         builder.finish(origin)
     }
 
+    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantised,
+    /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
+    /// which what is quantised on the way lies until all is converted.
+    pub fn held_bytes<B: Backend>(&self, options: &LoadOptions) -> u64 {
+        let precision = options.precision;
+        let held = self.iter().map(|(name, weight)| {
+            let shape = weight.shape();
+            let format = options
+                .quantize
+                .and_then(|choice| choice.format_of(name, shape));
+            let quantized = match (format, shape) {
+                (Some(format), &[out, input]) => Some(format.bytes([out, input])),
+                _ => None,
+            };
+            match precision.is_by_kernels::<B>() {
+                true => quantized.unwrap_or(weight.byte_len()),
+                false => {
+                    let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
+                    let converted = elements * precision.compute().size() as u64;
+                    converted + quantized.unwrap_or_default()
+                }
+            }
+        });
+        held.sum()
+    }
+
     /// The tensor of that name in the checkpoint.
-    pub fn get(&self, name: &str) -> Option<&StoredTensor> {
-        Some(&self.tensors[*self.by_name.get(name)?].tensor)
+    pub fn get(&self, name: &str) -> Option<&StoredWeight> {
+        Some(&self.tensors[*self.by_name.get(name)?].weight)
+    }
+
+    /// The tensor of that name, if it is there as floats.
+    pub fn float(&self, name: &str) -> Option<&StoredTensor> {
+        self.get(name)?.float()
     }
 
     /// The file that holds the tensor.
@@ -124,22 +131,41 @@ impl Weights {
         Some(&self.files[entry.file])
     }
 
+    /// Name, file and weights of that name.
+    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &Path, &StoredWeight)> {
+        let entry = &self.tensors[*self.by_name.get(name)?];
+        Some((&entry.name, &self.files[entry.file], &entry.weight))
+    }
+
     /// The files that hold the weights.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
     /// Names and tensors, in the order of the record's parts.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredWeight)> {
         self.tensors
             .iter()
-            .map(|entry| (entry.name.as_str(), &entry.tensor))
+            .map(|entry| (entry.name.as_str(), &entry.weight))
     }
 
     /// Bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
-        let len = |entry: &Entry| entry.tensor.bytes.len() as u64;
-        self.tensors.iter().map(len).sum()
+        self.iter().map(|(_, weight)| weight.byte_len()).sum()
+    }
+
+    /// The formats that the weights are in and their bytes, those with the most first.
+    pub fn formats(&self) -> Vec<(StoredFormat, u64)> {
+        let mut formats: Vec<(StoredFormat, u64)> = Vec::new();
+        for (_, weight) in self.iter() {
+            let format = weight.format();
+            match formats.iter_mut().find(|(known, _)| *known == format) {
+                Some((_, bytes)) => *bytes += weight.byte_len(),
+                None => formats.push((format, weight.byte_len())),
+            }
+        }
+        formats.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        formats
     }
 
     /// What was left out or had to be worked around, a sentence each.
@@ -147,23 +173,72 @@ impl Weights {
         &self.notes
     }
 
+    /// The same weights with some matrices quantised, one after another; what stays as it is
+    /// shares its memory.
+    ///
+    /// # Errors
+    /// A matrix that is quantised already, in another format than `quantize` asks for, or that
+    /// holds numbers which cannot be.
+    pub fn quantized(&self, quantize: &Quantize) -> Result<Self, QuantizeError> {
+        let mut quantized = self.clone();
+        for entry in &mut quantized.tensors {
+            let file = self.files[entry.file].as_path();
+            if let Some(packed) = quantized_as(entry, file, quantize)? {
+                entry.weight = StoredWeight::Packed(packed);
+            }
+        }
+        Ok(quantized)
+    }
+
     /// Lazy snapshots for burn-store's `ModuleSnapshot::apply`, under the checkpoint's names.
     ///
-    /// `convert` gives the type that a tensor is converted to; `None` keeps it, and then nothing
-    /// is copied. Loading a snapshot cannot fail: all was checked when the set was made.
+    /// `held` gives the type that a weight is to be held in: its own, and then nothing is copied,
+    /// or another; `None` leaves the weight out. Loading a snapshot cannot fail: all was checked
+    /// when the set was made.
     pub(crate) fn snapshots(
         &self,
-        convert: impl Fn(&str, &StoredTensor) -> Option<DType>,
+        held: impl Fn(&StoredWeight) -> Option<DType>,
     ) -> Vec<TensorSnapshot> {
-        self.iter()
-            .map(|(name, tensor)| {
-                let dtype = convert(name, tensor).unwrap_or(tensor.dtype);
-                let (lazy, shape) = (tensor.clone(), tensor.shape.clone().into());
-                let path = name.split('.').map(str::to_owned).collect();
-                let data = Rc::new(move || Ok(lazy.to_data(dtype)));
-                TensorSnapshot::from_closure(data, dtype, shape, path, vec![], ParamId::new())
+        let snapshot = |(name, weight): (&str, &StoredWeight)| {
+            let dtype = held(weight)?;
+            let (lazy, shape) = (weight.clone(), weight.shape().to_vec().into());
+            let path = name.split('.').map(str::to_owned).collect();
+            let data = Rc::new(move || Ok(lazy.to_data(dtype)));
+            let id = ParamId::new();
+            Some(TensorSnapshot::from_closure(
+                data,
+                dtype,
+                shape,
+                path,
+                vec![],
+                id,
+            ))
+        };
+        self.iter().filter_map(snapshot).collect()
+    }
+}
+
+/// The blocks that a weight is to be exchanged for; `None` where it stays as it is.
+fn quantized_as(
+    entry: &Entry,
+    file: &Path,
+    quantize: &Quantize,
+) -> Result<Option<Packed>, QuantizeError> {
+    let name = entry.name.as_str();
+    let wanted = quantize.format_of(name, entry.weight.shape());
+    match (&entry.weight, wanted) {
+        (StoredWeight::Float(tensor), Some(format)) => {
+            pack(FloatMatrix { name, file, tensor }, format).map(Some)
+        }
+        (StoredWeight::Packed(packed), wanted) if wanted != Some(packed.format()) => {
+            Err(QuantizeError::Already {
+                file: file.to_owned(),
+                tensor: name.to_owned(),
+                expected: wanted.map_or("floats".into(), |format| format!("floats or {format}")),
+                found: packed.format(),
             })
-            .collect()
+        }
+        _ => Ok(None),
     }
 }
 
@@ -210,13 +285,13 @@ impl WeightsBuilder {
         &mut self,
         file: usize,
         name: &str,
-        tensor: StoredTensor,
+        weight: StoredWeight,
     ) -> Result<(), WeightsError> {
         let path = self.files[file].clone();
         let Some(&index) = self.by_name.get(name) else {
-            return self.leave_out(&path, name, &tensor.shape);
+            return self.leave_out(&path, name, weight.shape());
         };
-        self.check(&path, index, &tensor)?;
+        self.check(&path, index, &weight)?;
         if let Some(first) = &self.found[index] {
             let first = self.files[first.file].display();
             let expected = format!("only `{first}` to hold it");
@@ -224,7 +299,7 @@ impl WeightsBuilder {
                 &path, "file", name, expected, "it again",
             ));
         }
-        if !tensor.is_aligned() {
+        if weight.float().is_some_and(|tensor| !tensor.is_aligned()) {
             self.notes.push(format!(
                 "`{}`: tensor `{name}` is not aligned and is copied when it is loaded",
                 path.display()
@@ -232,23 +307,27 @@ impl WeightsBuilder {
         }
         self.found[index] = Some(Entry {
             name: name.to_owned(),
-            tensor,
+            weight,
             file,
         });
         Ok(())
     }
 
-    fn check(&self, file: &Path, index: usize, tensor: &StoredTensor) -> Result<(), WeightsError> {
+    fn check(&self, file: &Path, index: usize, weight: &StoredWeight) -> Result<(), WeightsError> {
         let spec = &self.expected[index];
         let fail = |what, expected: String, found: String| {
             Err(WeightsError::mismatch(
                 file, what, &spec.name, expected, found,
             ))
         };
-        if tensor.shape != spec.shape {
-            let (expected, found) = (&spec.shape, &tensor.shape);
+        if weight.shape() != spec.shape {
+            let (expected, found) = (&spec.shape, weight.shape());
             return fail("shape", format!("{expected:?}"), format!("{found:?}"));
         }
+        // Blocks were checked when they were put together.
+        let Some(tensor) = weight.float() else {
+            return Ok(());
+        };
         if !element::is_supported(tensor.dtype) {
             let found = format!("{:?}", tensor.dtype);
             return fail("dtype", "F32, BF16 or F16".into(), found);

@@ -185,7 +185,7 @@ fn offline_makes_no_request() {
         matches!(error, HubError::NotCached { .. }) && error.to_string().contains(STEP),
         "{error}"
     );
-    assert!(error.hint().unwrap().contains("--model <folder>"));
+    assert!(error.hint().unwrap().contains("needs no network"));
     fs::remove_file(folder.join(WEIGHTS)).unwrap();
     let error = setup.fetch("main").unwrap_err();
     assert!(error.to_string().contains(WEIGHTS), "{error}");

@@ -5,7 +5,7 @@
 //! @rule greeting          one template a line
 //! @table food name verb   rows, cells separated by ` | `
 //! == lost 10 story        a plot: name, weight, kind (story, text, chat, part)
-//! cast h any              binds a character (see `cast.rs`) to a prefix
+//! cast h any              binds a character (see `characters.rs`) to a prefix
 //! pick food               binds a row's cells to the column names (`pick food as x`: `x.name`)
 //! let thing = {a colour}  binds one expansion
 //! :: 60                   a beat, said with this chance; the lines below are its variants

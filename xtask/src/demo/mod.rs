@@ -1,7 +1,7 @@
 //! `cargo xtask train-demo`: the small OLMo 2 of `crates/olmo2/assets/demo`, from its corpus to its
 //! model card.
 
-mod cast;
+mod characters;
 mod checkpoint;
 mod corpus;
 mod data;
@@ -18,14 +18,19 @@ mod tokenizer;
 mod train;
 mod trainer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use burn::module::AutodiffModule;
+use tokenizers::Tokenizer;
 
 use checkpoint::RunSettings;
 use corpus::{Corpus, Split};
+use data::Rows;
 use train::{Run, RunOptions};
+
+/// Seed of the embedded model's corpus and weights.
+const SEED: u64 = 1;
 
 /// Flags of `train-demo`. A run that was cut goes on where its last checkpoint stands.
 #[derive(Debug, clap::Args)]
@@ -46,7 +51,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 4e-3)]
     learning_rate: f64,
     /// Seed of corpus and weights
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
     /// Threads that share a batch
     #[arg(long, default_value_t = 2)]
@@ -117,6 +122,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Rows of text that the embedded model never saw.
+///
+/// # Errors
+/// A tokenizer or a grammar that cannot be read.
+pub(crate) fn held_out(tokenizer: &Path, [count, length]: [usize; 2]) -> Result<Vec<Vec<u32>>> {
+    let tokenizer = Tokenizer::from_file(tokenizer).map_err(|error| anyhow!("{error}"))?;
+    Rows::new(Corpus::new(SEED)?, tokenizer, length)?.rows(Split::HeldOut, 0, count)
 }
 
 fn print_samples(run: &Run, args: &DemoArgs) -> Result<()> {

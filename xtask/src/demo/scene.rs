@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::cast::cast;
+use super::characters;
 use super::grammar::{Grammar, Kind, Plot, Role, Step, Table};
 use super::prose::{article, capitalise, finish, join, plural, uncapitalise};
 
@@ -105,7 +105,7 @@ impl<'g> Scene<'g> {
 
     fn step(&mut self, step: &Step, pieces: &mut Vec<Piece>) -> Result<()> {
         match step {
-            Step::Cast { prefix, class } => cast(self, prefix, class)?,
+            Step::Cast { prefix, class } => characters::bind(self, prefix, class)?,
             Step::Let { slot, template } => {
                 if !self.is_bound(slot) {
                     let value = self.expand(template)?;

@@ -13,8 +13,8 @@ pub(super) const HELP: &str = "\
 /set              show the settings
 /set NAME VALUE   change one: /set temperature 0.7
 /stats            tokens, cache and speed of the last answer
-/save FILE        write the conversation to a file
-/exit             leave, as Ctrl-D does
+/save FILE        write the conversation to a new file; /save! FILE replaces one
+/exit, /quit      leave, as Ctrl-D does
 A line that begins with a space is said, even if it goes on with a slash.
 ";
 
@@ -28,7 +28,11 @@ pub(super) enum Input {
     Show,
     Set(String, String),
     Stats,
-    Save(PathBuf),
+    Save {
+        file: PathBuf,
+        /// Even if there is such a file.
+        replace: bool,
+    },
     Help,
     Exit,
 }
@@ -57,8 +61,11 @@ impl Input {
                 let (name, value) = pair.ok_or_else(|| lacks("/set", "a name and a value"))?;
                 Self::Set(name.into(), value.trim().into())
             }
-            ("save", "") => return Err(lacks("/save", "a file").into()),
-            ("save", path) => Self::Save(path.into()),
+            ("save" | "save!", "") => return Err(lacks("/save", "a file").into()),
+            ("save" | "save!", path) => Self::Save {
+                file: expanded(path),
+                replace: name == "save!",
+            },
             ("clear", "") => Self::Clear,
             ("stats", "") => Self::Stats,
             ("help", "") => Self::Help,
@@ -69,6 +76,14 @@ impl Input {
                 return Err(Failure::new(message, hint).into());
             }
         })
+    }
+}
+
+/// The path that a shell would make of it: `~/` is the user's folder.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => path.into(),
     }
 }
 
@@ -100,12 +115,24 @@ mod tests {
             Input::Set("top_p".into(), "0.9".into())
         );
         assert_eq!(parse("/set"), Input::Show);
-        assert_eq!(parse("/save a b.json"), Input::Save("a b.json".into()));
+        let save = |file: &str, replace| Input::Save {
+            file: file.into(),
+            replace,
+        };
+        assert_eq!(parse("/save a b.json"), save("a b.json", false));
+        assert_eq!(parse("/save! ~a"), save("~a", true));
     }
 
     #[test]
     fn what_is_no_command_is_an_error_and_not_said() {
-        for line in ["/", "/clearall", "/clear all", "/set top_p", "/save"] {
+        for line in [
+            "/",
+            "/clearall",
+            "/clear all",
+            "/set top_p",
+            "/save",
+            "/save!",
+        ] {
             Input::parse(line).expect_err(line);
         }
     }

@@ -1,5 +1,7 @@
 //! What was said so far: messages under a template, or one growing text without.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -110,8 +112,8 @@ impl Conversation {
     /// Writes the messages as JSON, or the text where there is no template.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
+    /// The file cannot be written, or is there and must not be replaced.
+    pub(super) fn save(&self, path: &Path, replace: bool) -> Result<()> {
         let content = match self.has_template() {
             true => {
                 let messages = json!({ "messages": self.all() });
@@ -119,6 +121,20 @@ impl Conversation {
             }
             false => self.text.clone(),
         };
-        std::fs::write(path, content).with_context(|| format!("cannot write `{}`", path.display()))
+        let mut options = File::options();
+        match replace {
+            true => options.write(true).create(true).truncate(true),
+            false => options.write(true).create_new(true),
+        };
+        let shown = path.display();
+        let mut file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let hint = format!("`/save! {shown}` replaces it");
+                return Err(Failure::new(format!("`{shown}` is there already"), hint).into());
+            }
+            file => file.with_context(|| format!("cannot write `{shown}`"))?,
+        };
+        file.write_all(content.as_bytes())
+            .with_context(|| format!("cannot write `{shown}`"))
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::fixture::{Model, TEMPLATE};
-use crate::program::{Run, command, run_with_input};
+use crate::program::{Run, command, feed, run_with_input, start};
 
 #[track_caller]
 fn chat(model: &Model, more: &[&str], input: &str) -> Run {
@@ -115,15 +114,46 @@ fn help_lists_the_commands_and_exit_leaves() {
 }
 
 #[test]
-fn an_error_ends_a_script() {
+fn a_script_goes_on_after_an_error_and_its_exit_code_tells() {
     let model = Model::new();
-    let told = chat(&model, &["-q"], "/nonsense\nnever said\n");
-    assert_eq!((told.code, told.stdout.as_str()), (1, ""));
-    assert!(
-        told.stderr
-            .starts_with("error: there is no command `/nonsense`\nhint: "),
-        "{told:?}"
-    );
+    let said = chat(&model, &["-q"], "Hello\n").ok().stdout;
+    for (line, error) in [
+        ("/nonsense", "there is no command `/nonsense`"),
+        ("/set top_q 1", "there is no parameter `top_q`"),
+        ("/set top_p 7", "`top_p` must be from 0 to 1, found 7"),
+    ] {
+        let told = chat(&model, &["-q"], &format!("{line}\nHello\n"));
+        assert_eq!((told.code, &told.stdout), (1, &said), "{line}");
+        let expected = format!("error: {error}\n");
+        assert!(told.stderr.starts_with(&expected), "{told:?}");
+        assert_eq!(told.stderr.matches("error: ").count(), 1, "{told:?}");
+    }
+}
+
+#[test]
+fn save_keeps_a_file_that_is_there_and_knows_the_home_folder() {
+    let model = Model::new();
+    let home = tempfile::tempdir().expect("a folder");
+    let mut program = command(&["chat", "--model", model.path(), "-q", "-n", "3"]);
+    program.env("HOME", home.path());
+    let input =
+        "Hello\n/save ~/a.txt\n/clear\nBye\n/save ~/a.txt\n/save! ~/b.txt\n/save! ~/b.txt\n";
+    let told = feed(&mut program, input);
+    assert_eq!(told.code, 1);
+    let file = home.path().join("a.txt");
+    let expected = format!("error: `{}` is there already\nhint: ", file.display());
+    assert!(told.stderr.starts_with(&expected), "{told:?}");
+    let saved = |name| fs::read_to_string(home.path().join(name)).expect("saved");
+    assert!(saved("a.txt").starts_with("Hello"));
+    assert!(saved("b.txt").starts_with("Bye"));
+}
+
+#[test]
+fn an_answer_that_ends_with_the_context_says_so() {
+    let model = Model::new().with("chat_template.jinja", TEMPLATE);
+    let told = chat(&model, &["--context", "31"], "Hello\n").ok();
+    let expected = "note: the text ends with the context of 31 positions: `--context` makes room";
+    assert!(told.stderr.contains(expected), "{told:?}");
 }
 
 /// Ctrl-C while an answer of 4000 tokens comes.
@@ -131,12 +161,8 @@ fn an_error_ends_a_script() {
 #[cfg(unix)]
 fn ctrl_c_ends_the_answer_and_not_the_program() {
     let model = Model::new().with("generation_config.json", r#"{"eos_token_id": 509}"#);
-    let mut child = command(&["chat", "--model", model.path(), "-n", "4000", "-q"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let args = ["chat", "--model", model.path(), "-n", "4000", "-q"];
+    let mut child = start(&mut command(&args));
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"Hello\n").expect("it reads");
     let mut stdout = child.stdout.take().expect("a pipe");
@@ -152,7 +178,7 @@ fn ctrl_c_ends_the_answer_and_not_the_program() {
     stdout.read_to_string(&mut rest).expect("text");
     let told = Run::of(child.wait_with_output().expect("it ends"));
     assert_eq!((told.code, told.stderr.as_str()), (0, ""));
-    assert!(rest.contains("tokens (interrupted), seed"), "{rest}");
+    assert!(rest.contains("(interrupted); prefill"), "{rest}");
 }
 
 #[test]

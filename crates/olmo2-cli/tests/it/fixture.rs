@@ -113,7 +113,8 @@ fn byte_char(byte: u8) -> char {
     }
 }
 
-fn tokenizer() -> Value {
+/// The `tokenizer.json` of [`Model`].
+pub(crate) fn tokenizer() -> Value {
     let vocab: serde_json::Map<_, _> = (0..510).map(|id| (token(id), id.into())).collect();
     let added = |id: u32, content| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false,

@@ -2,8 +2,8 @@
 
 use olmo2::convert::{ConvertOptions, convert};
 
-use crate::fixture::{Model, expected, golden, list};
-use crate::program::{run, run_with_input};
+use crate::fixture::{Model, expected, golden, list, tokenizer};
+use crate::program::{Run, command, run, run_with_input};
 
 /// The ids that a run of `--ids ..` generated.
 #[track_caller]
@@ -273,4 +273,66 @@ fn threads_do_not_change_the_answer() {
         generated(&golden("gqa-tiny"), &prompt.ids, &more)
     };
     assert_eq!(with("1"), with("3"));
+}
+
+#[test]
+fn a_text_that_ends_with_the_context_says_so() {
+    let model = golden("gqa-tiny");
+    let args = [
+        "generate",
+        "--ids",
+        "1,2,3",
+        "--model",
+        &model,
+        "--ignore-eos",
+    ];
+    let told = run(&[&args[..], &["--context", "9"]].concat()).ok();
+    assert_eq!(
+        told.stderr,
+        "note: the text ends with the context of 9 positions: `--context` makes room\n"
+    );
+    // Who asked for a number got it.
+    let told = run(&[&args[..], &["--context", "9", "-n", "6"]].concat()).ok();
+    assert_eq!(told.stderr, "");
+}
+
+#[test]
+fn ids_may_have_blanks_around_them() {
+    let model = golden("gqa-tiny");
+    let with = |ids| run(&["generate", "--ids", ids, "--model", &model, "-n", "3"]).ok();
+    assert_eq!(with("1, 2 ,3").stdout, with("1,2,3").stdout);
+}
+
+#[test]
+fn verbose_shows_kernels_and_threads_and_a_seed_only_where_one_was_used() {
+    let model = golden("gqa-tiny");
+    let args = ["generate", "--ids", "1", "--model", &model, "-n", "1", "-v"];
+    let mut program = command(&[&args[..], &["--threads", "1"]].concat());
+    let output = program.env("OLMO2_SIMD", "scalar").output();
+    let told = Run::of(output.expect("it runs")).ok().stderr;
+    if cfg!(feature = "flex") {
+        assert!(told.contains("on flex, 1 thread, scalar kernels"), "{told}");
+    }
+    assert!(
+        told.contains("1 token (") && !told.contains("seed"),
+        "{told}"
+    );
+    let told = run(&[&args[..], &["--temperature", "1"]].concat()).ok();
+    assert!(told.stderr.contains("), seed "), "{told:?}");
+}
+
+#[test]
+fn a_tokenizer_with_more_ids_than_the_model_is_told() {
+    let mut tokenizer = tokenizer();
+    let added = tokenizer["added_tokens"].as_array_mut().expect("tokens");
+    let mut more = added[0].clone();
+    (more["id"], more["content"]) = (512.into(), "<|more|>".into());
+    added.push(more);
+    let model = Model::new().with("tokenizer.json", &tokenizer.to_string());
+    let told = run(&["generate", "Hi", "--model", model.path(), "-n", "2"]).ok();
+    assert_eq!(
+        told.stderr,
+        "note: the tokenizer has 513 ids and the model 512 (`vocab_size`): those from 512 on \
+         cannot be used\n"
+    );
 }

@@ -26,6 +26,7 @@ fn every_command_has_its_help() {
         "logits",
         "perplexity",
         "bench",
+        "verify",
         "models",
         "completions",
     ] {

@@ -85,9 +85,10 @@ fn an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
     assert_eq!(told.code, 1);
     assert!(
         told.stderr
-            .starts_with("error: cannot write `/no/such/f`: "),
+            .starts_with("error: cannot write `/no/such/f`: No such file"),
         "{told:?}"
     );
+    assert!(told.stderr.trim_end().ends_with("(os error 2)"), "{told:?}");
 }
 
 #[test]
@@ -110,4 +111,17 @@ fn more_tokens_than_positions_are_refused_with_both_numbers() {
         told.stderr.contains("3 tokens do not fit 2 positions"),
         "{told:?}"
     );
+}
+
+#[test]
+#[cfg(unix)]
+fn the_file_has_the_permissions_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, other) = (folder.path().join("out"), folder.path().join("other"));
+    fs::write(&other, "").expect("written");
+    let (model, path) = (golden("gqa-tiny"), out.to_str().expect("UTF-8"));
+    run(&["logits", "--ids", "1", "--model", &model, "--out", path]).ok();
+    let mode = |path| fs::metadata(path).expect("there").permissions().mode();
+    assert_eq!(mode(&out), mode(&other));
 }

@@ -9,6 +9,8 @@ mod help;
 mod logits;
 mod models;
 mod program;
+mod quantize;
 mod refusals;
 mod scoring;
 mod tokenize;
+mod verify;

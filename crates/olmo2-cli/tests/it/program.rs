@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -68,12 +68,24 @@ pub(crate) fn run(args: &[&str]) -> Run {
 /// Runs with `input` on stdin.
 #[track_caller]
 pub(crate) fn run_with_input(args: &[&str], input: &str) -> Run {
-    let mut child = command(args)
+    feed(&mut command(args), input)
+}
+
+/// Starts a prepared program with pipes at all its ends.
+#[track_caller]
+pub(crate) fn start(command: &mut Command) -> Child {
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the program starts");
+        .expect("the program starts")
+}
+
+/// Runs a prepared program with `input` on stdin.
+#[track_caller]
+pub(crate) fn feed(command: &mut Command, input: &str) -> Run {
+    let mut child = start(command);
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(input.as_bytes()).expect("it reads");
     drop(stdin);

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::Stdio;
 
 use crate::fixture::{Model, golden};
-use crate::program::{Run, command, run};
+use crate::program::{Run, command, run, start};
 
 /// Checks the form that every error has, and returns `error: ..` and `hint: ..`.
 #[track_caller]
@@ -26,7 +25,7 @@ const NONSENSE: &[&[&str]] = &[
     &["generate"],
     &["generate", "text", "--ids", "1,2"],
     &["generate", "--ids", "1,x"],
-    &["generate", "--ids", "1", "--quantize", "q4"],
+    &["generate", "--ids", "1", "--quantize", "q5"],
     &["generate", "text", "--dtype", "f64"],
     &["generate", "text", "--cache-dtype", "q4"],
     &["generate", "text", "--backend", "tpu"],
@@ -160,7 +159,7 @@ fn a_folder_without_weights_or_of_another_model_is_refused() {
     std::fs::write(&config, r#"{"model_type": "olmo3"}"#).expect("written");
     let told = refused(&run(&args), 1);
     assert!(
-        told.contains("`model_type` is `olmo3`, expected `olmo2`"),
+        told.contains("`model_type` in `config.json`: expected `olmo2`, found `olmo3`"),
         "{told}"
     );
     std::fs::copy(golden("gqa-tiny") + "/config.json", &config).expect("copied");
@@ -302,7 +301,7 @@ fn a_model_larger_than_memory_is_refused_before_it_is_loaded() {
 #[test]
 fn a_reader_that_leaves_ends_the_program_quietly() {
     let model = Model::new();
-    let mut child = command(&[
+    let mut child = start(&mut command(&[
         "generate",
         "Hello",
         "--model",
@@ -310,11 +309,7 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
         "-n",
         "4000",
         "--ignore-eos",
-    ])
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .expect("the program starts");
+    ]));
     let mut stdout = child.stdout.take().expect("a pipe");
     stdout.read_exact(&mut [0]).expect("one byte");
     drop(stdout);
@@ -343,4 +338,71 @@ fn negative_numbers_and_a_dash_are_no_options() {
     assert!(told.contains("`temperature` must be 0 or more"), "{told}");
     let told = refused(&run(&["generate", "-"]), 2);
     assert!(told.contains("--prompt-file -"), "{told}");
+}
+
+#[test]
+fn a_context_beyond_the_models_is_refused_with_both_numbers() {
+    let model = golden("gqa-tiny");
+    let args = ["generate", "--ids", "1", "--model", &model, "-n", "1"];
+    let told = refused(&run(&[&args[..], &["--context", "4097"]].concat()), 2);
+    let expected = "error: `--context` is 4097, and the model has 4096 positions \
+                    (`max_position_embeddings`)\n";
+    assert!(told.starts_with(expected), "{told}");
+    run(&[&args[..], &["--context", "4096"]].concat()).ok();
+    // Dynamic RoPE stretches to what is asked for.
+    let dynamic = golden("rope-dynamic");
+    let args = ["generate", "--ids", "1", "--model", &dynamic, "-n", "1"];
+    run(&[&args[..], &["--context", "10000"]].concat()).ok();
+}
+
+#[test]
+fn ids_that_no_token_has_are_not_decoded_to_nothing() {
+    let model = Model::new();
+    let args = ["tokenize", "--decode", "72,512", "--model", model.path()];
+    let told = refused(&run(&args), 1);
+    let expected = "error: there is no token 512: the vocabulary has ids below 512\n";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[test]
+fn a_shard_that_is_missing_has_a_hint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(golden("sharded")).expect("a folder") {
+        let path = entry.expect("a file").path();
+        let name = path.file_name().expect("a name");
+        if !name.to_string_lossy().starts_with("model-00002") {
+            std::fs::copy(&path, folder.path().join(name)).expect("copied");
+        }
+    }
+    let path = folder.path().to_str().expect("UTF-8");
+    let told = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
+    assert!(
+        told.contains("/model-00002-of-00005.safetensors`: "),
+        "{told}"
+    );
+    assert!(
+        told.contains("hint: a file of the model is missing"),
+        "{told}"
+    );
+    assert_eq!(told.matches("os error").count(), 1, "{told}");
+}
+
+#[test]
+fn an_address_of_the_hub_is_an_id() {
+    for model in [
+        "https://huggingface.co/allenai/OLMo-2-0425-1B",
+        "allenai/OLMo-2-0425-1B/",
+    ] {
+        let told = refused(&run(&["generate", "text", "--model", model]), 1);
+        assert!(
+            told.contains("`allenai/OLMo-2-0425-1B` at revision `main`"),
+            "{told}"
+        );
+    }
+    let file = "https://huggingface.co/allenai/OLMo-2-0425-1B/tree/main";
+    let told = refused(&run(&["generate", "text", "--model", file]), 1);
+    assert!(
+        told.contains("expected the address of a model's page"),
+        "{told}"
+    );
 }

@@ -8,16 +8,19 @@ use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
 use olmo2_kernels::{Activations, WeightData, WeightRef};
 
-use crate::linear::Linear;
+use crate::linear::{Linear, Weight};
+use crate::packed::Packed;
 
 /// Whether backend `B` has own kernels that read weights as they are stored.
 pub(crate) fn reads_in_place<B: Backend>() -> bool {
     TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
 }
 
-/// `x` `[rows, in]` times each weight `[out, in]`, in one pass over them; f32 activations only.
+/// `x` `[rows, in]` times each weight `[out, in]`, in one pass over them; f32 activations only,
+/// which products may round.
 pub(crate) fn project<B: Backend, const N: usize>(
     x: &Tensor<B, 2>,
+    rounding: Activations,
     linears: [&Linear<B>; N],
 ) -> Option<[Tensor<B, 2>; N]> {
     if !computes(x) {
@@ -30,19 +33,41 @@ pub(crate) fn project<B: Backend, const N: usize>(
             .bias
             .as_ref()
             .map(|bias| contiguous(&bias.val().cast(DType::F32)));
-        (contiguous(&linear.weight.val()), bias)
+        (Held::new(&linear.weight), bias)
     });
     let weights = held.each_ref().map(|(weight, bias)| WeightRef {
-        data: weight_data(weight),
+        data: weight.data(),
         bias: bias.as_ref().map(f32s),
     });
     let mut outputs = linears.map(|linear| vec![0.0; rows * linear.weight.dims()[0]]);
     let mut slices = outputs.each_mut().map(Vec::as_mut_slice);
-    olmo2_kernels::project(f32s(&x), input, Activations::F32, &weights, &mut slices);
+    olmo2_kernels::project(f32s(&x), input, rounding, &weights, &mut slices);
     Some(outputs.map(|values| {
         let out = values.len() / rows;
         from_vec(values, [rows, out])
     }))
+}
+
+/// A weight as kernels read it.
+enum Held<'a> {
+    Float(FlexTensor),
+    Packed(&'a Packed),
+}
+
+impl<'a> Held<'a> {
+    fn new<B: Backend>(weight: &'a Weight<B>) -> Self {
+        match weight {
+            Weight::Float(param) => Self::Float(contiguous(&param.val())),
+            Weight::Packed(packed) => Self::Packed(packed),
+        }
+    }
+
+    fn data(&self) -> WeightData<'_> {
+        match self {
+            Self::Float(tensor) => weight_data(tensor),
+            Self::Packed(packed) => packed.data(),
+        }
+    }
 }
 
 /// `silu(gate) * up`; f32 only.

@@ -1,6 +1,7 @@
 //! A build without own kernels: burn's operations do everything.
 
 use burn::prelude::*;
+use olmo2_kernels::Activations;
 
 use crate::cache::KvCache;
 use crate::linear::Linear;
@@ -12,6 +13,7 @@ pub(crate) fn reads_in_place<B: Backend>() -> bool {
 
 pub(crate) fn project<B: Backend, const N: usize>(
     _x: &Tensor<B, 2>,
+    _rounding: Activations,
     _linears: [&Linear<B>; N],
 ) -> Option<[Tensor<B, 2>; N]> {
     None

@@ -198,7 +198,7 @@ impl HubError {
                 "check the spelling; a private model needs a token in `HF_TOKEN`"
             }
             Self::Offline { .. } => "unset `HF_HUB_OFFLINE` to allow requests",
-            Self::NothingCached { .. } => "`olmo2-cli models list` shows what it holds",
+            Self::NothingCached { .. } => "check the spelling of the id",
             Self::BadResponse { .. } => {
                 "check `HF_ENDPOINT`, and whether a proxy or a login page answers instead"
             }
@@ -216,12 +216,10 @@ impl HubError {
 
     /// The hints that depend on what the error holds.
     fn own_hint(&self) -> Option<String> {
-        const FOLDER: &str = "a model on disk needs no network: `--model <folder>`";
+        const FOLDER: &str = "a model on disk needs no network";
         Some(match self {
             Self::InvalidSetting { name, .. } => format!("correct `{name}` or unset it"),
-            Self::RevisionNotFound { id, .. } => {
-                format!("`olmo2-cli models revisions {id}` lists what there is")
-            }
+            Self::RevisionNotFound { .. } => "check the spelling of the revision".into(),
             Self::Refused {
                 id, gated, token, ..
             } => refusal_hint(id, *gated, *token),
@@ -283,10 +281,9 @@ fn refusal_hint(id: &str, gated: bool, token: bool) -> String {
 /// What to do about a full disk or a folder without rights.
 fn io_hint(source: &io::Error) -> Option<String> {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-            "free some space (`olmo2-cli models remove ID`), or set `HF_HUB_CACHE` to another disk"
-                .into(),
-        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space, or set `HF_HUB_CACHE` to another disk".into())
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("set `HF_HUB_CACHE` to a folder that you may write to".into())
         }

@@ -1,12 +1,10 @@
 //! Which files of a repository a model needs, and which of them a snapshot lacks.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use serde::Deserialize;
 
 use super::HubError;
 use super::names::is_file_name;
+use crate::safetensors::parse_index;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -65,12 +63,6 @@ fn no_weights(id: &str, siblings: &[String]) -> HubError {
     }
 }
 
-/// `model.safetensors.index.json`, as far as it concerns the hub.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 /// The shards that an index on disk names, sorted, each once.
 ///
 /// # Errors
@@ -81,8 +73,8 @@ pub(super) fn shards(index: &Path) -> Result<Vec<String>, HubError> {
         reason,
     };
     let text = std::fs::read(index).map_err(super::error::io_error("read", index))?;
-    let parsed: Index = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-    let mut names: Vec<String> = parsed.weight_map.into_values().collect();
+    let weight_map = parse_index(&text).map_err(|error| bad(error.to_string()))?;
+    let mut names: Vec<String> = weight_map.into_values().collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {

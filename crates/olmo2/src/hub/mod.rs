@@ -32,7 +32,7 @@ use hf_hub::api::RepoInfo;
 pub use cached::{CachedModel, CachedRevision, cached_models, remove};
 pub use error::HubError;
 pub use files::Files;
-pub use names::{check_id, check_revision};
+pub use names::{check_id, check_revision, parse_id};
 pub use options::HubOptions;
 pub use progress::{Notice, Progress};
 pub use revisions::{Checkpoint, Revision};

@@ -38,6 +38,28 @@ pub fn check_id(id: &str) -> Result<(), HubError> {
     }
 }
 
+/// The id that a user means: `org/name`, or the address of the model's page on the hub, either
+/// with or without a slash at its end. `None` for all else, which is meant to be a path.
+///
+/// # Errors
+/// [`HubError::InvalidId`] for an address that is not a model's page.
+pub fn parse_id(text: &str) -> Result<Option<String>, HubError> {
+    let is_id = |id: &str| id.matches('/').count() == 1 && check_id(id).is_ok();
+    let bare = text.strip_prefix("https://").unwrap_or(text);
+    let page = ["huggingface.co/", "hf.co/"];
+    let page = page.iter().find_map(|host| bare.strip_prefix(host));
+    let id = page.unwrap_or(text);
+    let id = id.strip_suffix('/').unwrap_or(id);
+    match page {
+        _ if is_id(id) => Ok(Some(id.into())),
+        None if !text.contains("://") => Ok(None),
+        _ => Err(HubError::InvalidId {
+            id: text.into(),
+            reason: "expected the address of a model's page, `https://huggingface.co/org/name`",
+        }),
+    }
+}
+
 /// The rule that one half of an id breaks.
 fn part_fault(part: &str) -> Option<&'static str> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -130,6 +152,40 @@ mod tests {
             &long,
         ] {
             assert!(check_id(id).is_ok(), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_address_and_a_slash_at_the_end_are_read_and_a_path_is_none() {
+        for text in [
+            "allenai/OLMo-2-0425-1B",
+            "allenai/OLMo-2-0425-1B/",
+            "https://huggingface.co/allenai/OLMo-2-0425-1B",
+            "https://huggingface.co/allenai/OLMo-2-0425-1B/",
+            "hf.co/allenai/OLMo-2-0425-1B",
+        ] {
+            let id = parse_id(text).unwrap();
+            assert_eq!(id.as_deref(), Some("allenai/OLMo-2-0425-1B"), "{text}");
+        }
+        for path in [
+            "nowhere",
+            "/no/such/folder",
+            "./a",
+            "../a/b",
+            "a/b/c",
+            "a//",
+            "",
+        ] {
+            assert_eq!(parse_id(path).unwrap(), None, "{path}");
+        }
+        for address in [
+            "https://huggingface.co/allenai/OLMo-2-0425-1B/tree/main",
+            "https://huggingface.co/allenai",
+            "https://example.com/a/b",
+            "http://huggingface.co/a/b",
+        ] {
+            let error = parse_id(address).unwrap_err();
+            assert!(error.to_string().contains(address), "{error}");
         }
     }
 

@@ -25,7 +25,7 @@ const MAX_DIMENSIONS: u64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) name: String,
-    /// `F32`, `BF16` or `F16`.
+    /// `F32`, `BF16`, `F16`, or `I8` and `U8` for the arrays of quantised blocks.
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
     /// First byte and the one after the last, from the start of the data.
@@ -113,6 +113,8 @@ fn dtype_name(dtype: DType) -> &'static str {
     match dtype {
         DType::BF16 => "BF16",
         DType::F16 => "F16",
+        DType::I8 => "I8",
+        DType::U8 => "U8",
         _ => "F32",
     }
 }
@@ -215,8 +217,10 @@ impl<'a> Cbor<'a> {
             "F32" => Ok(DType::F32),
             "BF16" => Ok(DType::BF16),
             "F16" => Ok(DType::F16),
+            "I8" => Ok(DType::I8),
+            "U8" => Ok(DType::U8),
             other => Err(format!(
-                "dtype of tensor `{tensor}`: expected F32, BF16 or F16, found {other}"
+                "dtype of tensor `{tensor}`: expected F32, BF16, F16, I8 or U8, found {other}"
             )),
         }
     }

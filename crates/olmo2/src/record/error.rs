@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::receipt::StoredDtype;
+use crate::quantize::QuantizeError;
 use crate::weights::WeightsError;
 
 /// Why a record could not be written.
@@ -22,6 +23,9 @@ pub enum RecordError {
     /// The source, or a record that stands already.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The source cannot be quantised as asked for.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// A finite number of the source has no finite neighbour in the type that was asked for.
     #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
     Overflow {
@@ -41,7 +45,7 @@ pub enum RecordError {
     OtherRecord {
         /// The folder.
         folder: PathBuf,
-        /// What differs: source or dtype.
+        /// What differs: source, dtype or quantisation.
         what: &'static str,
         /// What was asked for.
         expected: String,
@@ -72,6 +76,7 @@ impl RecordError {
                 "make room and run it again: it goes on where it stopped"
             }
             Self::Weights(error) => return error.hint(),
+            Self::Quantize(error) => return Some(error.hint()),
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
             Self::Stopped => "run it again: it goes on where it stopped",

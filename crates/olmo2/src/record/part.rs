@@ -9,9 +9,12 @@ use burn::tensor::DType;
 use super::atomic;
 use super::burnpack::{Descriptor, align, encode};
 use super::error::RecordError;
-use super::receipt::{PartReceipt, StoredDtype, TensorReceipt};
+use super::receipt::{PartReceipt, StoredDtype, StoredFormat, TensorReceipt};
+use super::write::Formats;
 use crate::layout::Part;
-use crate::weights::{StoredTensor, Weights, element};
+use crate::packed::{Piece, QuantFormat};
+use crate::quantize::{FloatMatrix, QuantizeError, stream};
+use crate::weights::{StoredWeight, Weights, element};
 
 /// Bytes of the source that are cast, hashed and written at a time.
 const CHUNK: usize = 1 << 20;
@@ -20,50 +23,75 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct PartPlan<'a> {
     pub(super) file: String,
     pub(super) receipt: Vec<TensorReceipt>,
-    tensors: Vec<(&'a Path, &'a StoredTensor)>,
-    descriptors: Vec<Descriptor>,
+    tensors: Vec<Planned<'a>>,
+}
+
+/// A tensor of the source, and the arrays that it becomes.
+struct Planned<'a> {
+    source: FloatMatrix<'a>,
+    format: Option<QuantFormat>,
+    arrays: Vec<Descriptor>,
 }
 
 impl<'a> PartPlan<'a> {
-    /// Places the tensors one after another, each in `dtype` or in the type of its source.
-    pub(super) fn new(part: &Part, weights: &'a Weights, dtype: Option<DType>) -> Self {
+    /// Places the tensors one after another, in the formats that were asked for.
+    ///
+    /// # Errors
+    /// The source is quantised already.
+    pub(super) fn new(
+        part: &Part,
+        weights: &'a Weights,
+        formats: &Formats,
+    ) -> Result<Self, QuantizeError> {
         let mut plan = Self {
             file: part.file_name(),
             receipt: Vec::new(),
             tensors: Vec::new(),
-            descriptors: Vec::new(),
         };
         let mut at = 0;
         for spec in &part.tensors {
             // A set of weights is complete by construction.
-            let Some((origin, tensor)) = weights.origin(&spec.name).zip(weights.get(&spec.name))
-            else {
+            let Some((name, file, weight)) = weights.entry(&spec.name) else {
                 continue;
             };
-            let to = dtype.unwrap_or(tensor.dtype);
-            let start = align(at);
-            at = start + (tensor.bytes.len() / tensor.dtype.size() * to.size()) as u64;
-            let source_file = origin.file_name().unwrap_or(origin.as_os_str());
+            let tensor = match weight {
+                StoredWeight::Float(tensor) => tensor,
+                StoredWeight::Packed(packed) => {
+                    return Err(QuantizeError::Already {
+                        file: file.to_owned(),
+                        tensor: spec.name.clone(),
+                        expected: "floats".into(),
+                        found: packed.format(),
+                    });
+                }
+            };
+            let format = formats.quantize.format_of(&spec.name, &spec.shape);
+            let dtype = formats.dtype.map_or(tensor.dtype, Into::into);
+            let source_file = file.file_name().unwrap_or(file.as_os_str());
             plan.receipt.push(TensorReceipt {
                 name: spec.name.clone(),
-                dtype: StoredDtype::of(to),
+                dtype: format.map_or(StoredFormat::of(dtype), Into::into),
                 source_file: source_file.to_string_lossy().into_owned(),
                 source_dtype: StoredDtype::of(tensor.dtype),
             });
-            plan.descriptors.push(Descriptor {
-                name: spec.name.clone(),
-                dtype: to,
-                shape: tensor.shape.clone(),
-                offsets: (start, at),
+            let source = FloatMatrix { name, file, tensor };
+            let arrays = place(&source, format, dtype, &mut at);
+            plan.tensors.push(Planned {
+                source,
+                format,
+                arrays,
             });
-            plan.tensors.push((origin, tensor));
         }
-        plan
+        Ok(plan)
     }
 
     /// Bytes of the tensors, padding included.
     pub(super) fn bytes(&self) -> u64 {
-        self.descriptors.last().map_or(0, |last| last.offsets.1)
+        self.arrays().last().map_or(0, |last| last.offsets.1)
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &Descriptor> {
+        self.tensors.iter().flat_map(|planned| &planned.arrays)
     }
 
     /// Writes the part into a folder; `on_bytes` may end it with an error.
@@ -75,30 +103,99 @@ impl<'a> PartPlan<'a> {
         let path = folder.join(&self.file);
         atomic::write(&path, |file| {
             let mut out = HashedFile::new(&path, file);
-            out.write(&encode(&self.descriptors))?;
+            let arrays: Vec<Descriptor> = self.arrays().cloned().collect();
+            out.write(&encode(&arrays))?;
             let start = out.size;
-            let mut buffer = Vec::new();
-            for (descriptor, (origin, tensor)) in self.descriptors.iter().zip(&self.tensors) {
-                out.pad_to(start + descriptor.offsets.0)?;
-                let elements = CHUNK / tensor.dtype.size();
-                for (k, chunk) in tensor.bytes.chunks(CHUNK).enumerate() {
-                    let (from, to) = (tensor.dtype, descriptor.dtype);
-                    let bytes = element::cast_chunk(chunk, from, to, &mut buffer);
-                    if let Some((index, found)) = element::overflow(chunk, from, bytes, to) {
-                        return Err(RecordError::Overflow {
-                            file: origin.to_path_buf(),
-                            tensor: descriptor.name.clone(),
-                            dtype: StoredDtype::of(to),
-                            found,
-                            element: (k * elements + index) as u64,
-                        });
+            for planned in &self.tensors {
+                match planned.format {
+                    None => planned.write_floats(&mut out, start, &mut on_bytes)?,
+                    Some(format) => {
+                        planned.write_blocks(format, &mut out, start, &mut on_bytes)?;
                     }
-                    out.write(bytes)?;
-                    on_bytes(bytes.len() as u64)?;
                 }
             }
             Ok(out.receipt(&self.file, &self.receipt))
         })
+    }
+}
+
+/// The arrays of one tensor behind `at`, which moves to their end.
+fn place(
+    source: &FloatMatrix<'_>,
+    format: Option<QuantFormat>,
+    dtype: DType,
+    at: &mut u64,
+) -> Vec<Descriptor> {
+    let mut put = |name: String, dtype: DType, shape: Vec<usize>, len: u64| {
+        let start = align(*at);
+        *at = start + len;
+        Descriptor {
+            name,
+            dtype,
+            shape,
+            offsets: (start, *at),
+        }
+    };
+    let tensor = source.tensor;
+    let Some(format) = format else {
+        let len = tensor.bytes.len() / tensor.dtype.size() * dtype.size();
+        let (name, shape) = (source.name.to_owned(), tensor.shape.clone());
+        return vec![put(name, dtype, shape, len as u64)];
+    };
+    let pieces = format.pieces(source.shape()).into_iter();
+    let name = |piece: &Piece| format!("{}.{}", source.name, piece.name);
+    pieces
+        .map(|piece| put(name(&piece), piece.dtype, piece.shape.clone(), piece.len()))
+        .collect()
+}
+
+impl Planned<'_> {
+    fn write_floats(
+        &self,
+        out: &mut HashedFile<'_>,
+        start: u64,
+        on_bytes: &mut impl FnMut(u64) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        let (tensor, array) = (self.source.tensor, &self.arrays[0]);
+        out.pad_to(start + array.offsets.0)?;
+        let mut buffer = Vec::new();
+        let elements = CHUNK / tensor.dtype.size();
+        for (k, chunk) in tensor.bytes.chunks(CHUNK).enumerate() {
+            let (from, to) = (tensor.dtype, array.dtype);
+            let bytes = element::cast_chunk(chunk, from, to, &mut buffer);
+            if let Some((index, found)) = element::overflow(chunk, from, bytes, to) {
+                return Err(RecordError::Overflow {
+                    file: self.source.file.to_path_buf(),
+                    tensor: array.name.clone(),
+                    dtype: StoredDtype::of(to),
+                    found,
+                    element: (k * elements + index) as u64,
+                });
+            }
+            out.write(bytes)?;
+            on_bytes(bytes.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    fn write_blocks(
+        &self,
+        format: QuantFormat,
+        out: &mut HashedFile<'_>,
+        start: u64,
+        on_bytes: &mut impl FnMut(u64) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        out.pad_to(start + self.arrays[0].offsets.0)?;
+        let rest = stream(self.source, format, |quants| {
+            out.write(quants)?;
+            on_bytes(quants.len() as u64)
+        })?;
+        for (array, bytes) in self.arrays[1..].iter().zip(rest) {
+            out.pad_to(start + array.offsets.0)?;
+            out.write(&bytes)?;
+            on_bytes(bytes.len() as u64)?;
+        }
+        Ok(())
     }
 }
 

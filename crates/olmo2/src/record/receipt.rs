@@ -5,6 +5,8 @@ use std::path::Path;
 use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
+use crate::packed::QuantFormat;
+use crate::quantize::Quantize;
 use crate::safetensors::read_small;
 use crate::weights::WeightsError;
 
@@ -29,6 +31,9 @@ pub struct Receipt {
     /// `f32`, `bf16` or `f16` where the conversion was asked for one; otherwise each tensor has
     /// the type of its source.
     pub dtype: Option<StoredDtype>,
+    /// Which matrices the conversion was asked to quantise.
+    #[serde(default, skip_serializing_if = "Quantize::is_none")]
+    pub quantize: Quantize,
     /// Parts that are complete, in the order of the layout.
     pub parts: Vec<PartReceipt>,
 }
@@ -74,8 +79,8 @@ pub struct PartReceipt {
 pub struct TensorReceipt {
     /// Name, in the source and here.
     pub name: String,
-    /// Type of the elements here.
-    pub dtype: StoredDtype,
+    /// Type of the elements here, or format of the blocks.
+    pub dtype: StoredFormat,
     /// File of the source.
     pub source_file: String,
     /// Type of the elements there.
@@ -122,6 +127,58 @@ impl From<StoredDtype> for DType {
             StoredDtype::F32 => Self::F32,
             StoredDtype::Bf16 => Self::BF16,
             StoredDtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// What the weights of a tensor are stored in: floats or quantised blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredFormat {
+    /// 32-bit floats.
+    F32,
+    /// Brain floats.
+    Bf16,
+    /// IEEE half floats.
+    F16,
+    /// [`QuantFormat::Q8`].
+    Q8,
+    /// [`QuantFormat::Q4`].
+    Q4,
+}
+
+impl StoredFormat {
+    /// The name in receipts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => StoredDtype::F32.name(),
+            Self::Bf16 => StoredDtype::Bf16.name(),
+            Self::F16 => StoredDtype::F16.name(),
+            Self::Q8 => QuantFormat::Q8.name(),
+            Self::Q4 => QuantFormat::Q4.name(),
+        }
+    }
+
+    pub(crate) fn of(dtype: DType) -> Self {
+        StoredDtype::of(dtype).into()
+    }
+}
+
+impl From<StoredDtype> for StoredFormat {
+    fn from(dtype: StoredDtype) -> Self {
+        match dtype {
+            StoredDtype::F32 => Self::F32,
+            StoredDtype::Bf16 => Self::Bf16,
+            StoredDtype::F16 => Self::F16,
+        }
+    }
+}
+
+impl From<QuantFormat> for StoredFormat {
+    fn from(format: QuantFormat) -> Self {
+        match format {
+            QuantFormat::Q8 => Self::Q8,
+            QuantFormat::Q4 => Self::Q4,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::receipt::{
 use super::verify::hash_file;
 use crate::Olmo2Config;
 use crate::layout::parts;
+use crate::quantize::{Quantize, QuantizeError};
 use crate::weights::{Weights, WeightsError};
 
 /// What became of the parts of a record.
@@ -83,7 +84,11 @@ pub(crate) fn write(
     mut receipt: Receipt,
     progress: &mut dyn ConvertProgress,
 ) -> Result<Written, RecordError> {
-    let plans = plan(config, weights, receipt.dtype);
+    let formats = Formats {
+        dtype: receipt.dtype,
+        quantize: receipt.quantize,
+    };
+    let plans = plan(config, weights, &formats)?;
     let bytes = plans.iter().map(PartPlan::bytes).sum();
     let parts = plans.len();
     tell(progress, ConvertEvent::Started { bytes, parts })?;
@@ -117,12 +122,30 @@ pub(crate) fn write(
     Ok(report)
 }
 
+/// What a conversion was asked to store weights in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Formats {
+    /// Type of what stays in floats; `None` keeps the source's.
+    pub(crate) dtype: Option<StoredDtype>,
+    pub(crate) quantize: Quantize,
+}
+
+/// Holds the source against the formats before anything is written.
+pub(crate) fn check(
+    config: &Olmo2Config,
+    weights: &Weights,
+    formats: &Formats,
+) -> Result<(), RecordError> {
+    plan(config, weights, formats)?;
+    Ok(())
+}
+
 fn plan<'a>(
     config: &Olmo2Config,
     weights: &'a Weights,
-    dtype: Option<StoredDtype>,
-) -> Vec<PartPlan<'a>> {
-    let plan = |part| PartPlan::new(part, weights, dtype.map(Into::into));
+    formats: &Formats,
+) -> Result<Vec<PartPlan<'a>>, QuantizeError> {
+    let plan = |part| PartPlan::new(part, weights, formats);
     parts(config).iter().map(plan).collect()
 }
 
@@ -134,14 +157,16 @@ fn plan<'a>(
 pub(crate) fn begin(
     folder: &Path,
     source: Source,
-    dtype: Option<StoredDtype>,
+    formats: &Formats,
 ) -> Result<Receipt, RecordError> {
+    let Formats { dtype, quantize } = *formats;
     let Some(receipt) = Receipt::read(folder)? else {
         let receipt = Receipt {
             format_version: FORMAT_VERSION,
             tool: concat!("olmo2 ", env!("CARGO_PKG_VERSION")).into(),
             source,
             dtype,
+            quantize,
             parts: Vec::new(),
         };
         store(folder, &receipt)?;
@@ -158,6 +183,10 @@ pub(crate) fn begin(
     if receipt.dtype != dtype {
         let name = |dtype: Option<StoredDtype>| dtype.map_or("the source's", StoredDtype::name);
         return other("dtype", name(dtype).into(), name(receipt.dtype).into());
+    }
+    if receipt.quantize != quantize {
+        let (expected, found) = (quantize.to_string(), receipt.quantize.to_string());
+        return other("quantisation", expected, found);
     }
     if receipt.source.files != source.files {
         let (expected, found) = difference(&source, &receipt.source);

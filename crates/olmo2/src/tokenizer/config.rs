@@ -3,52 +3,51 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::TokenizerError;
+use crate::json;
+
+const FILE: &str = "tokenizer_config.json";
 
 /// The texts of the special tokens that `tokenizer_config.json` names. Serialized, they are the
 /// variables that transformers gives to a chat template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SpecialTexts {
     /// Starts a sequence. OLMo 2's plain encoding does not add it, its chat template does.
     #[serde(
-        default,
-        deserialize_with = "text",
+        deserialize_with = "json::token",
         skip_serializing_if = "Option::is_none"
     )]
     pub bos_token: Option<String>,
     /// Ends a sequence.
     #[serde(
-        default,
-        deserialize_with = "text",
+        deserialize_with = "json::token",
         skip_serializing_if = "Option::is_none"
     )]
     pub eos_token: Option<String>,
     /// Fills up a batch.
     #[serde(
-        default,
-        deserialize_with = "text",
+        deserialize_with = "json::token",
         skip_serializing_if = "Option::is_none"
     )]
     pub pad_token: Option<String>,
     /// Stands for what the vocabulary can't spell; byte-level vocabularies never use it.
     #[serde(
-        default,
-        deserialize_with = "text",
+        deserialize_with = "json::token",
         skip_serializing_if = "Option::is_none"
     )]
     pub unk_token: Option<String>,
 }
 
 /// The fields of `tokenizer_config.json` in use.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct TokenizerConfig {
-    #[serde(flatten)]
     pub(crate) special: SpecialTexts,
     pub(crate) chat_template: Option<TemplateField>,
 }
 
 /// `chat_template` in its two forms.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, or a list of named templates")]
 pub(crate) enum TemplateField {
     One(String),
     Named(Vec<NamedTemplate>),
@@ -64,26 +63,18 @@ impl TokenizerConfig {
     /// # Errors
     /// [`TokenizerError::Json`].
     pub(crate) fn from_bytes(json: &[u8]) -> Result<Self, TokenizerError> {
-        serde_json::from_slice(json).map_err(|source| TokenizerError::Json {
-            file: "tokenizer_config.json",
-            source,
+        #[derive(Deserialize)]
+        struct Template {
+            chat_template: Option<TemplateField>,
+        }
+        // Twice over a small file: flattened, the fields of errors would be lost.
+        let special = json::parse(FILE, json)?;
+        let Template { chat_template } = json::parse(FILE, json)?;
+        Ok(Self {
+            special,
+            chat_template,
         })
     }
-}
-
-/// A token is a string, or an object with the string as `content`.
-fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Token {
-        Text(String),
-        Object { content: String },
-    }
-    Ok(
-        Option::<Token>::deserialize(deserializer)?.map(|token| match token {
-            Token::Text(text) | Token::Object { content: text } => text,
-        }),
-    )
 }
 
 #[cfg(test)]
@@ -107,11 +98,14 @@ mod tests {
     #[test]
     fn a_token_of_another_form_is_an_error() {
         let error = TokenizerConfig::from_bytes(br#"{"eos_token": 3}"#).expect_err("a number");
-        assert!(
-            error
-                .to_string()
-                .starts_with("`tokenizer_config.json` is not valid: ")
-        );
+        let expected = "`eos_token` in `tokenizer_config.json`: expected a text, or an object with \
+                        the text as `content`, found `3`";
+        assert_eq!(error.to_string(), expected);
+        let json = br#"{"chat_template": [{"name": "default"}]}"#;
+        let error = TokenizerConfig::from_bytes(json).expect_err("no template");
+        let expected = "`chat_template` in `tokenizer_config.json`: expected a text, or a list of \
+                        named templates";
+        assert_eq!(error.to_string(), expected);
         assert!(TokenizerConfig::from_bytes(b"[]").is_err());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::json::JsonError;
+
 /// Why a tokenizer can't be read, or can't encode a text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,13 +17,8 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// A file that is not JSON of the expected form.
-    #[error("`{file}` is not valid: {source}")]
-    Json {
-        /// The name of the file.
-        file: &'static str,
-        /// What is wrong, and where.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// A part of `tokenizer.json` that the `tokenizers` crate can't read.
     #[error("`{part}` in `tokenizer.json` is not valid: {source}")]
     Part {
@@ -121,8 +118,8 @@ impl TokenizerError {
     /// What the user can do about it, for the CLI's `hint:` line.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Io { .. } => "without a tokenizer, pass token ids with --ids",
-            Self::Json { .. } | Self::Part { .. } => {
+            Self::Io { .. } => "a model runs without a tokenizer, on token ids",
+            Self::Json(_) | Self::Part { .. } => {
                 "the file may be cut short or a Git LFS pointer: download it again"
             }
             Self::Unsupported { .. } => "OLMo 2's tokenizers are byte-level BPE",

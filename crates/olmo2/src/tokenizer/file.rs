@@ -15,6 +15,7 @@ use tokenizers::{
 
 use super::bytes::BYTE_CHARS;
 use super::error::TokenizerError;
+use crate::json;
 
 /// Ids at and beyond this are refused: no vocabulary is near it, and the crate counts on from the
 /// largest id without a look at overflow.
@@ -60,7 +61,7 @@ struct Model {
 
 /// A merge in either of the two spellings.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a merge of two tokens")]
 enum Merge {
     Pair(String, String),
     Line(String),
@@ -70,11 +71,8 @@ enum Merge {
 ///
 /// # Errors
 /// [`TokenizerError`] for JSON that is not a byte-level BPE tokenizer, or contradicts itself.
-pub(super) fn parse(json: &[u8]) -> Result<(Engine, usize), TokenizerError> {
-    let file: File = serde_json::from_slice(json).map_err(|source| TokenizerError::Json {
-        file: "tokenizer.json",
-        source,
-    })?;
+pub(super) fn parse(bytes: &[u8]) -> Result<(Engine, usize), TokenizerError> {
+    let file: File = json::parse("tokenizer.json", bytes)?;
     check_parts(&file)?;
     let mut largest = check_vocab(&file.model.vocab)?;
     for added in &file.added_tokens {

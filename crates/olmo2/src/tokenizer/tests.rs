@@ -204,7 +204,7 @@ fn a_missing_file_is_named_and_a_missing_config_is_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = Tokenizer::from_folder(folder.path()).expect_err("no file");
     assert!(error.to_string().contains("tokenizer.json`: "), "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("--ids")));
+    assert!(error.hint().is_some_and(|hint| hint.contains("token ids")));
     let json = tiny().to_string();
     std::fs::write(folder.path().join("tokenizer.json"), &json).expect("written");
     let tokenizer = Tokenizer::from_folder(folder.path()).expect("valid");

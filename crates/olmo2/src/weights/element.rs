@@ -50,6 +50,25 @@ pub(crate) fn cast_chunk<'a>(
     buffer
 }
 
+/// Elements of `from` as f32; `out` holds as many as `bytes`.
+pub(crate) fn widen(bytes: &[u8], from: DType, out: &mut [f32]) {
+    fn fill(out: &mut [f32], values: impl Iterator<Item = f32>) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value;
+        }
+    }
+    match from {
+        DType::BF16 => fill(out, bytes.chunks_exact(2).map(read_bf16)),
+        DType::F16 => fill(out, bytes.chunks_exact(2).map(read_f16)),
+        _ => fill(out, bytes.chunks_exact(4).map(read_f32)),
+    }
+}
+
+/// f32 as elements of `to`, rounded as [`cast`] does.
+pub(crate) fn narrow(values: &[f32], to: DType, out: &mut [u8]) {
+    write(values.iter().copied(), to, out);
+}
+
 /// The first finite number that a cast made infinite, and its index.
 pub(crate) fn overflow(
     from_bytes: &[u8],

@@ -137,6 +137,9 @@ impl WeightsError {
                 "`config.json` and the weights must come from the same checkpoint"
             }
             Self::NotOlmo2 { .. } => "only OLMo 2 checkpoints run here",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "a file of the model is missing: fetch or convert it again"
+            }
             Self::Io { .. } | Self::Mismatch { .. } => return None,
         };
         Some(hint.into())

@@ -31,6 +31,23 @@ struct Character {
     trait_: String,
 }
 
+impl Character {
+    /// One that is called by its name wherever it is mentioned.
+    fn new(name: String, kind: impl Into<String>, female: bool) -> Self {
+        Self {
+            object: name.clone(),
+            possessive: possessive(&name),
+            pronouns: if female { SHE } else { HE },
+            kind: kind.into(),
+            the: name.clone(),
+            intro: name.clone(),
+            opening: name.clone(),
+            trait_: String::new(),
+            name,
+        }
+    }
+}
+
 fn possessive(name: &str) -> String {
     if name.ends_with('s') {
         format!("{name}'")
@@ -43,7 +60,7 @@ fn possessive(name: &str) -> String {
 ///
 /// # Errors
 /// An unknown class, or a grammar without the lists that names are drawn from.
-pub(super) fn cast(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<()> {
+pub(super) fn bind(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<()> {
     if scene.is_bound(prefix) {
         return Ok(());
     }
@@ -187,10 +204,6 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
         String::new()
     };
     Ok(Character {
-        object: name.clone(),
-        possessive: possessive(&name),
-        pronouns: if female { SHE } else { HE },
-        kind: kind.to_owned(),
         the,
         intro: scene.with_article(&format!("{adjective} {kind}{tail}"))?,
         opening: if named {
@@ -199,7 +212,7 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
             format!("the {size} {kind}")
         },
         trait_,
-        name,
+        ..Character::new(name, kind, female)
     })
 }
 
@@ -264,15 +277,11 @@ fn being(
         format!("the {adjective} {kind}")
     };
     Ok(Character {
-        object: name.clone(),
-        possessive: possessive(&name),
-        pronouns: if female { SHE } else { HE },
-        kind,
         the,
         intro,
         opening,
         trait_,
-        name,
+        ..Character::new(name, kind, female)
     })
 }
 
@@ -303,15 +312,11 @@ fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
         format!("{name} the {kind}")
     };
     Ok(Character {
-        object: name.clone(),
-        possessive: possessive(&name),
-        pronouns: if female { SHE } else { HE },
-        kind,
         the,
         intro,
         opening,
         trait_,
-        name,
+        ..Character::new(name, kind, female)
     })
 }
 
@@ -320,15 +325,8 @@ fn relative(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     let name = format!("my {kind}");
     let trait_ = scene.expand("{trait}")?;
     Ok(Character {
-        object: name.clone(),
-        possessive: possessive(&name),
-        pronouns: if female { SHE } else { HE },
-        kind,
-        the: name.clone(),
-        intro: name.clone(),
-        opening: name.clone(),
         trait_,
-        name,
+        ..Character::new(name, kind, female)
     })
 }
 

@@ -1,0 +1,227 @@
+//! JSON files of a checkpoint, whose errors name the file and the field.
+
+use serde::Deserialize;
+use serde::de::{
+    DeserializeOwned, Deserializer, Error as _, IgnoredAny, SeqAccess, Unexpected, Visitor,
+};
+use serde_json::Value;
+use thiserror::Error;
+
+/// Characters of a value that a message repeats.
+const LONGEST: usize = 60;
+
+/// A file that is no JSON, or a field of another type.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}`{file}`: {reason}", field.as_ref().map(|field| format!("`{field}` in ")).unwrap_or_default())]
+pub struct JsonError {
+    /// The file's name.
+    pub file: &'static str,
+    /// The field, as `rope_scaling.factor`; none where the file as a whole is no JSON object.
+    pub field: Option<String>,
+    /// What was expected and what was found, or what is wrong with the syntax.
+    pub reason: String,
+}
+
+/// Reads an object.
+///
+/// # Errors
+/// Contents that are no JSON, no object, or have a field of another type than `T`'s.
+pub(crate) fn parse<T: DeserializeOwned>(file: &'static str, json: &[u8]) -> Result<T, JsonError> {
+    // serde also reads a struct from a list of its fields, which no file means.
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    match serde_json::from_slice(json) {
+        Ok(parsed) if is_object => Ok(parsed),
+        // Only a failure pays for the path to a field.
+        _ => Err(explain::<T>(file, json, is_object)),
+    }
+}
+
+fn explain<T: DeserializeOwned>(file: &'static str, json: &[u8], is_object: bool) -> JsonError {
+    let whole = |reason: String| JsonError {
+        file,
+        field: None,
+        reason,
+    };
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(json) {
+        return whole(format!("not valid JSON: {error}"));
+    }
+    if !is_object {
+        return whole("expected an object of fields".into());
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        // Not met: the same bytes were refused just now.
+        Ok(_) => whole("not of the expected form".into()),
+        Err(error) => {
+            let path = error.path().to_string();
+            JsonError {
+                file,
+                field: (path != ".").then_some(path),
+                reason: expected_and_found(&error.into_inner()),
+            }
+        }
+    }
+}
+
+/// serde's `invalid type: FOUND, expected EXPECTED at line 1 column 2` in this library's words.
+fn expected_and_found(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    let rest = ["invalid type: ", "invalid value: "];
+    let rest = rest.iter().find_map(|start| text.strip_prefix(start));
+    let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return shortened(text);
+    };
+    let expected = match expected {
+        "usize" | "u32" | "u64" => "a whole number of 0 or more",
+        "f32" | "f64" => "a number",
+        other => other,
+    };
+    format!("expected {expected}, found {}", shortened(found))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// Nothing, one id or a list of ids: all three spellings are in use.
+pub(crate) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    deserializer.deserialize_any(Ids)
+}
+
+struct Ids;
+
+impl<'de> Visitor<'de> for Ids {
+    type Value = Vec<u32>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a token id or a list of them")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Self::Value, E> {
+        let found = Unexpected::Unsigned(id);
+        let id = u32::try_from(id).map_err(|_| E::invalid_value(found, &self))?;
+        Ok(vec![id])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut ids = Vec::new();
+        while let Some(id) = items.next_element::<u32>()? {
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+}
+
+/// Nothing, a text, or an object with the text as `content`: how special tokens are written.
+pub(crate) fn token<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let found = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        Value::String(text) => return Ok(Some(text)),
+        Value::Object(mut object) => match object.remove("content") {
+            Some(Value::String(text)) => return Ok(Some(text)),
+            Some(other) => format!("`content` {other}"),
+            None => "no `content`".into(),
+        },
+        other => format!("`{other}`"),
+    };
+    let expected = "a text, or an object with the text as `content`";
+    Err(D::Error::invalid_type(Unexpected::Other(&found), &expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only read by serde")]
+    struct File {
+        size: Option<usize>,
+        rate: Option<f64>,
+        inner: Option<Inner>,
+        #[serde(default, deserialize_with = "ids")]
+        ids: Vec<u32>,
+        #[serde(default, deserialize_with = "token")]
+        token: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only read by serde")]
+    struct Inner {
+        factor: f64,
+    }
+
+    #[track_caller]
+    fn told(json: &str) -> String {
+        let error = parse::<File>("a.json", json.as_bytes()).expect_err("an error");
+        error.to_string()
+    }
+
+    #[test]
+    fn an_error_names_file_and_field_what_was_expected_and_what_was_found() {
+        for (json, expected) in [
+            (
+                r#"{"size": "big"}"#,
+                "`size` in `a.json`: expected a whole number of 0 or more, found string \"big\"",
+            ),
+            (
+                r#"{"size": -1}"#,
+                "`size` in `a.json`: expected a whole number of 0 or more, found integer `-1`",
+            ),
+            (
+                r#"{"rate": []}"#,
+                "`rate` in `a.json`: expected a number, found sequence",
+            ),
+            (
+                r#"{"inner": {"factor": null}}"#,
+                "`inner.factor` in `a.json`: expected a number, found null",
+            ),
+            (
+                r#"{"inner": {}}"#,
+                "`inner` in `a.json`: missing field `factor`",
+            ),
+            (
+                r#"{"ids": "x"}"#,
+                "`ids` in `a.json`: expected a token id or a list of them, found string \"x\"",
+            ),
+            (
+                r#"{"ids": 4294967296}"#,
+                "`ids` in `a.json`: expected a token id or a list of them, found integer \
+                 `4294967296`",
+            ),
+            (
+                r#"{"ids": [1, -1]}"#,
+                "`ids[1]` in `a.json`: expected a whole number of 0 or more, found integer `-1`",
+            ),
+            (
+                r#"{"token": 3}"#,
+                "`token` in `a.json`: expected a text, or an object with the text as `content`, \
+                 found `3`",
+            ),
+            (
+                r#"{"token": {}}"#,
+                "`token` in `a.json`: expected a text, or an object with the text as `content`, \
+                 found no `content`",
+            ),
+            ("[1]", "`a.json`: expected an object of fields"),
+        ] {
+            assert_eq!(told(json), expected, "{json}");
+        }
+        assert!(told("{\"size\": 1").starts_with("`a.json`: not valid JSON: EOF"));
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        let json = format!(r#"{{"size": "{}"}}"#, "é".repeat(5000));
+        assert!(told(&json).len() < 300);
+    }
+}
