@@ -6,6 +6,7 @@ mod checkpoint;
 mod config;
 mod convert;
 mod corrupt;
+mod dice;
 mod hub;
 mod kill;
 mod mutate;
