@@ -6,9 +6,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use olmo2::convert::{ConvertError, ConvertOptions, ConvertReport, convert};
-use olmo2::record::{
-    ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype, StoredFormat,
-};
+use olmo2::record::{ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype};
 use olmo2::{Olmo2Config, Weights};
 use olmo2_tests::golden_folder;
 
@@ -118,10 +116,8 @@ fn the_receipt_names_files_types_and_hashes() {
     assert_eq!(last.blake3, blake3::hash(&bytes).to_hex().as_str());
     let q = &last.tensors[0];
     assert_eq!(q.name, "model.layers.3.self_attn.q_proj.weight");
-    assert_eq!(
-        (q.dtype, q.source_dtype),
-        (StoredFormat::F32, StoredDtype::Bf16)
-    );
+    assert_eq!(q.dtype, StoredDtype::F32.into());
+    assert_eq!(q.source_dtype, StoredDtype::Bf16);
     assert_eq!(q.source_file, "model-00004-of-00005.safetensors");
 }
 

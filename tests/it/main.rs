@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod convert;
 mod corrupt;
+mod dice;
 mod hub;
 mod kill;
 mod mutate;
