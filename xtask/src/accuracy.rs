@@ -116,6 +116,7 @@ fn logits(
         let mut cache = model.new_cache(CacheOptions {
             slots: 1,
             capacity: row.len(),
+            ..Default::default()
         });
         let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
         let logits: Tensor<Flex, 2> = output.logits.context("logits were asked for")?;
