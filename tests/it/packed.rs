@@ -12,7 +12,7 @@ use burn::tensor::DType;
 use burn_store::ModuleSnapshot;
 use olmo2::{
     CacheOptions, ForwardInput, GenerateParams, LoadOptions, Olmo2, Olmo2Config, Precision,
-    QuantFormat, Quantize, Session, StoredWeight, Weights, demo, layout,
+    QuantFormat, Quantize, Session, StoredWeight, Weight, Weights, demo, layout,
 };
 use olmo2_tests::backends::Flex;
 use olmo2_tests::{golden_folder, values};
@@ -240,6 +240,35 @@ fn bf16_on_flex_keeps_f32_between_products() {
         let error = relative_error(&logits(&rounded), &logits(&single));
         assert!(error < 0.02, "{golden}: {error}");
     }
+}
+
+/// No kernel computes in f16: floats and blocks are converted, once, at load.
+#[test]
+fn f16_converts_weights_at_load() {
+    let (record, config) = record_of(&golden_folder("gqa-tiny"), choices()[3]);
+    let weights = Weights::open(record.path(), &config).expect("weights");
+    let options = LoadOptions {
+        precision: Precision::F16,
+        ..LoadOptions::default()
+    };
+    let model = Olmo2::<Flex>::load(record.path(), &options, &Default::default());
+    let model = model.expect("a model");
+    let dtype = |weight: &Weight<Flex>| weight.float().expect("floats").val().dtype();
+    let head = &model.lm_head.as_ref().expect("a head").weight;
+    assert_eq!(dtype(head), DType::F16, "from q8");
+    let embedding = &model.model.embed_tokens.weight;
+    assert_eq!(dtype(embedding), DType::F16, "from bf16");
+    let elements: u64 = weights
+        .iter()
+        .map(|(_, w)| w.shape().iter().product::<usize>() as u64)
+        .sum();
+    assert_eq!(weights.held_bytes::<Flex>(&options), 2 * elements);
+    assert_eq!(
+        weights.held_bytes::<Flex>(&LoadOptions::default()),
+        weights.total_bytes()
+    );
+    let error = relative_error(&logits(&model), &logits(&load::<Flex>(record.path(), None)));
+    assert!(error < ACTIVATIONS, "{error}");
 }
 
 #[test]

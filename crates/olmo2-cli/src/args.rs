@@ -77,7 +77,7 @@ pub(crate) struct RunArgs {
     /// What computes [default: the first of this build that starts, GPUs before CPUs]
     #[arg(long, value_parser = BackendParser)]
     pub(crate) backend: Option<BackendKind>,
-    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each product and keeps f32 between them; f16 takes a hundred times as long on CPUs (and OLMo 2 1B overflows in it)
+    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each product and keeps f32 between them; f16 on CPUs goes without own kernels (and OLMo 2 1B overflows in it)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
