@@ -279,7 +279,10 @@ impl Report {
         let decode = rate(self.decode_tokens_per_second);
         let weights = size(self.weight_bytes_per_token);
         writeln!(out, "model              {}", self.model)?;
-        writeln!(out, "backend            {backend}, {dtype}, cache {cache}, {threads}")?;
+        writeln!(
+            out,
+            "backend            {backend}, {dtype}, cache {cache}, {threads}"
+        )?;
         writeln!(
             out,
             "prefill            {prefill} ({}, batch {batch})",

@@ -83,7 +83,7 @@ pub(crate) fn silu_mul<B: Backend>(gate: &Tensor<B, 3>, up: &Tensor<B, 3>) -> Op
 }
 
 /// Whether the kernels compute with this tensor.
-fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
+pub(super) fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
     reads_in_place::<B>() && x.dtype() == DType::F32
 }
 
