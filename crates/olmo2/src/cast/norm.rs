@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use olmo2_kernels::RotationTable;
+use olmo2_kernels::{RotationTable, owned};
 
 use super::flex::{computes, contiguous, f32s, from_vec};
 
@@ -19,9 +19,8 @@ pub(crate) fn rms_norm<B: Backend, const D: usize>(
     let shape = x.dims();
     let weight = contiguous(&weight.clone().cast(DType::F32));
     let (x, residual) = (contiguous(x), residual.map(contiguous));
-    let mut out = vec![0.0; shape.iter().product()];
     let residual = residual.as_ref().map(f32s);
-    olmo2_kernels::rms_norm(f32s(&x), f32s(&weight), eps as f32, residual, &mut out);
+    let out = owned::rms_norm(f32s(&x), f32s(&weight), eps as f32, residual);
     Some(from_vec(out, shape))
 }
 
@@ -48,7 +47,6 @@ pub(crate) fn norm_rotate<B: Backend>(
         sin: f32s(&sin),
         head_dim,
     };
-    let mut out = vec![0.0; batch * seq * width];
-    olmo2_kernels::norm_rotate(f32s(&x), f32s(&weight), eps as f32, &table, &mut out);
+    let out = owned::norm_rotate(f32s(&x), f32s(&weight), eps as f32, &table);
     Some(from_vec(out, [batch, seq, width / head_dim, head_dim]))
 }
