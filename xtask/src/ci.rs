@@ -40,7 +40,9 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
         Ok(cmd!(sh, "cargo doc --workspace --no-deps").run()?)
     })?;
     step("tests", || Ok(cmd!(sh, "cargo test --workspace").run()?))?;
+    step("lower SIMD levels", || lower_levels(&sh))?;
     if !args.fast {
+        step("kernels under AddressSanitizer", || sanitised(&sh))?;
         step("tests on Vulkan in software", || vulkan(&sh))?;
         step("every backend compiles", || {
             let features = "olmo2-cli/ndarray,olmo2-cli/vulkan,olmo2-cli/cuda";
@@ -61,6 +63,35 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     work().with_context(|| format!("step `{name}`"))?;
     eprintln!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The model's tests on flex, whose kernels the CPU's own level has just run, as on lesser CPUs.
+fn lower_levels(sh: &Shell) -> Result<()> {
+    for level in ["avx2", "scalar"] {
+        if cfg!(target_arch = "x86_64") || level == "scalar" {
+            let _level = sh.push_env("OLMO2_SIMD", level);
+            cmd!(sh, "cargo test -p olmo2-tests -- flex::").run()?;
+        }
+    }
+    Ok(())
+}
+
+/// The tests of the only crate with `unsafe`, with every access to memory checked. The sanitizer is
+/// an unstable flag of a stable compiler, and wants its target named.
+fn sanitised(sh: &Shell) -> Result<()> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        eprintln!("left out: only tried on x86-64 Linux");
+        return Ok(());
+    }
+    let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
+    let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
+    let target = [
+        "--target",
+        "x86_64-unknown-linux-gnu",
+        "--target-dir",
+        "target/asan",
+    ];
+    Ok(cmd!(sh, "cargo test -p olmo2-kernels --lib {target...}").run()?)
 }
 
 /// The tests of the wgpu backend, on Mesa's software rasteriser.
