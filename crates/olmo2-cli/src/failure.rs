@@ -10,8 +10,7 @@ use olmo2::hub::HubError;
 use olmo2::tokenizer::TokenizerError;
 use olmo2::{
     CacheDtypeError, ConfigError, GenerateError, InputError, LoadError, PrecisionError,
-    QuantizeError,
-    SamplingError, WeightsError,
+    QuantizeError, SamplingError, WeightsError,
 };
 
 /// A command that was asked for what cannot be, or did not manage it.

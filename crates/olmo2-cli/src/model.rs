@@ -8,9 +8,7 @@ use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, parse_id};
-use olmo2::{
-    CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo,
-};
+use olmo2::{CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
 use crate::backend::{self, BackendKind};
@@ -211,6 +209,11 @@ impl Checkpoint {
             options,
             cache_dtype,
         })
+    }
+
+    /// The weights as they are stored: mapped, where they are a file's.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Moves the weights to the device.
