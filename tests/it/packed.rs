@@ -187,7 +187,11 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch() {
             let model = Olmo2::<Flex>::load(&folder, &options, &device).expect("a model");
             let decode = |rows: &[u32]| -> Vec<Vec<f32>> {
                 let (slots, capacity) = (rows.len(), 64);
-                let mut cache = model.new_cache(CacheOptions { slots, capacity });
+                let mut cache = model.new_cache(CacheOptions {
+                    slots,
+                    capacity,
+                    ..Default::default()
+                });
                 let mut last = Vec::new();
                 for step in 0..3 {
                     let ids = rows.iter().map(|row| vec![(row * 7 + step) % 256]);

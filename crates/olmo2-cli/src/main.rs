@@ -48,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         let hint = error.hint().unwrap_or_default();
         failure::Failure::usage(error.to_string(), hint)
     })?;
+    olmo2_kernels::keep_freed_memory();
     match command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),

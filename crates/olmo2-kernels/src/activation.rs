@@ -16,6 +16,10 @@ const ELEMENTS_PER_THREAD: usize = 16_384;
 /// # Panics
 /// The three lengths differ.
 pub fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    silu_mul_to(gate, up, SharedMut::new(out));
+}
+
+pub(crate) fn silu_mul_to(gate: &[f32], up: &[f32], out: SharedMut<'_>) {
     assert_eq!(gate.len(), out.len(), "`gate` and `out` differ in length");
     assert_eq!(up.len(), out.len(), "`up` and `out` differ in length");
     let len = out.len();
@@ -23,7 +27,6 @@ pub fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     let parts = pool::threads()
         .min(len.div_ceil(ELEMENTS_PER_THREAD))
         .max(1);
-    let out = SharedMut::new(out);
     pool::run(parts, |part| {
         let range = pool::share(len, 16, parts, part);
         let at = out.at(range.start, range.len());

@@ -67,6 +67,11 @@ impl<'a, T: Copy> SharedMut<'a, T> {
         }
     }
 
+    /// How many elements there are.
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
     /// The `count` elements from `index`, for one thread to write.
     ///
     /// # Panics
@@ -93,6 +98,39 @@ impl<'a, T: Copy> SharedMut<'a, T> {
         );
         // SAFETY: inside the slice, as just checked.
         unsafe { self.start.add(index) }
+    }
+}
+
+/// New memory for an output. It is not zeroed: that would take one thread the time of a pass.
+pub(crate) struct Unwritten {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Unwritten {
+    pub(crate) fn new(len: usize) -> Self {
+        let mut values = Vec::with_capacity(len);
+        if cfg!(test) {
+            // What is not written shows.
+            values.spare_capacity_mut()[..len].fill(std::mem::MaybeUninit::new(f32::NAN));
+        }
+        Self { values, len }
+    }
+
+    pub(crate) fn shared(&mut self) -> SharedMut<'_> {
+        SharedMut {
+            start: self.values.as_mut_ptr(),
+            len: self.len,
+            life: PhantomData,
+        }
+    }
+
+    /// # Safety
+    /// Every element has been written.
+    pub(crate) unsafe fn written(mut self) -> Vec<f32> {
+        // SAFETY: the capacity is at least `len`; the rest is promised by the caller.
+        unsafe { self.values.set_len(self.len) };
+        self.values
     }
 }
 

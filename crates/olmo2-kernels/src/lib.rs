@@ -19,6 +19,7 @@ pub mod limits;
 pub mod map;
 mod memory;
 mod norm;
+pub mod owned;
 pub mod pool;
 pub mod product;
 pub mod quant;

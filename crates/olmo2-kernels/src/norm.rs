@@ -18,6 +18,16 @@ const ELEMENTS_PER_THREAD: usize = 16_384;
 /// # Panics
 /// `weight` is empty, or the lengths do not fit each other.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>, out: &mut [f32]) {
+    rms_norm_to(x, weight, eps, residual, SharedMut::new(out));
+}
+
+pub(crate) fn rms_norm_to(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    residual: Option<&[f32]>,
+    out: SharedMut<'_>,
+) {
     assert_eq!(x.len(), out.len(), "`x` and `out` differ in length");
     if let Some(residual) = residual {
         assert_eq!(
@@ -60,6 +70,16 @@ pub fn norm_rotate(
     table: &RotationTable<'_>,
     out: &mut [f32],
 ) {
+    norm_rotate_to(x, weight, eps, table, SharedMut::new(out));
+}
+
+pub(crate) fn norm_rotate_to(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    table: &RotationTable<'_>,
+    out: SharedMut<'_>,
+) {
     let dim = table.head_dim;
     assert_eq!(x.len(), out.len(), "`x` and `out` differ in length");
     assert!(dim > 0 && dim.is_multiple_of(2), "`head_dim` is {dim}");
@@ -91,7 +111,7 @@ pub fn norm_rotate(
 fn each_row<'a, K: Kernel>(
     x: &'a [f32],
     weight: &[f32],
-    out: &'a mut [f32],
+    out: SharedMut<'a>,
     kernel: impl Fn(usize, &'a [f32], SharedMut<'a>) -> K + Sync,
 ) {
     let width = weight.len();
@@ -102,7 +122,6 @@ fn each_row<'a, K: Kernel>(
     let parts = pool::threads()
         .min(x.len().div_ceil(ELEMENTS_PER_THREAD))
         .min(rows);
-    let out = SharedMut::new(out);
     pool::run(parts, |part| {
         for row in pool::share(rows, 1, parts, part) {
             let x = &x[row * width..][..width];

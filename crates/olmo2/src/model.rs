@@ -120,9 +120,9 @@ impl<B: Backend> DecoderLayer<B> {
 
     fn forward(&self, x: Tensor<B, 3>, layer: usize, pass: &mut Pass<'_, B>) -> Tensor<B, 3> {
         let attended = self.self_attn.forward(x.clone(), layer, pass);
-        let h = x + self.post_attention_layernorm.forward(attended);
+        let h = self.post_attention_layernorm.forward_onto(x, attended);
         let mixed = self.mlp.forward(h.clone(), pass.precision());
-        h + self.post_feedforward_layernorm.forward(mixed)
+        self.post_feedforward_layernorm.forward_onto(h, mixed)
     }
 }
 
@@ -209,8 +209,8 @@ impl<B: Backend> Olmo2<B> {
         let plan = Plan::new(&self.config, &self.rope, &input)?;
         let logit_rows = plan.logit_rows(input.logits)?;
         let device = self.device();
-        let (head_dim, precision) = (self.config.head_dim, self.precision);
-        let mut pass = Pass::new(plan, &self.rope, head_dim, precision, input.cache, &device);
+        let (rope, precision) = (&self.rope, self.precision);
+        let mut pass = Pass::new(plan, rope, precision, input.cache, &device);
 
         let mut x = self.embed(input.tokens, &device);
         let mut hidden_states = Vec::new();

@@ -14,7 +14,6 @@ use crate::rope::{RotaryEmbedding, Rotation};
 #[derive(Debug)]
 pub(crate) struct Pass<'c, B: Backend> {
     plan: Plan,
-    head_dim: usize,
     precision: Precision,
     rotation: Rotation<B>,
     cache: Option<&'c mut KvCache<B>>,
@@ -28,7 +27,6 @@ impl<'c, B: Backend> Pass<'c, B> {
     pub(crate) fn new(
         plan: Plan,
         rope: &RotaryEmbedding,
-        head_dim: usize,
         precision: Precision,
         mut cache: Option<&'c mut KvCache<B>>,
         device: &B::Device,
@@ -39,7 +37,6 @@ impl<'c, B: Backend> Pass<'c, B> {
         Self {
             rotation: plan.rotation(rope, device),
             plan,
-            head_dim,
             precision,
             cache,
             mask: None,
@@ -65,9 +62,9 @@ impl<'c, B: Backend> Pass<'c, B> {
         q_norm: &RmsNorm<B>,
         k_norm: &RmsNorm<B>,
     ) -> Tensor<B, 3> {
-        let q = self.rotation.apply(self.heads(q_norm.forward(q)));
-        let k = self.rotation.apply(self.heads(k_norm.forward(k)));
-        let v = self.heads(v);
+        let q = q_norm.forward_rotated(q, &self.rotation);
+        let k = k_norm.forward_rotated(k, &self.rotation);
+        let v = self.rotation.heads(v);
         match self.cache {
             Some(_) => self.attend_cached(layer, [q, k, v]),
             None => {
@@ -99,11 +96,5 @@ impl<'c, B: Backend> Pass<'c, B> {
         if let Some(cache) = self.cache {
             cache.advance(&self.plan.rows);
         }
-    }
-
-    /// `[batch, seq, heads, head_dim]`
-    fn heads(&self, x: Tensor<B, 3>) -> Tensor<B, 4> {
-        let [batch, seq, width] = x.dims();
-        x.reshape([batch, seq, width / self.head_dim, self.head_dim])
     }
 }

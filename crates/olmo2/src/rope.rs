@@ -119,6 +119,17 @@ impl<B: Backend> Rotation<B> {
         }
     }
 
+    /// Cosines and sines, for own kernels.
+    pub(crate) fn tables(&self) -> [&Tensor<B, 4>; 2] {
+        [&self.cos, &self.sin]
+    }
+
+    /// Parts heads: `[batch, seq, heads * head_dim]` to `[batch, seq, heads, head_dim]`.
+    pub(crate) fn heads(&self, x: Tensor<B, 3>) -> Tensor<B, 4> {
+        let ([batch, seq, width], head_dim) = (x.dims(), self.cos.dims()[3]);
+        x.reshape([batch, seq, width / head_dim, head_dim])
+    }
+
     /// Rotates halves: `x * cos + cat(-x2, x1) * sin`, in f32, cast back.
     ///
     /// # Shapes

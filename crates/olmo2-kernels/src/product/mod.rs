@@ -143,6 +143,17 @@ pub fn project(
     weights: &[WeightRef<'_>],
     outputs: &mut [&mut [f32]],
 ) {
+    let outputs = outputs.iter_mut().map(|out| SharedMut::new(out)).collect();
+    project_to(x, in_features, activations, weights, outputs);
+}
+
+pub(crate) fn project_to(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    weights: &[WeightRef<'_>],
+    outputs: Vec<SharedMut<'_>>,
+) {
     let products = check(x, in_features, weights, outputs);
     let rows = x.len() / in_features;
     let out: usize = products.iter().map(|product| product.out_features).sum();
@@ -233,7 +244,7 @@ fn check<'a>(
     x: &[f32],
     in_features: usize,
     weights: &[WeightRef<'a>],
-    outputs: &'a mut [&mut [f32]],
+    outputs: Vec<SharedMut<'a>>,
 ) -> Vec<Product<'a>> {
     assert_ne!(in_features, 0, "`in_features` is 0");
     assert_eq!(
@@ -265,7 +276,7 @@ fn check<'a>(
                 data,
                 bias,
                 out_features,
-                out: SharedMut::new(out),
+                out,
             }
         })
         .collect()

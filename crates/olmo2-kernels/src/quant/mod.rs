@@ -100,7 +100,11 @@ impl Q4Scales {
     /// (a file may hold any).
     pub fn new(top: f32) -> Self {
         const LEAST: f32 = f32::from_bits((127 - 100) << 23);
-        let top = top.max(LEAST).min(f32::MAX);
+        let top = if top.is_nan() {
+            LEAST
+        } else {
+            top.clamp(LEAST, f32::MAX)
+        };
         let scale = |m: usize| (f64::from(top) * (-(m as f64) / 32.0).exp2()) as f32;
         let octave: [f32; 32] = std::array::from_fn(scale);
         let mantissa = |m: usize| (octave[m].to_bits() as i32).wrapping_add((m as i32) << 18);

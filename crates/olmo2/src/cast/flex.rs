@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::{Bytes, DType, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
-use olmo2_kernels::{Activations, WeightData, WeightRef};
+use olmo2_kernels::{Activations, WeightData, WeightRef, owned};
 
 use crate::linear::{Linear, Weight};
 use crate::packed::Packed;
@@ -39,9 +39,7 @@ pub(crate) fn project<B: Backend, const N: usize>(
         data: weight.data(),
         bias: bias.as_ref().map(f32s),
     });
-    let mut outputs = linears.map(|linear| vec![0.0; rows * linear.weight.dims()[0]]);
-    let mut slices = outputs.each_mut().map(Vec::as_mut_slice);
-    olmo2_kernels::project(f32s(&x), input, rounding, &weights, &mut slices);
+    let outputs = owned::project(f32s(&x), input, rounding, &weights);
     Some(outputs.map(|values| {
         let out = values.len() / rows;
         from_vec(values, [rows, out])
@@ -77,13 +75,12 @@ pub(crate) fn silu_mul<B: Backend>(gate: &Tensor<B, 3>, up: &Tensor<B, 3>) -> Op
     }
     let shape = gate.dims();
     let (gate, up) = (contiguous(gate), contiguous(up));
-    let mut out = vec![0.0; shape.iter().product()];
-    olmo2_kernels::silu_mul(f32s(&gate), f32s(&up), &mut out);
+    let out = owned::silu_mul(f32s(&gate), f32s(&up));
     Some(from_vec(out, shape))
 }
 
 /// Whether the kernels compute with this tensor.
-fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
+pub(super) fn computes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> bool {
     reads_in_place::<B>() && x.dtype() == DType::F32
 }
 

@@ -34,3 +34,21 @@ pub(crate) fn attend<B: Backend>(
 ) -> Option<Tensor<B, 3>> {
     None
 }
+
+pub(crate) fn rms_norm<B: Backend, const D: usize>(
+    _x: &Tensor<B, D>,
+    _weight: &Tensor<B, 1>,
+    _eps: f64,
+    _residual: Option<&Tensor<B, D>>,
+) -> Option<Tensor<B, D>> {
+    None
+}
+
+pub(crate) fn norm_rotate<B: Backend>(
+    _x: &Tensor<B, 3>,
+    _weight: &Tensor<B, 1>,
+    _eps: f64,
+    _table: [&Tensor<B, 4>; 2],
+) -> Option<Tensor<B, 4>> {
+    None
+}

@@ -27,10 +27,12 @@ const NARROW_ROWS: usize = 8;
 pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
     let steps: Vec<_> = products.iter().map(steps).collect();
     let matrices: Vec<_> = products.iter().zip(&steps).map(matrix).collect();
-    match input.rows {
-        0..=NARROW_ROWS => decode::project(input, &matrices),
-        0..=DECODE_ROWS => wide::project(input, &matrices),
-        _ => prefill::project(input, &matrices),
+    if input.rows <= NARROW_ROWS {
+        decode::project(input, &matrices);
+    } else if input.rows <= DECODE_ROWS {
+        wide::project(input, &matrices);
+    } else {
+        prefill::project(input, &matrices);
     }
 }
 

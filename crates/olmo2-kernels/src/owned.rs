@@ -1,0 +1,97 @@
+//! The kernels with outputs in new memory, which is not zeroed first.
+#![allow(unsafe_code, reason = "kernels write every element of their outputs")]
+
+use crate::activation::silu_mul_to;
+use crate::buffer::Unwritten;
+use crate::norm::{RotationTable, norm_rotate_to, rms_norm_to};
+use crate::product::{Activations, WeightRef, project_to};
+
+/// [`project`](crate::project), one output for each of `weights`.
+///
+/// # Panics
+/// `in_features` is 0, or a length does not fit the others.
+pub fn project<const N: usize>(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    weights: &[WeightRef<'_>; N],
+) -> [Vec<f32>; N] {
+    assert_ne!(in_features, 0, "`in_features` is 0");
+    let rows = x.len() / in_features;
+    let mut lengths = weights.iter().map(|weight| {
+        let out = weight.data.out_features(in_features);
+        rows * out.expect("a weight is a whole number of rows")
+    });
+    let mut outputs = [(); N].map(|()| Unwritten::new(lengths.next().unwrap_or_default()));
+    let shared = outputs.iter_mut().map(Unwritten::shared).collect();
+    project_to(x, in_features, activations, weights, shared);
+    // SAFETY: the kernel writes every element of all outputs.
+    outputs.map(|output| unsafe { output.written() })
+}
+
+/// [`silu_mul`](crate::silu_mul).
+///
+/// # Panics
+/// The lengths differ.
+pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = Unwritten::new(gate.len());
+    silu_mul_to(gate, up, out.shared());
+    // SAFETY: the kernel writes every element.
+    unsafe { out.written() }
+}
+
+/// [`rms_norm`](crate::rms_norm).
+///
+/// # Panics
+/// `weight` is empty, or the lengths do not fit each other.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>) -> Vec<f32> {
+    let mut out = Unwritten::new(x.len());
+    rms_norm_to(x, weight, eps, residual, out.shared());
+    // SAFETY: the kernel writes every element.
+    unsafe { out.written() }
+}
+
+/// [`norm_rotate`](crate::norm_rotate).
+///
+/// # Panics
+/// `weight` is empty or no multiple of `head_dim`, `head_dim` is odd, or the lengths do not fit
+/// each other.
+pub fn norm_rotate(x: &[f32], weight: &[f32], eps: f32, table: &RotationTable<'_>) -> Vec<f32> {
+    let mut out = Unwritten::new(x.len());
+    norm_rotate_to(x, weight, eps, table, out.shared());
+    // SAFETY: the kernel writes every element.
+    unsafe { out.written() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::WeightData;
+    use crate::product::tests::noise;
+
+    #[test]
+    fn new_outputs_are_those_of_the_kernels_that_fill_slices() {
+        for rows in [0, 1, 7, 12, 40] {
+            let (k, n) = (96, 37);
+            let (x, weight) = (noise(1, rows * k), noise(2, n * k));
+            let weights = [WeightRef::new(WeightData::F32(&weight)); 2];
+            let mut right = vec![0.0; rows * n];
+            let kind = Activations::F32;
+            crate::project(&x, k, kind, &weights[..1], &mut [&mut right]);
+            assert_eq!(project(&x, k, kind, &weights), [right.clone(), right]);
+
+            let mut right = vec![0.0; x.len()];
+            crate::silu_mul(&x, &x, &mut right);
+            assert_eq!(silu_mul(&x, &x), right);
+            crate::rms_norm(&x, &weight[..k], 1e-6, Some(&x), &mut right);
+            assert_eq!(rms_norm(&x, &weight[..k], 1e-6, Some(&x)), right);
+            let table = RotationTable {
+                cos: &weight[..32],
+                sin: &weight[32..64],
+                head_dim: 32,
+            };
+            crate::norm_rotate(&x, &weight[..k], 1e-6, &table, &mut right);
+            assert_eq!(norm_rotate(&x, &weight[..k], 1e-6, &table), right);
+        }
+    }
+}
