@@ -89,6 +89,11 @@ impl BackendKind {
         }
     }
 
+    /// Whether this library's own kernels do the products, from weights as they are stored.
+    pub(crate) fn is_by_kernels(self, precision: Precision) -> bool {
+        self.name() == "flex" && precision != Precision::F16
+    }
+
     /// Bytes that the weights take in the memory of this backend's device.
     pub(crate) fn held_bytes(self, weights: &Weights, options: &LoadOptions) -> u64 {
         match self {

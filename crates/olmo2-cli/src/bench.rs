@@ -1,27 +1,31 @@
-//! `bench`: prefill and decode speed, the bytes of weights behind a token, and peak memory.
+//! `bench`: prefill and decode speed beside what the machine could do, and peak memory.
 
+mod limits;
+mod machine;
 mod peak;
+mod report;
 mod weights;
 
-use std::io::{self, Write};
 use std::time::Instant;
 
 use anyhow::Result;
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{CacheOptions, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2};
-use serde::Serialize;
+use olmo2_kernels::limits::peaks;
 
 use crate::args::BenchArgs;
 use crate::backend::Command;
 use crate::failure::Failure;
-use crate::memory::{Sequences, size};
+use crate::memory::Sequences;
 use crate::model::{Checkpoint, Source, cache_options, positions};
 use crate::passes;
 use crate::talk::Talk;
-use crate::words::count;
 
-use peak::{Peaks, Sampler};
+use limits::{Limits, Run, Step, Works, measure, median};
+use machine::Machine;
+use peak::Sampler;
+use report::Report;
 
 /// Tokens of a pass in prefill, over all sequences.
 const CHUNK: usize = 512;
@@ -61,65 +65,60 @@ struct Bench<'a> {
 
 impl Command for Bench<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let (args, talk) = (self.args, self.checkpoint.talk);
-        let model = self.checkpoint.load::<B>(&device)?;
+        let (args, talk, checkpoint) = (self.args, self.checkpoint.talk, &self.checkpoint);
+        let model = checkpoint.load::<B>(&device)?;
+        let by_kernels = checkpoint.backend.is_by_kernels(model.precision());
+        let machine =
+            by_kernels.then(|| Machine::new(weights::memory(&model, checkpoint.weights())));
         let batch = usize::from(args.batch);
         let mut runs = Runs {
             cache: model.new_cache(CacheOptions {
                 slots: batch,
-                ..cache_options(&self.checkpoint.config, &args.run)
+                ..cache_options(&checkpoint.config, &args.run)
             }),
             ids: Ids::new(model.config().vocab_size),
             model: &model,
             batch,
+            weight_bytes: weights::bytes_per_token(&model),
+            machine,
         };
-        let prefill = runs.measure_prefill(args, talk)?;
-        let decode = runs.measure_decode(args, talk)?;
+        let prefill = runs.measure_prefill(args)?;
+        let decode = runs.measure_decode(args)?;
+        let rates = |name, runs: &[Run], tokens| rates(name, runs, tokens * batch, talk);
+        let prefill_samples = rates("prefill", &prefill, args.prompt_tokens);
+        let decode_samples = rates("decode", &decode, args.new_tokens);
         let report = Report {
-            model: self.checkpoint.source.name().replace('`', ""),
-            backend: self.checkpoint.backend.name(),
+            model: checkpoint.source.name().replace('`', ""),
+            backend: checkpoint.backend.name(),
             device: B::name(&device),
             dtype: model.precision().name(),
             cache_dtype: runs.cache.dtype().name(),
-            threads: self.checkpoint.threads,
+            threads: checkpoint.threads,
             prompt_tokens: args.prompt_tokens,
             new_tokens: args.new_tokens,
             depth: args.depth,
             batch,
             repetitions: args.repetitions.into(),
-            prefill_tokens_per_second: median(&prefill),
-            decode_tokens_per_second: median(&decode),
-            weight_bytes_per_token: weights::bytes_per_token(&model),
+            prefill_tokens_per_second: median(prefill_samples.iter().copied()),
+            decode_tokens_per_second: median(decode_samples.iter().copied()),
+            weight_bytes_per_token: runs.weight_bytes,
+            cache_bytes_per_token: runs.cache_bytes_per_token(args),
+            limits: Limits::of(&prefill, &decode, runs.works(args)),
             cache_bytes: runs.cache.size_bytes(),
             peaks: self.sampler.stop(),
-            prefill_samples: prefill,
-            decode_samples: decode,
+            prefill_samples,
+            decode_samples,
         };
         report.print(args.json)
     }
 }
 
-/// Seconds of each run, after one that is not counted.
-fn measure(repetitions: u16, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-    work()?;
-    let timed = |_| {
-        let started = Instant::now();
-        work()?;
-        Ok(started.elapsed().as_secs_f64())
-    };
-    (0..repetitions).map(timed).collect()
-}
-
-/// The middle value, or the mean of the two in the middle.
-fn median(samples: &[f64]) -> Option<f64> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        len if len % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-    }
+/// `tokens` a second in each run.
+fn rates(name: &str, runs: &[Run], tokens: usize, talk: Talk) -> Vec<f64> {
+    let rates = runs.iter().map(|run| tokens as f64 / run.seconds);
+    rates
+        .inspect(|rate| talk.detail(format_args!("{name}: {rate:.2} tok/s")))
+        .collect()
 }
 
 /// A model with a cache of `batch` sequences.
@@ -128,45 +127,93 @@ struct Runs<'m, B: Backend> {
     cache: KvCache<B>,
     ids: Ids,
     batch: usize,
+    weight_bytes: u64,
+    /// `None` where no own kernels compute, which alone are held against its limits.
+    machine: Option<Machine>,
 }
 
 impl<B: Backend> Runs<'_, B> {
-    /// Tokens a second of each run; none where there are no tokens.
-    fn measure_prefill(&mut self, args: &BenchArgs, talk: Talk) -> Result<Vec<f64>> {
+    /// Passes of `--prompt-tokens`; no run where there are no tokens.
+    fn measure_prefill(&mut self, args: &BenchArgs) -> Result<Vec<Run>> {
         let tokens = args.prompt_tokens;
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        let seconds = measure(args.repetitions, || {
+        measure(args.repetitions, || {
             self.cache.clear();
-            self.prefill(tokens)
-        })?;
-        Ok(self.rates("prefill", tokens, &seconds, talk))
+            let started = Instant::now();
+            self.prefill(tokens)?;
+            let seconds = started.elapsed().as_secs_f64();
+            Ok(self.run(seconds, Vec::new()))
+        })
     }
 
-    /// As [`measure_prefill`](Self::measure_prefill), each run from `--depth` filled positions.
-    fn measure_decode(&mut self, args: &BenchArgs, talk: Talk) -> Result<Vec<f64>> {
-        let tokens = args.new_tokens;
+    /// `--new-tokens`, one by one, each run from `--depth` filled positions.
+    fn measure_decode(&mut self, args: &BenchArgs) -> Result<Vec<Run>> {
+        let (tokens, depth) = (args.new_tokens, args.depth);
         if tokens == 0 {
             return Ok(Vec::new());
         }
         self.cache.clear();
-        self.prefill(args.depth)?;
-        let seconds = measure(args.repetitions, || {
-            (0..self.batch).for_each(|slot| self.cache.truncate(slot, args.depth));
-            self.decode(tokens)
-        })?;
-        Ok(self.rates("decode", tokens, &seconds, talk))
+        self.prefill(depth)?;
+        measure(args.repetitions, || {
+            (0..self.batch).for_each(|slot| self.cache.truncate(slot, depth));
+            let steps = (0..tokens).map(|i| self.step(depth, i));
+            let steps = steps.collect::<Result<Vec<_>>>()?;
+            Ok(self.run(steps.iter().map(|step| step.seconds).sum(), steps))
+        })
     }
 
-    /// Tokens a second over all sequences.
-    fn rates(&self, name: &str, tokens: usize, seconds: &[f64], talk: Talk) -> Vec<f64> {
-        let tokens = (tokens * self.batch) as f64;
-        let rates: Vec<f64> = seconds.iter().map(|seconds| tokens / seconds).collect();
-        for rate in &rates {
-            talk.detail(format_args!("{name}: {rate:.2} tok/s"));
+    /// What was run, with the peaks of the machine at this time.
+    fn run(&self, seconds: f64, steps: Vec<Step>) -> Run {
+        Run {
+            seconds,
+            steps,
+            peaks: self.machine.as_ref().map(|_| peaks()),
         }
-        rates
+    }
+
+    /// Decodes the token behind `depth + i` others, with its logits on the host, and then reads
+    /// the weights alone.
+    fn step(&mut self, depth: usize, i: usize) -> Result<Step> {
+        let started = Instant::now();
+        self.pass(1, LogitRows::Last)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let cached = match depth {
+            // A few positions beside the weights, which are better judged alone.
+            0 => 0,
+            _ => self.cache_bytes_per_position() * (depth + i + 1) as u64,
+        };
+        Ok(Step {
+            seconds,
+            bytes: self.weight_bytes + cached,
+            read: self.machine.as_ref().map(Machine::read),
+        })
+    }
+
+    /// Bytes of keys and values of a position in each sequence.
+    fn cache_bytes_per_position(&self) -> u64 {
+        let config = self.model.config();
+        let activations = self.model.precision().activations::<B>();
+        let head = self.cache.dtype().head_bytes(config.head_dim, activations);
+        let heads = 2 * config.num_hidden_layers * config.num_key_value_heads * self.batch;
+        (heads * head) as u64
+    }
+
+    /// Bytes of keys and values that a decoded token attends to, those of the run's middle.
+    fn cache_bytes_per_token(&self, args: &BenchArgs) -> u64 {
+        let twice = 2 * args.depth + args.new_tokens + 1;
+        self.cache_bytes_per_position() * twice as u64 / 2
+    }
+
+    /// What a run of each kind has to multiply.
+    fn works(&self, args: &BenchArgs) -> Works {
+        let layers = weights::work_of_layers(self.model);
+        let all = layers.plus(weights::work_of_head(self.model));
+        Works {
+            prefill: layers.times(args.prompt_tokens * self.batch),
+            decode: (self.batch > 1).then(|| all.times(args.new_tokens * self.batch)),
+        }
     }
 
     /// Adds `tokens` to each sequence, and waits for the logits of the last.
@@ -189,11 +236,6 @@ impl<B: Backend> Runs<'_, B> {
             )?;
         }
         Ok(())
-    }
-
-    /// Adds `tokens` to each sequence, one by one, with the logits of each on the host.
-    fn decode(&mut self, tokens: usize) -> Result<()> {
-        (0..tokens).try_for_each(|_| self.pass(1, LogitRows::Last))
     }
 
     fn pass(&mut self, seq: usize, rows: LogitRows) -> Result<()> {
@@ -237,87 +279,9 @@ impl Ids {
     }
 }
 
-/// The object of `--json`.
-#[derive(Debug, Serialize)]
-struct Report {
-    model: String,
-    backend: &'static str,
-    device: String,
-    dtype: &'static str,
-    cache_dtype: &'static str,
-    threads: usize,
-    prompt_tokens: usize,
-    new_tokens: usize,
-    depth: usize,
-    batch: usize,
-    repetitions: usize,
-    prefill_tokens_per_second: Option<f64>,
-    decode_tokens_per_second: Option<f64>,
-    weight_bytes_per_token: u64,
-    cache_bytes: usize,
-    #[serde(flatten)]
-    peaks: Peaks,
-    prefill_samples: Vec<f64>,
-    decode_samples: Vec<f64>,
-}
-
-impl Report {
-    fn print(&self, json: bool) -> Result<()> {
-        let mut out = io::stdout().lock();
-        if json {
-            writeln!(out, "{}", serde_json::to_string(self)?)?;
-            return Ok(out.flush()?);
-        }
-        let bytes = |bytes: Option<u64>| bytes.map_or("not known here".into(), size);
-        let rate =
-            |rate: Option<f64>| rate.map_or("not run".into(), |rate| format!("{rate:.2} tok/s"));
-        let (backend, dtype, cache) = (self.backend, self.dtype, self.cache_dtype);
-        let threads = count(self.threads, "thread");
-        let tokens = |n| count(n, "token");
-        let (p, n, depth, batch) = (self.prompt_tokens, self.new_tokens, self.depth, self.batch);
-        let prefill = rate(self.prefill_tokens_per_second);
-        let decode = rate(self.decode_tokens_per_second);
-        let weights = size(self.weight_bytes_per_token);
-        writeln!(out, "model              {}", self.model)?;
-        writeln!(
-            out,
-            "backend            {backend}, {dtype}, cache {cache}, {threads}"
-        )?;
-        writeln!(
-            out,
-            "prefill            {prefill} ({}, batch {batch})",
-            tokens(p)
-        )?;
-        writeln!(
-            out,
-            "decode             {decode} ({} from position {depth}, batch {batch})",
-            tokens(n)
-        )?;
-        writeln!(out, "weights per token  {weights}")?;
-        writeln!(
-            out,
-            "peak resident      {}",
-            bytes(self.peaks.peak_rss_bytes)
-        )?;
-        writeln!(
-            out,
-            "peak anonymous     {}",
-            bytes(self.peaks.peak_anon_bytes)
-        )?;
-        Ok(out.flush()?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 9.0]), Some(3.0));
-        assert_eq!(median(&[4.0, 1.0, 9.0, 2.0]), Some(3.0));
-    }
 
     #[test]
     fn random_ids_are_tokens_and_differ() {

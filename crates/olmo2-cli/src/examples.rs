@@ -42,6 +42,17 @@ Examples:
   olmo2-cli perplexity wiki.txt --model ./olmo2-1b --context 2048 --stride 512 --json";
 
 pub(crate) const BENCH: &str = "\
+Method:
+  Prefill and decoding run once to warm up and then `--repetitions` times; figures are medians.
+  On flex each decoded token is followed by a read of the same weights that does nothing else, and
+  each run by the peaks of multiply-adds (each counts as two operations), all with the same
+  threads. Decoding's share of the read counts the bytes of the weights, and with `--depth` those
+  of the keys and values that a token attends to, over its time. Prefill's share of the peak
+  counts the matrices of the layers: not attention, nor the head, which only the last position
+  meets. The peak is int8's for quantised weights, bf16's for bf16 weights with `--dtype bf16`
+  where the CPU has such products, else f32's. With `--batch` decoding has a share of the peak
+  too, which counts the head.
+
 Examples:
   olmo2-cli bench --model ./olmo2-1b --threads 2
   olmo2-cli bench -p 0 -n 64 --depth 2048 --json --model ./olmo2-1b

@@ -211,6 +211,11 @@ impl Checkpoint {
         })
     }
 
+    /// The weights as they are stored: mapped, where they are a file's.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// Moves the weights to the device.
     ///
     /// # Errors

@@ -135,11 +135,19 @@ impl ReadPattern {
 
 /// Reads every whole cache line of `bytes` once, with all threads of the pool.
 pub fn read(bytes: &[u8], pattern: ReadPattern) {
+    read_all(&[bytes], pattern);
+}
+
+/// As [`read`], one slice after another in one parallel region, so that what is read in many parts
+/// costs no more than what is read in one.
+pub fn read_all(slices: &[&[u8]], pattern: ReadPattern) {
     let parts = pool::threads();
     let level = level::level();
     pool::run(parts, |part| {
-        let bytes = &bytes[pool::share(bytes.len(), 256, parts, part)];
-        dispatch(level, Read { bytes, pattern });
+        for bytes in slices {
+            let bytes = &bytes[pool::share(bytes.len(), 256, parts, part)];
+            dispatch(level, Read { bytes, pattern });
+        }
     });
 }
 
@@ -201,6 +209,7 @@ mod tests {
         for len in [0, 1, 63, 64, 255, 256, 1000, 10_000] {
             for pattern in ReadPattern::ALL {
                 read(&bytes[..len], pattern);
+                read_all(&[&bytes[len..], &[], &bytes[..len]], pattern);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `bench`: the fields of the contract.
 
+use serde_json::Value;
+
 use crate::fixture::golden;
 use crate::program::run;
 
@@ -39,6 +41,87 @@ fn the_json_object_is_as_the_contract_has_it() {
         assert!(json[rate].as_f64().expect(rate) > 0.0);
     }
     assert_eq!(json["decode_samples"].as_array().expect("a list").len(), 2);
+    // Three sequences, 2 x 4 layers x 2 heads of 16 in f32; 11 to 14 positions.
+    let position = 3 * 2 * 4 * 2 * 16 * 4;
+    assert_eq!(json["cache_bytes_per_token"], position * 25 / 2);
+    share(&json["decode_share_of_peak"]);
+}
+
+/// Checks that a part of a limit is one: what is measured in turn is noisy, but not by orders.
+#[track_caller]
+fn share(value: &Value) {
+    let share = value.as_f64().unwrap_or_else(|| panic!("{value}"));
+    assert!(share > 0.0 && share < 3.0, "{share}");
+}
+
+/// `bench` of a short prompt and a few tokens.
+fn bench(args: &[&str]) -> Value {
+    let short = ["bench", "-p", "40", "-n", "6", "-r", "3", "--json"];
+    run(&[&short[..], args].concat()).ok().json()
+}
+
+#[test]
+fn figures_stand_beside_the_limits_of_the_machine() {
+    // The embedded model, and blocks that it is packed into.
+    for args in [&["--backend", "flex"][..], &["--quantize", "q4"]] {
+        let json = bench(args);
+        for field in [
+            "read_gigabytes_per_second",
+            "peak_f32_gops",
+            "peak_int8_gops",
+        ] {
+            let limit = json[field].as_f64().expect(field);
+            assert!(limit > 0.01 && limit.is_finite(), "{field}: {limit}");
+        }
+        share(&json["decode_share_of_read"]);
+        share(&json["prefill_share_of_peak"]);
+        // One sequence is bound by memory.
+        assert!(json["decode_share_of_peak"].is_null());
+    }
+}
+
+#[test]
+fn the_peak_is_that_of_the_type_that_products_are_done_in() {
+    let model = golden("gqa-tiny");
+    let bench = |args: &[&str]| bench(&[&["--model", model.as_str()], args].concat());
+    let plain = bench(&[]);
+    assert_eq!(plain["product_type"], "f32");
+    assert_eq!(bench(&["--quantize", "q8"])["product_type"], "int8");
+    // The head alone is not what prefill counts.
+    let head = bench(&["--quantize-head", "q8"]);
+    assert_eq!(head["product_type"], "f32");
+    let bf16 = match plain["peak_bf16_gops"].is_null() {
+        true => "f32",
+        false => "bf16",
+    };
+    assert_eq!(bench(&["--dtype", "bf16"])["product_type"], bf16);
+}
+
+#[test]
+fn without_own_kernels_there_is_nothing_to_hold_figures_against() {
+    let model = golden("gqa-tiny");
+    let json = bench(&["--model", &model, "--dtype", "f16"]);
+    for field in [
+        "read_gigabytes_per_second",
+        "decode_share_of_read",
+        "peak_f32_gops",
+        "peak_bf16_gops",
+        "peak_int8_gops",
+        "product_type",
+        "prefill_share_of_peak",
+        "decode_share_of_peak",
+    ] {
+        assert_eq!(json.get(field), Some(&Value::Null), "{field}");
+    }
+    assert!(json["decode_tokens_per_second"].is_number());
+    let args = [
+        "bench", "--model", &model, "--dtype", "f16", "-p", "1", "-n", "1", "-r", "1",
+    ];
+    let told = run(&args).ok().stdout;
+    assert!(
+        !told.contains("multiply-adds") && !told.contains("memory reads"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -89,6 +172,7 @@ fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
     ];
     let json = run(&args).ok().json();
     assert!(json["prefill_tokens_per_second"].is_null());
+    assert!(json["prefill_share_of_peak"].is_null());
     assert!(json["decode_tokens_per_second"].is_number());
     let told = run(&["bench", "--model", &model, "--depth", "4090", "-n", "7"]);
     assert_eq!(told.code, 1);
@@ -102,7 +186,10 @@ fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
 #[test]
 fn people_get_a_table() {
     let model = golden("mqa-tied");
-    let told = run(&["bench", "--model", &model, "-p", "8", "-n", "2", "-r", "1"]).ok();
+    let args = [
+        "bench", "--model", &model, "-p", "8", "-n", "2", "-r", "1", "--depth", "3",
+    ];
+    let told = run(&args).ok();
     let names: Vec<&str> = told
         .stdout
         .lines()
@@ -114,6 +201,9 @@ fn people_get_a_table() {
         "prefill",
         "decode",
         "weights per token",
+        "cache per token",
+        "memory reads",
+        "multiply-adds",
         "peak resident",
         "peak anonymous",
     ];
