@@ -5,7 +5,7 @@
 //! The cache is f32, bf16 or 8 bits ([`CacheRef`]); [`store`] writes it, and what is read is
 //! widened in registers (for one query) or a tile at a time (for several).
 //!
-//! One query (decoding) reads keys and values in place, once, in chunks of [`CHUNK`] positions
+//! One query (decoding) reads keys and values in place, once, in chunks of `CHUNK` positions
 //! whose results are put together in their order; several (prefill) are taken in blocks, so that
 //! each tile is read once for a block. Within each of the two ways a query's bits depend on
 //! nothing but its own keys: not on the threads, the block, the other sequences, nor on how much
