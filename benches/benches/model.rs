@@ -1,21 +1,49 @@
-//! Layers of OLMo 2 1B on a backend: `cargo bench -p olmo2-benches --bench model`.
+//! Layers and models on a backend: `cargo bench -p olmo2-benches --bench model`.
 //!
-//! Two layers of real width and a small vocabulary; `olmo2-cli bench` measures whole models.
+//! Of OLMo 2 1B one layer of real width with a small vocabulary, and the embedded model whole,
+//! in each format of weights; `olmo2-cli bench` measures whole models of real size.
 
 use burn::backend::Flex;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use olmo2::{CacheOptions, ForwardInput};
-use olmo2_benches::{model, sized};
+use olmo2::{CacheOptions, ForwardInput, Olmo2};
+use olmo2_benches::{Format, embedded, layer, sized};
 
 fn main() {
     divan::main();
 }
 
 /// One token after so many cached ones.
-#[divan::bench(args = [0, 512, 2048])]
-fn decode(bencher: Bencher<'_, '_>, depth: usize) {
-    let model = model::<Flex>(2);
+#[divan::bench(args = arguments([0, 512, 2048]))]
+fn layer_decode(bencher: Bencher<'_, '_>, (format, depth): (Format, usize)) {
+    decode(bencher, &layer(format), depth);
+}
+
+/// A prompt on an empty cache.
+#[divan::bench(args = arguments([32, 512]))]
+fn layer_prefill(bencher: Bencher<'_, '_>, (format, tokens): (Format, usize)) {
+    prefill(bencher, &layer(format), tokens);
+}
+
+/// As [`layer_decode`], of all of a small model.
+#[divan::bench(args = arguments([0, 256]))]
+fn model_decode(bencher: Bencher<'_, '_>, (format, depth): (Format, usize)) {
+    decode(bencher, &embedded(format), depth);
+}
+
+/// As [`layer_prefill`], of all of a small model.
+#[divan::bench(args = arguments([32, 512]))]
+fn model_prefill(bencher: Bencher<'_, '_>, (format, tokens): (Format, usize)) {
+    prefill(bencher, &embedded(format), tokens);
+}
+
+/// Each format with each number.
+fn arguments<const N: usize>(numbers: [usize; N]) -> Vec<(Format, usize)> {
+    let pairs = |format| numbers.map(|number| (format, number));
+    Format::ALL.into_iter().flat_map(pairs).collect()
+}
+
+fn decode(bencher: Bencher<'_, '_>, model: &Olmo2<Flex>, depth: usize) {
     let mut cache = model.new_cache(CacheOptions::default());
     let depth = sized(depth, depth.min(3));
     for chunk in vec![7; depth].chunks(512) {
@@ -30,12 +58,9 @@ fn decode(bencher: Bencher<'_, '_>, depth: usize) {
     });
 }
 
-/// A prompt on an empty cache.
-#[divan::bench(args = [32, 512])]
-fn prefill(bencher: Bencher<'_, '_>, tokens: usize) {
-    let model = model::<Flex>(2);
+fn prefill(bencher: Bencher<'_, '_>, model: &Olmo2<Flex>, tokens: usize) {
     let mut cache = model.new_cache(CacheOptions::default());
-    let prompt: Vec<u32> = (0..sized(tokens, 5) as u32).collect();
+    let prompt: Vec<u32> = (0..sized(tokens, tokens.min(20)) as u32).collect();
     bencher
         .counter(ItemsCount::new(prompt.len()))
         .bench_local(|| {

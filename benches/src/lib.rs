@@ -5,7 +5,9 @@ use std::path::Path;
 use burn::prelude::*;
 use burn::tensor::DType;
 use half::bf16;
-use olmo2::{LoadOptions, Olmo2, Olmo2Config, StoredTensor, Weights, layout};
+use olmo2::{
+    LoadOptions, Olmo2, Olmo2Config, QuantFormat, Quantize, StoredTensor, Weights, demo, layout,
+};
 
 /// The real size under `cargo bench`, a tiny one when the benchmark runs as a test.
 pub fn sized(real: usize, tiny: usize) -> usize {
@@ -28,16 +30,53 @@ pub fn f32s(len: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A model of OLMo 2 1B's layers with a small vocabulary, in bf16.
+/// What the weights of a model are held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// bf16, computed with in f32.
+    F32,
+    /// 8-bit blocks.
+    Q8,
+    /// 4-bit blocks.
+    Q4,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Q8, Self::Q4];
+
+    fn options(self) -> LoadOptions {
+        let format = match self {
+            Self::F32 => None,
+            Self::Q8 => Some(QuantFormat::Q8),
+            Self::Q4 => Some(QuantFormat::Q4),
+        };
+        LoadOptions {
+            quantize: format.map(Quantize::all),
+            ..Default::default()
+        }
+    }
+}
+
+/// The embedded model.
+///
+/// # Panics
+/// If the library does not take its own model.
+pub fn embedded<B: Backend>(format: Format) -> Olmo2<B> {
+    demo::load(&format.options(), &B::Device::default()).expect("the embedded model")
+}
+
+/// A model of one of OLMo 2 1B's layers with a small vocabulary.
 ///
 /// # Panics
 /// If the library does not take its own layout.
-pub fn model<B: Backend>(layers: usize) -> Olmo2<B> {
+pub fn layer<B: Backend>(format: Format) -> Olmo2<B> {
     let (hidden, intermediate) = (sized(2048, 64), sized(8192, 96));
     let heads = sized(16, 4);
+    let vocab = sized(4096, 64);
     let config = format!(
-        r#"{{"model_type": "olmo2", "vocab_size": 4096, "hidden_size": {hidden},
-            "intermediate_size": {intermediate}, "num_hidden_layers": {layers},
+        r#"{{"model_type": "olmo2", "vocab_size": {vocab}, "hidden_size": {hidden},
+            "intermediate_size": {intermediate}, "num_hidden_layers": 1,
             "num_attention_heads": {heads}, "max_position_embeddings": 4096}}"#
     );
     let config = Olmo2Config::from_json(&config).expect("a valid config");
@@ -58,5 +97,5 @@ pub fn model<B: Backend>(layers: usize) -> Olmo2<B> {
     });
     let weights = Weights::from_tensors(&config, Path::new("benchmark"), stored).expect("complete");
     let device = B::Device::default();
-    Olmo2::from_weights(&config, &weights, &LoadOptions::default(), &device).expect("a model")
+    Olmo2::from_weights(&config, &weights, &format.options(), &device).expect("a model")
 }

@@ -196,6 +196,9 @@ fn record_parts(folder: &Path) -> usize {
 }
 
 /// Largest `RssAnon` of a process, in bytes, looked at every 5 ms.
+///
+/// `olmo2-cli bench` samples itself, from a thread, since it ends when its work does; here a child
+/// is waited for, and that loop is the sampler. The line of `/proc` is all that both would share.
 fn peak_anon(command: &mut Command) -> Result<u64> {
     let mut child = command.stdout(Stdio::null()).spawn()?;
     let mut peak = 0;

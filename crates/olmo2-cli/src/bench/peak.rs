@@ -20,7 +20,8 @@ pub(super) struct Peaks {
     pub(super) peak_anon_bytes: Option<u64>,
 }
 
-/// A thread that looks at the memory of the process.
+/// A thread that looks at the memory of the process. `cargo xtask slow` looks at that of a child
+/// while it waits for it, and needs none.
 #[derive(Debug)]
 pub(super) struct Sampler {
     shared: Arc<Shared>,

@@ -1,46 +1,14 @@
-//! CPU kernels at the sizes of OLMo 2 1B: `cargo bench -p olmo2-benches --bench kernels`.
-//!
-//! One weight at a time stays in the last cache on some machines; `olmo2-cli bench` reads a whole
-//! model and is the measure of decoding.
+//! Attention over a cache of each kind.
 
-use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use half::bf16;
-use olmo2_benches::{bf16s, f32s, sized};
+use olmo2_benches::{f32s, sized};
 use olmo2_kernels::attention::cache_blocks;
-use olmo2_kernels::{
-    Activations, AttentionShape, AttentionStep, CacheMut, CacheRef, WeightData, WeightRef, attend,
-    project, silu_mul, store,
-};
-
-fn main() {
-    divan::main();
-}
-
-/// `gate_proj`: 8192 x 2048, bf16.
-#[divan::bench(args = [1, 4, 16, 128, 512])]
-fn product_bf16(bencher: Bencher<'_, '_>, rows: usize) {
-    let (out, input) = (sized(8192, 40), sized(2048, 33));
-    let (weight, x) = (bf16s(out * input, 1.0), f32s(rows * input));
-    let mut y = vec![0.0; rows * out];
-    bencher
-        .counter(BytesCount::new(2 * out * input))
-        .counter(ItemsCount::new(2 * out * input * rows))
-        .bench_local(|| {
-            let weight = WeightRef::new(WeightData::Bf16(&weight));
-            project(
-                black_box(&x),
-                input,
-                Activations::F32,
-                &[weight],
-                &mut [&mut y],
-            );
-        });
-}
+use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef, attend, store};
 
 /// 16 heads of 128, one query or a chunk of a prompt, over so many keys, in each kind of cache.
 #[divan::bench(args = [(1, 512), (1, 4096), (512, 512)], consts = [32, 16, 8])]
-fn attention<const BITS: usize>(bencher: Bencher<'_, '_>, (queries, keys): (usize, usize)) {
+fn over_cache<const BITS: usize>(bencher: Bencher<'_, '_>, (queries, keys): (usize, usize)) {
     let (heads, head_dim) = (sized(16, 4), sized(128, 16));
     let (queries, keys) = (sized(queries, queries.min(5)), sized(keys, keys.min(9)));
     let width = heads * head_dim;
@@ -96,13 +64,4 @@ impl Cache {
             Self::Q8(quants, scales) => CacheRef::Q8 { quants, scales },
         }
     }
-}
-
-/// The feed-forward's product of one token.
-#[divan::bench]
-fn silu_times_up(bencher: Bencher<'_, '_>) {
-    let len = sized(8192, 100);
-    let (gate, up) = (f32s(len), f32s(len));
-    let mut out = vec![0.0; len];
-    bencher.bench_local(|| silu_mul(black_box(&gate), &up, &mut out));
 }
