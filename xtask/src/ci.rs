@@ -84,7 +84,9 @@ fn sanitised(sh: &Shell) -> Result<()> {
         return Ok(());
     }
     let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
-    let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
+    // Users' own profiles have these checks, whatever this workspace's say.
+    let flags = "-Zsanitizer=address -Coverflow-checks=on -Cdebug-assertions=on";
+    let _flags = sh.push_env("RUSTFLAGS", flags);
     let target = [
         "--target",
         "x86_64-unknown-linux-gnu",

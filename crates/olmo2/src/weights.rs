@@ -108,7 +108,9 @@ impl Weights {
                 false => {
                     let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
                     let converted = elements * precision.compute().size() as u64;
-                    converted + quantized.unwrap_or_default()
+                    // Blocks that are stored are widened as they lie.
+                    let made = quantized.filter(|_| weight.float().is_some());
+                    converted + made.unwrap_or_default()
                 }
             }
         });

@@ -170,7 +170,9 @@ pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
         let pairs = out.iter_mut().zip(&part[2..]);
         pairs.for_each(|(out, sum)| *out += factor * sum);
     }
-    out.iter_mut().for_each(|out| *out /= total);
+    // As of one chunk: nothing where no key counts.
+    let factor = if total == 0.0 { 0.0 } else { 1.0 / total };
+    out.iter_mut().for_each(|out| *out *= factor);
 }
 
 /// Up to [`TILE`] keys or values, with their scales in f32.

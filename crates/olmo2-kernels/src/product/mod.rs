@@ -49,6 +49,9 @@ pub enum WeightData<'a> {
 impl WeightData<'_> {
     /// Rows of a matrix of `in_features` columns; `None` if the lengths are not those of one.
     pub fn out_features(&self, in_features: usize) -> Option<usize> {
+        if in_features == 0 {
+            return None;
+        }
         let rows = |len: usize, row: usize| len.is_multiple_of(row).then_some(len / row);
         let blocks = blocks(in_features);
         match self {

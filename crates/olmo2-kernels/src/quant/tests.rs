@@ -101,6 +101,14 @@ fn gaussian(count: usize, seed: u64) -> Vec<f32> {
 }
 
 #[test]
+fn ratios_of_scales_are_powers_of_two() {
+    for (m, bits) in RATIOS.into_iter().enumerate() {
+        let (ratio, right) = (f64::from_bits(bits), (-(m as f64) / 32.0).exp2());
+        assert!((ratio / right - 1.0).abs() <= f64::EPSILON, "{m}: {ratio}");
+    }
+}
+
+#[test]
 fn gaussian_weights_lose_no_more_than_stated() {
     let weights = gaussian(1 << 17, 1);
     let error = relative(

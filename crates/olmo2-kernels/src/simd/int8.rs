@@ -11,7 +11,8 @@ use std::array::from_fn;
 /// A register holds `GROUPS` groups of 16 bytes, or of four i32. Weights come in registers of
 /// the lower and of the upper halves of `GROUPS` blocks of 32, one block to a group.
 ///
-/// Callers promise the memory behind pointers, at any alignment.
+/// Callers promise the memory behind pointers, at any alignment. Sums wrap around, as they do for
+/// activations that are infinite or not numbers, whose rows are lost anyway.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
 pub(crate) trait Int8: Simd {
     /// `16 * GROUPS` bytes.
@@ -87,7 +88,7 @@ type I = [i32; 4];
 type V = [f32; 4];
 
 fn dot4(sum: I, product: impl Fn(usize) -> i32) -> I {
-    from_fn(|i| sum[i] + (0..4).map(|j| product(4 * i + j)).sum::<i32>())
+    from_fn(|i| (0..4).fold(sum[i], |sum, j| sum.wrapping_add(product(4 * i + j))))
 }
 
 impl Int8 for Portable {
@@ -137,7 +138,7 @@ impl Int8 for Portable {
     }
     #[inline(always)]
     fn add_ints(self, a: I, b: I) -> I {
-        from_fn(|i| a[i] + b[i])
+        from_fn(|i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
     fn to_floats(self, x: I) -> V {
@@ -151,7 +152,7 @@ impl Int8 for Portable {
     }
     #[inline(always)]
     fn times_minus_bias(self, x: I) -> I {
-        from_fn(|i| -Self::BIAS * x[i])
+        x.map(|x| x.wrapping_mul(-Self::BIAS))
     }
     #[inline(always)]
     fn interleave(self, x: [I; 4]) -> B {
@@ -182,7 +183,7 @@ impl Int8 for Portable {
     }
     #[inline(always)]
     fn reduce(self, x: [I; 4]) -> I {
-        x.map(|x| x[0] + x[1] + x[2] + x[3])
+        x.map(|x| x.into_iter().fold(0, i32::wrapping_add))
     }
     #[inline(always)]
     fn halves(self, first: B, second: B) -> (B, B) {

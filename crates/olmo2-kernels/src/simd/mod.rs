@@ -124,15 +124,18 @@ pub(crate) fn has_pairs(level: Level) -> bool {
     }
 }
 
-/// Runs `kernel` if [`has_pairs`] says so.
+/// Runs `kernel`.
+///
+/// # Panics
+/// [`has_pairs`] says no.
 pub(crate) fn dispatch_pairs(level: Level, kernel: impl PairKernel) {
     #[cfg(target_arch = "x86_64")]
     if has_pairs(level.min(level::detected())) {
         // SAFETY: the CPU has the level, and avx512bf16.
-        unsafe { x86_int8::run_pairs(kernel) };
+        return unsafe { x86_int8::run_pairs(kernel) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
     let _ = (level, kernel);
+    unreachable!("the caller has asked `has_pairs`");
 }
 
 /// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.

@@ -40,8 +40,9 @@ pub(crate) fn project<B: Backend, const N: usize>(
         bias: bias.as_ref().map(f32s),
     });
     let outputs = owned::project(f32s(&x), input, rounding, &weights);
+    let mut widths = linears.map(|linear| linear.weight.dims()[0]).into_iter();
     Some(outputs.map(|values| {
-        let out = values.len() / rows;
+        let out = widths.next().unwrap_or_default();
         from_vec(values, [rows, out])
     }))
 }

@@ -117,7 +117,7 @@ impl Kernel for PackRow<'_> {
             unsafe {
                 let quants = row.quants.cast_mut().add(at);
                 let (scale, sum) = quantise(s, from, [quants, quants.add(16 * S::GROUPS)]);
-                *row.sums.cast_mut().add(b) = -S::BIAS * sum;
+                *row.sums.cast_mut().add(b) = sum.wrapping_mul(-S::BIAS);
                 *row.scales.cast_mut().add(b) = scale;
             }
         }

@@ -211,7 +211,7 @@ impl Search {
     fn estimates(&self, target: &Target) -> Estimates {
         let mut rows = [&self.errors[0]; BLOCK];
         for j in 0..BLOCK {
-            rows[j] = &self.errors[(target.weights[j] + ONE) as u16 as usize >> 9];
+            rows[j] = &self.errors[target.weights[j].wrapping_add(ONE) as u16 as usize >> 9];
         }
         let mut sums = [0_u16; 512];
         for rows in rows.chunks_exact(8) {
