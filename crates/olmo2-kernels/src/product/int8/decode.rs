@@ -2,7 +2,7 @@
 //! weights from four far-apart quarters of a thread's range, each one long stream.
 
 use super::activations::{Extent, PackRow, Row};
-use super::format::{AHEAD, Format, Tail};
+use super::format::{Format, Tail};
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -139,7 +139,7 @@ impl<F: Format> Tiles<'_, F> {
             // SAFETY: blocks `b` to `b + GROUPS` of each feature's row are there.
             unsafe { step(s, &self.format, at, &rows, b, &mut sums) };
             for block in at {
-                self.format.prefetch(s, block, AHEAD);
+                self.format.prefetch(s, block, F::AHEAD);
             }
         }
         if whole < self.blocks {

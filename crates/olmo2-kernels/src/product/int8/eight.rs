@@ -26,6 +26,7 @@ impl Eight {
 
 impl Format for Eight {
     const BYTES: usize = BLOCK;
+    const AHEAD: usize = 512;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {

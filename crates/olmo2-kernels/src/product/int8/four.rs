@@ -52,6 +52,7 @@ impl<'t> Four<'t> {
 
 impl Format for Four<'_> {
     const BYTES: usize = BLOCK / 2;
+    const AHEAD: usize = 3072;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {
