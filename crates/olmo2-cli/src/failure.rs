@@ -168,6 +168,10 @@ fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if cause.is::<PrecisionError>() || matches!(of_load, Some(LoadError::Precision(_))) {
         return Some("choose another `--dtype`; f32 runs everywhere".into());
     }
+    if cause.is::<CacheDtypeError>() {
+        let hint = "choose another `--cache-dtype`; f32 runs everywhere, the others on flex";
+        return Some(hint.into());
+    }
     if let Some(LoadError::Quantize(QuantizeError::Already { .. })) = of_load {
         let hint = "the weights are quantised already: leave `--quantize` out, or start from the \
                     checkpoint's floats";

@@ -66,32 +66,61 @@ pub fn norm_rotate(x: &[f32], weight: &[f32], eps: f32, table: &RotationTable<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::with_level;
     use crate::product::WeightData;
-    use crate::product::tests::noise;
+    use crate::product::tests::{levels, noise};
+    use crate::quant::{Q8, blocks, quantise_q8};
+    use half::{bf16, f16};
 
+    /// New memory starts as NaN in tests: an element that is not written shows.
     #[test]
     fn new_outputs_are_those_of_the_kernels_that_fill_slices() {
+        let (k, n) = (96, 37);
+        let weight = noise(2, n * k);
+        let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f32(w)).collect();
+        let (mut quants, mut scales) = (vec![0; n * k], vec![f16::ZERO; n * blocks(k)]);
+        quantise_q8(&weight, k, &mut quants, &mut scales);
+        let q8 = WeightData::Q8(Q8 {
+            quants: &quants,
+            scales: &scales,
+        });
         for rows in [0, 1, 7, 12, 40] {
-            let (k, n) = (96, 37);
-            let (x, weight) = (noise(1, rows * k), noise(2, n * k));
-            let weights = [WeightRef::new(WeightData::F32(&weight)); 2];
-            let mut right = vec![0.0; rows * n];
-            let kind = Activations::F32;
-            crate::project(&x, k, kind, &weights[..1], &mut [&mut right]);
-            assert_eq!(project(&x, k, kind, &weights), [right.clone(), right]);
+            let x = noise(1, rows * k);
+            for data in [WeightData::F32(&weight), WeightData::Bf16(&narrow), q8] {
+                for kind in [Activations::F32, Activations::Bf16] {
+                    for level in levels() {
+                        let weights = [WeightRef::new(data); 2];
+                        let mut right = vec![0.0; rows * n];
+                        let run = || {
+                            crate::project(&x, k, kind, &weights[..1], &mut [&mut right]);
+                            project(&x, k, kind, &weights)
+                        };
+                        let outputs = with_level(level, run).unwrap();
+                        assert_eq!(outputs, [right.clone(), right]);
+                    }
+                }
+            }
+        }
+    }
 
+    #[test]
+    fn new_rows_are_those_of_the_kernels_that_fill_slices() {
+        let k = 96;
+        let weight = noise(2, k);
+        for rows in [0, 1, 7, 40] {
+            let x = noise(1, rows * k);
             let mut right = vec![0.0; x.len()];
             crate::silu_mul(&x, &x, &mut right);
             assert_eq!(silu_mul(&x, &x), right);
-            crate::rms_norm(&x, &weight[..k], 1e-6, Some(&x), &mut right);
-            assert_eq!(rms_norm(&x, &weight[..k], 1e-6, Some(&x)), right);
+            crate::rms_norm(&x, &weight, 1e-6, Some(&x), &mut right);
+            assert_eq!(rms_norm(&x, &weight, 1e-6, Some(&x)), right);
             let table = RotationTable {
                 cos: &weight[..32],
                 sin: &weight[32..64],
                 head_dim: 32,
             };
-            crate::norm_rotate(&x, &weight[..k], 1e-6, &table, &mut right);
-            assert_eq!(norm_rotate(&x, &weight[..k], 1e-6, &table), right);
+            crate::norm_rotate(&x, &weight, 1e-6, &table, &mut right);
+            assert_eq!(norm_rotate(&x, &weight, 1e-6, &table), right);
         }
     }
 }

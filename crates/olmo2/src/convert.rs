@@ -109,11 +109,12 @@ impl ConvertError {
 /// Converts a checkpoint into a record.
 ///
 /// The whole source is checked against its config before anything is written. Weights are then
-/// streamed, a megabyte at a time, from the mapped source into the parts: memory does not grow
-/// with the model. Matrices that are quantised are read twice for `q4`, whose scales count down
-/// from the largest number, and their scales are kept until the quants are written: a
-/// thirty-second of bf16's size, and a sixty-fourth of f32's. Everything is written under another name, synchronised, and renamed; a part
-/// stands in the receipt once it is complete. A conversion that was ended, even by `kill -9`, goes
+/// streamed, some megabytes at a time, from the mapped source into the parts. Matrices that are
+/// quantised are read twice for `q4`, whose scales count down from the largest number, and their
+/// scales are kept until the quants are written: a thirty-second of bf16's size, and a sixty-fourth
+/// of f32's. So memory grows with the largest matrix alone, and little. Everything is written under
+/// another name, synchronised, and renamed; a part stands in the receipt once it is complete. A
+/// conversion that was ended, even by `kill -9`, goes
 /// on where it stopped when it is run again, and ends with the same bytes.
 ///
 /// # Errors

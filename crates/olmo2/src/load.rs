@@ -53,7 +53,7 @@ impl LoadError {
             Self::Config(e) => e.hint(),
             Self::Weights(e) => e.hint(),
             Self::Quantize(e) => Some(e.hint()),
-            Self::Precision(_) => Some("choose another `--dtype`; f32 runs everywhere".into()),
+            Self::Precision(_) => Some("choose another precision; f32 runs everywhere".into()),
             Self::Apply(_) => None,
         }
     }

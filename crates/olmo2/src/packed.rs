@@ -5,7 +5,7 @@ use std::fmt;
 use burn::tensor::{Bytes, DType, TensorData};
 use half::f16;
 use olmo2_kernels::WeightData;
-use olmo2_kernels::quant::{BLOCK, Q4, Q8, blocks};
+use olmo2_kernels::quant::{BLOCK, LEAST_TOP, Q4, Q8, blocks};
 use serde::{Deserialize, Serialize};
 
 use crate::weights::element;
@@ -128,9 +128,6 @@ pub(crate) struct PieceFault {
     pub(crate) expected: String,
     pub(crate) found: String,
 }
-
-/// 2^-100, the smallest `top` that scales are defined for beside 0.
-const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
 
 impl Packed {
     /// A matrix `[out, in]` of its arrays, in the order of [`QuantFormat::pieces`].

@@ -14,8 +14,8 @@ const ELEMENTS_PER_THREAD: usize = 32_768;
 /// Writes keys or values of tokens, `[tokens, kv_heads, head_dim]` as the projection leaves them,
 /// into a sequence's cache, from `position` on.
 ///
-/// What is stored depends on the token's own head alone. In 8 bits the error is at most half a
-/// step, 1/254 of the block's largest magnitude and 1/500 of a step's rounding; a block with a
+/// What is stored depends on the token's own head alone. In 8 bits the error is about half a step
+/// at most, and a step is 1/127 of the block's largest magnitude, rounded to bf16; a block with a
 /// value that is not finite becomes NaN.
 ///
 /// # Panics

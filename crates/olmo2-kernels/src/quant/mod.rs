@@ -28,7 +28,7 @@ pub const fn blocks(in_features: usize) -> usize {
 /// A matrix in 8-bit blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8<'a> {
-    /// `[out, blocks * 32]`, in -127 ..= 127.
+    /// `[out, blocks * 32]`; the quantiser makes -127 ..= 127, and a file's -128 is exact as well.
     pub quants: &'a [i8],
     /// `[out, blocks]`.
     pub scales: &'a [f16],
@@ -86,6 +86,9 @@ impl Q4<'_> {
     }
 }
 
+/// 2^-100: what is below would leave the range of f32 by the least scale.
+pub const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
+
 /// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, rounded so that an octave below is
 /// exactly a half, which lets kernels take five bits from a table and three from the exponent.
 #[derive(Clone, Debug)]
@@ -99,11 +102,9 @@ impl Q4Scales {
     /// The scales below and at `top`, which is taken for the nearest finite number from 2^-100 on
     /// (a file may hold any).
     pub fn new(top: f32) -> Self {
-        const LEAST: f32 = f32::from_bits((127 - 100) << 23);
-        let top = if top.is_nan() {
-            LEAST
-        } else {
-            top.clamp(LEAST, f32::MAX)
+        let top = match top.is_nan() {
+            true => LEAST_TOP,
+            false => top.clamp(LEAST_TOP, f32::MAX),
         };
         let scale = |m: usize| (f64::from(top) * f64::from_bits(RATIOS[m])) as f32;
         let octave: [f32; 32] = std::array::from_fn(scale);

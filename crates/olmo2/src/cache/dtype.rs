@@ -36,7 +36,7 @@ pub struct CacheDtypeError {
 impl CacheDtypeError {
     /// One sentence on what to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some("choose another `--cache-dtype`; f32 runs everywhere, the others on burn-flex".into())
+        Some("choose another type; f32 runs everywhere, the others on burn-flex".into())
     }
 }
 

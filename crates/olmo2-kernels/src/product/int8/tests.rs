@@ -3,7 +3,7 @@
 
 use crate::level::Level;
 use crate::product::tests::{assert_same_bits, levels, noise, product};
-use crate::product::{WeightData, WeightRef};
+use crate::product::{Activations, WeightData, WeightRef, project};
 use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantise_q4, quantise_q8};
 use crate::reference;
 use half::f16;
@@ -184,4 +184,96 @@ fn tiny_and_zero_activations_are_no_trouble() {
             }
         }
     }
+}
+
+/// What a file may hold, though no quantiser makes it.
+#[test]
+fn extreme_blocks_are_exact_and_do_no_harm() {
+    let (k, n) = (160, 7);
+    let count = n * blocks(k);
+    let bytes: Vec<u8> = (0..=255).cycle().take(count * BLOCK).collect();
+    let quants: Vec<i8> = bytes.iter().map(|&byte| byte as i8).collect();
+    let (codes, steps) = (&bytes[..count * BLOCK / 2], &bytes[..count]);
+    let selectors: Vec<u8> = steps.iter().map(|step| 255 - step).collect();
+    for m in [1, 9, 17] {
+        let x = noise(m as u64, m * k);
+        let rounded = rounded(&x, k);
+        for scale in [f16::MIN_POSITIVE, f16::MAX, f16::NEG_ONE] {
+            let scales = vec![scale; count];
+            let q8 = WeightData::Q8(Q8 {
+                quants: &quants,
+                scales: &scales,
+            });
+            let right = reference::project(&rounded, k, q8, None);
+            for level in levels() {
+                assert_close(level, &product(level, &x, k, WeightRef::new(q8)), &right, k);
+            }
+        }
+        for top in [0.0, 1e-30, 1.0, 1e30, -1.0, f32::NAN] {
+            let q4 = WeightData::Q4(Q4 {
+                quants: codes,
+                scales: steps,
+                selectors: &selectors,
+                top,
+            });
+            let right = reference::project(&rounded, k, q4, None);
+            for level in levels() {
+                assert_close(level, &product(level, &x, k, WeightRef::new(q4)), &right, k);
+            }
+        }
+    }
+}
+
+#[test]
+fn infinite_scales_stay_in_their_own_outputs() {
+    let (k, n) = (64, 5);
+    let quants = vec![1; n * k];
+    let mut scales = vec![f16::ONE; n * blocks(k)];
+    scales[0] = f16::INFINITY;
+    scales[3] = f16::NAN;
+    let q8 = WeightData::Q8(Q8 {
+        quants: &quants,
+        scales: &scales,
+    });
+    for m in [1, 9, 17] {
+        for level in levels() {
+            let out = product(level, &vec![1.0; m * k], k, WeightRef::new(q8));
+            for row in out.chunks_exact(n) {
+                assert!(!row[0].is_finite() && !row[1].is_finite());
+                assert!(row[2..].iter().all(|&y| y == 64.0), "{level} {m}: {row:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn formats_mix_in_one_call_and_nothing_is_no_work() {
+    let (k, n) = (96, 33);
+    let weights = Weights::new(5, n, k);
+    let [q8, q4] = weights.all().map(WeightRef::new);
+    let floats = noise(6, n * k);
+    let bias = noise(7, n);
+    let float = WeightRef::new(WeightData::F32(&floats)).with_bias(&bias);
+    for m in [0, 2, 12, 40] {
+        let x = noise(8, m * k);
+        let mut outputs = [(); 3].map(|()| vec![f32::NAN; m * n]);
+        let slices = &mut outputs.each_mut().map(Vec::as_mut_slice);
+        project(&x, k, Activations::F32, &[q8, float, q4], slices);
+        for (weight, out) in [q8, float, q4].into_iter().zip(&outputs) {
+            let alone = product(crate::level::level(), &x, k, weight);
+            assert_eq!(alone, *out, "{m} rows");
+        }
+    }
+    let none = WeightData::Q8(Q8 {
+        quants: &[],
+        scales: &[],
+    });
+    project(
+        &[1.0; 96],
+        k,
+        Activations::F32,
+        &[WeightRef::new(none)],
+        &mut [&mut []],
+    );
+    assert_eq!(none.out_features(0), None);
 }
