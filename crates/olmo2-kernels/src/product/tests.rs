@@ -39,7 +39,7 @@ impl Weights {
     }
 }
 
-pub(super) fn levels() -> impl Iterator<Item = Level> {
+pub(crate) fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.is_available())
 }
 
