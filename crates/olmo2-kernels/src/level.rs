@@ -15,11 +15,13 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI: vectors of 16, products of bytes.
     Avx512,
+    /// AVX-512 with BF16, and AMX: products of matrices of 16 rows.
+    Amx,
 }
 
 impl Level {
     /// All levels, lowest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// The level's name as [`VARIABLE`] spells it.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Level {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 
@@ -46,7 +49,7 @@ impl std::fmt::Display for Level {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LevelError {
     /// [`VARIABLE`] holds no level's name.
-    #[error("`OLMO2_SIMD` is `{0}`, expected `scalar`, `avx2` or `avx512`")]
+    #[error("`OLMO2_SIMD` is `{0}`, expected `scalar`, `avx2`, `avx512` or `amx`")]
     Unknown(String),
     /// The CPU lacks the level.
     #[error("this CPU has no `{wanted}`, its highest level is `{detected}`")]
@@ -83,10 +86,13 @@ fn detect() -> Level {
         return Level::Scalar;
     }
     let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-    if wide && has!("avx512vnni") {
-        return Level::Avx512;
+    if !(wide && has!("avx512vnni")) {
+        return Level::Avx2;
     }
-    Level::Avx2
+    if has!("avx512bf16") && crate::simd::may_use_tiles() {
+        return Level::Amx;
+    }
+    Level::Avx512
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -2,6 +2,9 @@
 //! type they do where nothing else limits them. A benchmark's figures mean little without.
 #![allow(unsafe_code, reason = "vector loads")]
 
+use crate::level::Level;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Amx, PairTiles};
 use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs, has_pairs};
 use crate::{level, pool};
 use std::hint::black_box;
@@ -13,7 +16,8 @@ use std::time::Instant;
 pub struct Peaks {
     /// Multiply-adds of f32.
     pub f32: f64,
-    /// Dot products of pairs of bf16; `None` where the CPU has no such instruction.
+    /// Products of bf16, by tiles where the level has them, else by pairs; `None` where the CPU
+    /// has neither instruction.
     pub bf16: Option<f64>,
     /// Dot products of bytes.
     pub int8: f64,
@@ -22,12 +26,26 @@ pub struct Peaks {
 /// Measures the peaks: the best of three runs of some milliseconds each.
 pub fn peaks() -> Peaks {
     let level = level::level();
-    let bf16 = || best(|| dispatch_pairs(level, Bf16), 4.0 * lanes() as f64);
+    let chains = |operations: usize| (operations * lanes() * CHAINS * ROUNDS) as f64;
+    let pairs = || best(|| dispatch_pairs(level, Bf16), chains(4));
     Peaks {
-        f32: best(|| dispatch(level, F32), 2.0 * lanes() as f64),
-        bf16: has_pairs(level).then(bf16),
-        int8: best(|| dispatch(level, Bytes), 8.0 * lanes() as f64),
+        f32: best(|| dispatch(level, F32), chains(2)),
+        bf16: peak_of_tiles(level).or_else(|| has_pairs(level).then(pairs)),
+        int8: best(|| dispatch(level, Bytes), chains(8)),
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn peak_of_tiles(level: Level) -> Option<f64> {
+    const ROUNDS: usize = 1 << 16;
+    let amx = Amx::of(level)?;
+    let work = || PairTiles::new(amx).spin(ROUNDS);
+    Some(best(work, (PairTiles::OPERATIONS * ROUNDS) as f64))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn peak_of_tiles(_: Level) -> Option<f64> {
+    None
 }
 
 /// f32 in a vector of the level in use.
@@ -49,13 +67,13 @@ const CHAINS: usize = 12;
 /// Rounds of a run, each of `CHAINS` instructions: some milliseconds.
 const ROUNDS: usize = 1 << 20;
 
+/// The rate of `work`, each thread doing so many `operations`.
 fn best(work: impl Fn() + Sync, operations: f64) -> f64 {
     let threads = pool::threads();
     let run = || {
         let start = Instant::now();
         pool::run(threads, |_| work());
-        let done = operations * (CHAINS * ROUNDS * threads) as f64;
-        done / start.elapsed().as_secs_f64() / 1e9
+        operations * threads as f64 / start.elapsed().as_secs_f64() / 1e9
     };
     (0..3).map(|_| run()).fold(0.0, f64::max)
 }

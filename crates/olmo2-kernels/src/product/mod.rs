@@ -27,6 +27,11 @@ use half::{bf16, f16};
 /// Most rows of activations that are treated as a decoding step.
 pub const DECODE_ROWS: usize = 16;
 
+/// Rows of activations that a prefill packs at a time.
+const PACKED_ROWS: usize = 512;
+/// The longest vector: what rows of activations are padded to.
+const MOST_LANES: usize = 16;
+
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 200_000;
 

@@ -5,23 +5,19 @@
 
 use super::element::Element;
 use super::finish::Finish;
-use super::{Input, Product, WeightData};
+use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Rows of activations that are packed at a time.
-const ROWS: usize = 512;
 /// Weight rows of a panel; a multiple of every level's tile and vector.
 pub(super) const PANEL_ROWS: usize = 96;
 /// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in the second-level cache.
 const PANEL_INPUTS: usize = 1024;
 /// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
-/// The longest vector: what rows are padded to.
-const LANES: usize = 16;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
@@ -29,8 +25,8 @@ thread_local! {
 }
 
 pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    for first in (0..input.rows).step_by(ROWS) {
-        let rows = first..input.rows.min(first + ROWS);
+    for first in (0..input.rows).step_by(PACKED_ROWS) {
+        let rows = first..input.rows.min(first + PACKED_ROWS);
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * input.in_features, |packed| {
             pack(input, rows.clone(), packed);

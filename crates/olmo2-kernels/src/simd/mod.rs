@@ -6,6 +6,8 @@
     reason = "loads and stores through pointers, and instructions by level"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod int8;
 mod math;
 mod portable;
@@ -14,6 +16,8 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_int8;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::{Amx, PairTiles, SIDE, may_use_tiles};
 pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
@@ -116,7 +120,7 @@ pub(crate) trait PairKernel {
 /// Whether [`dispatch_pairs`] runs kernels at `level`.
 pub(crate) fn has_pairs(level: Level) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return level == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
+    return level >= Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = level;
@@ -146,7 +150,7 @@ pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
         // SAFETY: the CPU was found to have AVX2, FMA and F16C.
         Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
         // SAFETY: the CPU was found to have the five subsets of AVX-512, and Avx2's features.
-        Level::Avx512 => return unsafe { x86::run_avx512(kernel) },
+        Level::Avx512 | Level::Amx => return unsafe { x86::run_avx512(kernel) },
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = level.min(level::detected());

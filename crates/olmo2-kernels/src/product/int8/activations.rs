@@ -7,6 +7,7 @@
 
 use super::format::GROUPS;
 use crate::buffer::SharedMut;
+use crate::product::MOST_LANES as LANES;
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel};
 
@@ -176,9 +177,6 @@ impl Tile {
         }
     }
 }
-
-/// Most lanes of a tile.
-const LANES: usize = 16;
 
 /// Writes the [`Tile`]s of up to 16 rows of `in_features` at the room for 16 rows at `to`; rows
 /// that are not there are zeros.

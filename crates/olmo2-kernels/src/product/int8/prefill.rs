@@ -7,18 +7,14 @@ use super::format::Format;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::Input;
 use crate::product::finish::Finish;
 use crate::product::prefill::PANEL_ROWS;
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Rows of activations that are packed at a time.
-const ROWS: usize = 512;
-/// Rows that are packed together.
-const LANES: usize = 16;
 /// Blocks of a panel: 96 rows of 2048 bytes are 192 KB.
 const BLOCKS: usize = 64;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
@@ -33,8 +29,8 @@ thread_local! {
 
 pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
     let extent = Extent::new(input.blocks());
-    for first in (0..input.rows).step_by(ROWS) {
-        let rows = first..input.rows.min(first + ROWS);
+    for first in (0..input.rows).step_by(PACKED_ROWS) {
+        let rows = first..input.rows.min(first + PACKED_ROWS);
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * extent.words(), |packed| {
             pack(input, extent, rows.clone(), packed);

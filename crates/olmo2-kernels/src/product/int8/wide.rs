@@ -6,7 +6,7 @@ use super::format::{Format, GROUPS};
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::{Input, Product};
+use crate::product::{Input, MOST_LANES as LANES, Product};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
@@ -18,8 +18,6 @@ const ROWS: usize = 8;
 const BLOCKS: usize = 32;
 /// Apart in the buffer, so that rows do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
-/// Rows of activations.
-const LANES: usize = 16;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };

@@ -1,10 +1,13 @@
 //! Products of bf16 weights and activations rounded to bf16, by the CPU's dot products of pairs.
 //!
 //! The kernels are those of f32 weights, with a pair of numbers where those have one: an output
-//! is one accumulator for each lane, or for each row, that takes its terms in order.
+//! is one accumulator for each lane, or for each row, that takes its terms in order. Where the CPU
+//! has AMX, a prefill's panels are multiplied by its tiles ([`tiles`]).
 
 mod decode;
 mod prefill;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use super::{DECODE_ROWS, Input, Product, WeightData};
 use half::bf16;

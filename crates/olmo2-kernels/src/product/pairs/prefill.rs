@@ -4,23 +4,22 @@
 use super::decode::Round;
 use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::level::Level;
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::prefill::PANEL_ROWS;
-use crate::product::{Input, Product};
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Amx;
 use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs};
 use half::bf16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Rows of activations that are packed at a time.
-const ROWS: usize = 512;
-/// Rows of a tile.
-const LANES: usize = 16;
 /// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
-const STRIDE: usize = PAIRS + 16;
+pub(super) const STRIDE: usize = PAIRS + 16;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
@@ -29,8 +28,8 @@ thread_local! {
 
 pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
     let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
-    for first in (0..input.rows).step_by(ROWS) {
-        let rows = first..input.rows.min(first + ROWS);
+    for first in (0..input.rows).step_by(PACKED_ROWS) {
+        let rows = first..input.rows.min(first + PACKED_ROWS);
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * pairs, |packed| {
             pack(input, rows.clone(), pairs, packed);
@@ -106,6 +105,7 @@ fn multiply(
     with_scratch(&PANELS, PANEL_ROWS * (STRIDE + padded), |scratch| {
         let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * STRIDE);
         let panels = Panels {
+            level: input.level,
             packed,
             padded,
             pairs,
@@ -125,19 +125,20 @@ fn multiply(
 }
 
 /// The outputs of one thread.
-struct Panels<'a> {
-    packed: &'a [f32],
+pub(super) struct Panels<'a> {
+    level: Level,
+    pub(super) packed: &'a [f32],
     /// Rows in `packed`.
-    padded: usize,
+    pub(super) padded: usize,
     /// Pairs of a row there.
-    pairs: usize,
+    pub(super) pairs: usize,
     in_features: usize,
     weights: &'a [bf16],
     range: Range<usize>,
     /// `[PANEL_ROWS][STRIDE]`.
-    panel: &'a mut [f32],
+    pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
-    sums: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
     finish: Finish<'a>,
 }
 
@@ -150,14 +151,7 @@ impl PairKernel for Panels<'_> {
             for first in (0..self.pairs).step_by(PAIRS) {
                 let pairs = first..self.pairs.min(first + PAIRS);
                 self.fill(features.clone(), pairs.clone());
-                let mut row = 0;
-                while row + 2 * LANES <= self.padded {
-                    self.column::<S, P, 2>(s, p, features.len(), row, pairs.clone());
-                    row += 2 * LANES;
-                }
-                if row < self.padded {
-                    self.column::<S, P, 1>(s, p, features.len(), row, pairs);
-                }
+                self.multiply(s, p, features.len(), pairs);
             }
             self.finish.write(s, features, self.sums);
         }
@@ -178,6 +172,23 @@ impl Panels<'_> {
                 to.add(from.len())
                     .write_bytes(0, 2 * pairs.len() - from.len());
             }
+        }
+    }
+
+    /// Adds the panel's terms to the sums of its features.
+    #[inline(always)]
+    fn multiply<S: Int8, P: Pairs<S>>(&mut self, s: S, p: P, features: usize, pairs: Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = Amx::of(self.level) {
+            return self.multiply_tiles(amx, features, pairs);
+        }
+        let mut row = 0;
+        while row + 2 * LANES <= self.padded {
+            self.column::<S, P, 2>(s, p, features, row, pairs.clone());
+            row += 2 * LANES;
+        }
+        if row < self.padded {
+            self.column::<S, P, 1>(s, p, features, row, pairs);
         }
     }
 

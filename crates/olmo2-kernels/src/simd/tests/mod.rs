@@ -1,5 +1,7 @@
 //! Each level's operations against plain arithmetic.
 
+mod int8;
+
 use super::*;
 
 /// Runs a kernel at every level that the CPU has.
