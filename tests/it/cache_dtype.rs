@@ -191,6 +191,7 @@ mod own_kernels {
     use burn::backend::Autodiff;
     use olmo2::{GenerateParams, Session, demo};
     use olmo2_tests::backends::Flex;
+    use olmo2_tests::divergence;
 
     #[test]
     fn flex_has_every_cache_and_its_autodiff_all_but_8_bits() {
@@ -240,7 +241,7 @@ mod own_kernels {
         let exact = through(&model, CacheDtype::F32, &ids);
         for (dtype, kl, error) in [(CacheDtype::Bf16, 1e-5, 1e-2), (CacheDtype::Q8, 1e-5, 1e-2)] {
             let found = through(&model, dtype, &ids);
-            let divergence = mean_divergence(&exact, &found, config.vocab_size);
+            let divergence = divergence(&found, &exact, config.vocab_size);
             let relative = relative_error(&exact, &found);
             println!("{dtype}: KL {divergence:.2e}, relative error {relative:.2e}");
             assert!(divergence <= kl && relative <= error);
@@ -271,22 +272,6 @@ mod own_kernels {
         });
         let feed = |id: &[u32]| logits(model, ForwardInput::ids(id).with_cache(&mut cache));
         ids.chunks(1).flat_map(feed).collect()
-    }
-
-    fn log_softmax(row: &[f32]) -> Vec<f64> {
-        let largest = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
-        let log = |x: &f32| f64::from(x - largest) - sum.ln();
-        row.iter().map(log).collect()
-    }
-
-    fn mean_divergence(exact: &[f32], found: &[f32], vocab: usize) -> f64 {
-        let rows = exact.chunks_exact(vocab).zip(found.chunks_exact(vocab));
-        let divergence = |(p, q): (&[f32], &[f32])| {
-            let pairs = log_softmax(p).into_iter().zip(log_softmax(q));
-            pairs.map(|(p, q)| p.exp() * (p - q)).sum::<f64>()
-        };
-        rows.map(divergence).sum::<f64>() / (exact.len() / vocab) as f64
     }
 
     fn relative_error(exact: &[f32], found: &[f32]) -> f64 {

@@ -76,6 +76,26 @@ fn each_case(mut case: impl FnMut(&mut Dice)) {
     }
 }
 
+/// Nothing may go wrong in a model or its kernels, one row or many, once weights are accepted;
+/// what comes out may be anything.
+#[cfg(feature = "flex")]
+fn run(config: &Olmo2Config, weights: &Weights) {
+    let options = olmo2::LoadOptions::default();
+    let model = olmo2::Olmo2::<olmo2_tests::backends::Flex>::from_weights(
+        config,
+        weights,
+        &options,
+        &Default::default(),
+    )
+    .expect("accepted weights load");
+    for tokens in [1, 20] {
+        let ids: Vec<u32> = (0..tokens).map(|i| i % config.vocab_size as u32).collect();
+        model
+            .forward(olmo2::ForwardInput::ids(&ids))
+            .expect("accepted weights run");
+    }
+}
+
 /// Opens the weights, and holds what comes out against what may.
 fn check(folder: &Path, config: &Olmo2Config) {
     match Weights::open(folder, config) {
@@ -90,15 +110,8 @@ fn check(folder: &Path, config: &Olmo2Config) {
                 let elements: usize = tensor.shape.iter().product();
                 assert_eq!(tensor.bytes.len(), elements * tensor.dtype.size(), "{name}");
             }
-            // Nothing may go wrong within burn once the weights are accepted.
             #[cfg(feature = "flex")]
-            olmo2::Olmo2::<olmo2_tests::backends::Flex>::from_weights(
-                config,
-                &weights,
-                &olmo2::LoadOptions::default(),
-                &Default::default(),
-            )
-            .expect("accepted weights load");
+            run(config, &weights);
         }
         Err(error) => {
             let message = error.to_string();

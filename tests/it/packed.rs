@@ -15,7 +15,7 @@ use olmo2::{
     QuantFormat, Quantize, Session, StoredWeight, Weight, Weights, demo, layout,
 };
 use olmo2_tests::backends::Flex;
-use olmo2_tests::{golden_folder, values};
+use olmo2_tests::{divergence, golden_folder, values};
 
 use crate::checkpoint::Checkpoint;
 use crate::quantize::{choices, record_of};
@@ -356,23 +356,6 @@ fn story(quantize: Option<Quantize>) -> (Vec<f32>, usize) {
         .expect("valid");
     let vocab = teller.config().vocab_size;
     (values(output.logits.expect("logits")), vocab)
-}
-
-/// Kullback-Leibler divergence of the next token's distribution, in nats, mean over positions.
-fn divergence(found: &[f32], expected: &[f32], vocab: usize) -> f64 {
-    let log_softmax = |logits: &[f32]| -> Vec<f64> {
-        let total: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
-        logits.iter().map(|x| f64::from(*x) - total.ln()).collect()
-    };
-    let rows = found.chunks_exact(vocab).zip(expected.chunks_exact(vocab));
-    let of_row = |(found, expected)| {
-        let (q, p) = (log_softmax(found), log_softmax(expected));
-        p.iter()
-            .zip(&q)
-            .map(|(p, q)| p.exp() * (p - q))
-            .sum::<f64>()
-    };
-    rows.map(of_row).sum::<f64>() / (expected.len() / vocab) as f64
 }
 
 #[test]

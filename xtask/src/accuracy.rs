@@ -40,14 +40,14 @@ pub(crate) fn run(args: &AccuracyArgs) -> Result<()> {
     println!("{} on {tokens} tokens, against f32:\n", name(folder));
     println!("| format | bits a weight | error of weights | error of logits | KL, nats | top 1 |");
     println!("|---|---|---|---|---|---|");
-    let expected = logits(&config, &weights, &rows, &LoadOptions::default())?;
-    for (name, options) in formats() {
-        let weights = match options.quantize {
+    let expected = logits(&config, &weights, &rows, Precision::F32)?;
+    for (name, precision, quantize) in formats() {
+        let weights = match quantize {
             None => weights.clone(),
             Some(quantize) => weights.quantized(&quantize)?,
         };
         let (bits, rmse) = stored(&weights, folder, &config)?;
-        let found = logits(&config, &weights, &rows, &options)?;
+        let found = logits(&config, &weights, &rows, precision)?;
         let distance = Distance::between(&found, &expected, config.vocab_size);
         println!(
             "| {name} | {bits:.2} | {:.2}% | {:.2}% | {:.2e} | {:.1}% |",
@@ -73,28 +73,21 @@ fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
         .collect()
 }
 
-fn formats() -> [(&'static str, LoadOptions); 4] {
-    let quantized = |quantize| LoadOptions {
-        quantize: Some(quantize),
-        ..LoadOptions::default()
-    };
-    let (q4, q8) = (Quantize::all(QuantFormat::Q4), Some(QuantFormat::Q8));
-    let bf16 = LoadOptions {
-        precision: Precision::Bf16,
-        ..LoadOptions::default()
+/// Each with the type of activations between products, and what is quantised.
+fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
+    let (q4, q8) = (
+        Quantize::all(QuantFormat::Q4),
+        Quantize::all(QuantFormat::Q8),
+    );
+    let mixed = Quantize {
+        layers: q4.layers,
+        ..q8
     };
     [
-        ("as stored, `--dtype bf16`", bf16),
-        ("q8", quantized(Quantize::all(QuantFormat::Q8))),
-        ("q4", quantized(q4)),
-        (
-            "q4, head and embedding in q8",
-            quantized(Quantize {
-                head: q8,
-                embedding: q8,
-                ..q4
-            }),
-        ),
+        ("as stored, `--dtype bf16`", Precision::Bf16, None),
+        ("q8", Precision::F32, Some(q8)),
+        ("q4", Precision::F32, Some(q4)),
+        ("q4, head and embedding in q8", Precision::F32, Some(mixed)),
     ]
 }
 
@@ -103,11 +96,11 @@ fn logits(
     config: &Olmo2Config,
     weights: &Weights,
     rows: &[Vec<u32>],
-    options: &LoadOptions,
+    precision: Precision,
 ) -> Result<Vec<f32>> {
     let options = LoadOptions {
-        quantize: None,
-        ..*options
+        precision,
+        ..LoadOptions::default()
     };
     let device = Default::default();
     let model = Olmo2::<Flex>::from_weights(config, weights, &options, &device)?;

@@ -81,17 +81,22 @@ impl BackendKind {
         ["flex", "ndarray"].contains(&self.name())
     }
 
+    /// Whether this library's own kernels run on it.
+    fn has_kernels(self) -> bool {
+        self.name() == "flex"
+    }
+
     /// What activations and cache are held in: on flex own kernels round within products alone.
     pub(crate) fn held_in(self, precision: Precision) -> Precision {
-        match (self.name(), precision) {
-            ("flex", Precision::Bf16) => Precision::F32,
+        match precision {
+            Precision::Bf16 if self.has_kernels() => Precision::F32,
             _ => precision,
         }
     }
 
     /// Whether this library's own kernels do the products, from weights as they are stored.
     pub(crate) fn is_by_kernels(self, precision: Precision) -> bool {
-        self.name() == "flex" && precision != Precision::F16
+        self.has_kernels() && precision != Precision::F16
     }
 
     /// Bytes that the weights take in the memory of this backend's device.
@@ -110,9 +115,9 @@ impl BackendKind {
 
     /// The level of this library's own kernels, where they are used, for messages.
     pub(crate) fn kernels(self) -> String {
-        match self.name() {
-            "flex" => format!(", {} kernels", olmo2_kernels::level::level()),
-            _ => String::new(),
+        match self.has_kernels() {
+            true => format!(", {} kernels", olmo2_kernels::level::level()),
+            false => String::new(),
         }
     }
 
