@@ -13,7 +13,7 @@ pub enum Level {
     Scalar,
     /// AVX2, FMA and F16C: vectors of 8.
     Avx2,
-    /// AVX-512 F, BW, DQ, VL and VNNI: vectors of 16, products of bytes.
+    /// AVX-512 F, BW, DQ, VL and VNNI, and BMI2: vectors of 16, products of bytes.
     Avx512,
     /// AVX-512 with BF16, and AMX: products of matrices of 16 rows.
     Amx,
@@ -86,7 +86,7 @@ fn detect() -> Level {
         return Level::Scalar;
     }
     let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-    if !(wide && has!("avx512vnni")) {
+    if !(wide && has!("avx512vnni") && has!("bmi2")) {
         return Level::Avx2;
     }
     if has!("avx512bf16") && crate::simd::may_use_tiles() {

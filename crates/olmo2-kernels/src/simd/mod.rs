@@ -149,7 +149,7 @@ pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
         Level::Scalar => {}
         // SAFETY: the CPU was found to have AVX2, FMA and F16C.
         Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
-        // SAFETY: the CPU was found to have the five subsets of AVX-512, and Avx2's features.
+        // SAFETY: the CPU was found to have the five subsets of AVX-512, BMI2, and Avx2's features.
         Level::Avx512 | Level::Amx => return unsafe { x86::run_avx512(kernel) },
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
-/// A CPU with AVX-512 F, BW, DQ, VL and VNNI as well; made by [`run_avx512`] and
+/// A CPU with AVX-512 F, BW, DQ, VL and VNNI, and BMI2, as well; made by [`run_avx512`] and
 /// [`new`](Self::new) alone.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
@@ -21,15 +21,15 @@ pub(super) unsafe fn run_avx2(kernel: impl Kernel) {
 }
 
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+/// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, BMI2, FMA and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,bmi2,fma,f16c")]
 pub(super) unsafe fn run_avx512(kernel: impl Kernel) {
     kernel.run(Avx512(()));
 }
 
 impl Avx512 {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C.
+    /// The CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, BMI2, FMA and F16C.
     pub(super) unsafe fn new() -> Self {
         Self(())
     }

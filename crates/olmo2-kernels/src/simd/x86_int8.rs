@@ -17,7 +17,9 @@ pub(super) struct Avx512Bf16(());
 
 /// # Safety
 /// The CPU has what [`super::x86::run_avx512`] asks for, and AVX-512 BF16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,bmi2,fma,f16c"
+)]
 pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
     // SAFETY: promised by the caller.
     kernel.run(unsafe { Avx512::new() }, Avx512Bf16(()));
@@ -273,12 +275,14 @@ impl Int8 for Avx2 {
 /// # Safety
 /// There are 256 tables.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,bmi2")]
 unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
-    let table = |group: u32| {
-        let selector = selectors >> (8 * group) & 255;
+    // Each selector times the 16 bytes of a table, in 16 bits.
+    let offsets = _pdep_u64(selectors.into(), 0x0ff0_0ff0_0ff0_0ff0);
+    let table = |group: u64| {
+        let offset = offsets >> (16 * group) & 0xffff;
         // SAFETY: promised by the caller, since the selector is below 256.
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(tables.add(selector as usize).cast())) }
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(tables.byte_add(offset as usize).cast())) }
     };
     let low = _mm512_mask_mov_epi64(table(0), 0b1100, table(1));
     let high = _mm512_mask_mov_epi64(table(2), 0b1100_0000, table(3));

@@ -2,7 +2,7 @@
 //! weights from four far-apart quarters of a thread's range, each one long stream.
 
 use super::activations::{Extent, PackRow, Row};
-use super::format::{Format, Tail};
+use super::format::{Format, SCALES, Tail};
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -140,6 +140,11 @@ impl<F: Format> Tiles<'_, F> {
             unsafe { step(s, &self.format, at, &rows, b, &mut sums) };
             for block in at {
                 self.format.prefetch(s, block, F::AHEAD);
+            }
+            if b.is_multiple_of(SCALES) {
+                for block in at {
+                    self.format.prefetch_scales(s, block, F::AHEAD);
+                }
             }
         }
         if whole < self.blocks {

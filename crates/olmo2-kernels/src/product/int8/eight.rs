@@ -70,9 +70,10 @@ impl Format for Eight {
         for line in (0..BLOCK * S::GROUPS).step_by(64) {
             s.prefetch(self.quants.wrapping_add(block * BLOCK + bytes + line));
         }
-        if block.is_multiple_of(32) {
-            s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
-        }
+    }
+    #[inline(always)]
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self

@@ -30,9 +30,10 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks for the quants of `GROUPS` blocks, and every now and then for the scales, that follow
-    /// `block` by some `bytes` of quants.
+    /// Asks for the quants of `GROUPS` blocks that follow `block` by some `bytes` of quants.
     fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize);
+    /// Asks for the scales of `SCALES` blocks and more from there.
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize);
     /// The first `count` blocks from each of four copied into `to`, behind them zeros.
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
     where
@@ -60,6 +61,9 @@ pub(super) trait Format: Copy + Sync {
         let whole = count - count % S::GROUPS;
         for b in (0..whole).step_by(S::GROUPS) {
             self.prefetch(s, block + b, ROW_AHEAD);
+            if b.is_multiple_of(SCALES) {
+                self.prefetch_scales(s, block + b, ROW_AHEAD);
+            }
             // SAFETY: `b` stays below `count`.
             unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK)) };
         }
@@ -105,6 +109,9 @@ impl Tail {
     /// The blocks at which the four rows of a tail start.
     pub(super) const STARTS: [usize; 4] = [0, GROUPS, 2 * GROUPS, 3 * GROUPS];
 }
+
+/// Blocks whose scales, or less, a cache line holds in any format.
+pub(super) const SCALES: usize = 32;
 
 /// Bytes of quants that a reader of whole rows, one after the other, asks for ahead.
 pub(super) const ROW_AHEAD: usize = 4096;

@@ -86,13 +86,12 @@ impl Format for Four<'_> {
     }
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        if (block * Self::BYTES).is_multiple_of(64) {
-            s.prefetch(self.quants.wrapping_add(block * Self::BYTES + bytes));
-        }
-        if block.is_multiple_of(64) {
-            s.prefetch(self.scales.wrapping_add(block + bytes / Self::BYTES));
-            s.prefetch(self.selectors.wrapping_add(block + bytes / Self::BYTES));
-        }
+        s.prefetch(self.quants.wrapping_add(block * Self::BYTES + bytes));
+    }
+    #[inline(always)]
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        s.prefetch(self.scales.wrapping_add(block + bytes / Self::BYTES));
+        s.prefetch(self.selectors.wrapping_add(block + bytes / Self::BYTES));
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self

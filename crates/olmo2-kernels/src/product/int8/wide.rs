@@ -2,7 +2,7 @@
 //! a buffer of the first-level cache, and broadcast four bytes at a time.
 
 use super::activations::{Extent, PackTiles, Tile};
-use super::format::{Format, GROUPS};
+use super::format::{Format, GROUPS, SCALES};
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -151,6 +151,10 @@ impl<F: Format> Features<'_, F> {
                 if let (0, Some(ahead)) = (g, ahead) {
                     for r in 0..ROWS {
                         self.format.prefetch(s, ahead + r * self.blocks + b, 0);
+                        if b.is_multiple_of(SCALES) {
+                            self.format
+                                .prefetch_scales(s, ahead + r * self.blocks + b, 0);
+                        }
                     }
                 }
                 // SAFETY: the tile has its blocks rounded up to a step, and so has the buffer.
