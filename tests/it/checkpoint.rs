@@ -61,7 +61,7 @@ impl Checkpoint {
     pub(crate) fn smallest() -> Self {
         let text = r#"{"model_type": "olmo2", "vocab_size": 5, "hidden_size": 4,
             "intermediate_size": 3, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "max_position_embeddings": 8}"#;
+            "num_key_value_heads": 1, "max_position_embeddings": 32}"#;
         let config = Olmo2Config::from_json(text).expect("a valid config");
         let parts = olmo2::layout::parts(&config);
         let tensors = parts.iter().flat_map(|part| &part.tensors).map(|spec| {

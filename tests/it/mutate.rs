@@ -89,6 +89,7 @@ fn run(config: &Olmo2Config, weights: &Weights) {
     )
     .expect("accepted weights load");
     for tokens in [1, 20] {
+        let tokens = config.max_position_embeddings.min(tokens) as u32;
         let ids: Vec<u32> = (0..tokens).map(|i| i % config.vocab_size as u32).collect();
         model
             .forward(olmo2::ForwardInput::ids(&ids))

@@ -133,6 +133,28 @@ fn verify_finds_one_flipped_bit_that_loading_does_not_read() {
     );
 }
 
+/// A model is as much its config and tokenizer as its weights.
+#[test]
+fn verify_finds_a_changed_config() {
+    let (folder, config) = record("gqa-tiny");
+    let verified = verify(folder.path(), &config, |_| ()).expect("intact");
+    assert_eq!(verified.copied, 2);
+    let path = folder.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + " ").unwrap();
+    let error = verify(folder.path(), &config, |_| ()).expect_err("a blank more");
+    let message = error.to_string();
+    assert!(message.contains("BLAKE3 of `config.json`"), "{message}");
+    assert!(error.hint().unwrap().contains("run the conversion again"));
+
+    let path = folder.path().join(RECEIPT);
+    let receipt = fs::read_to_string(&path).unwrap();
+    let elsewhere = receipt.replace("\"config.json\"", "\"../config.json\"");
+    fs::write(&path, elsewhere).unwrap();
+    let error = verify(folder.path(), &config, |_| ()).expect_err("another folder");
+    assert!(error.to_string().contains("`../config.json`"), "{error}");
+}
+
 /// Opens a record after `damage`, and gives the message without the folder's name.
 #[track_caller]
 fn refusal(golden: &str, damage: impl FnOnce(&Path)) -> String {

@@ -156,19 +156,19 @@ pub(crate) struct PromptArgs {
     next_help_heading = "Sampling (defaults: the model's generation_config.json, else greedy)"
 )]
 pub(crate) struct SamplingArgs {
-    /// Divide the logits by this; 0 takes the most likely token each time
+    /// Divide the logits by this, 0 or more; 0 takes the most likely token each time
     #[arg(long, value_name = "T")]
     pub(crate) temperature: Option<f32>,
     /// Draw from the K most likely tokens; 0 for all
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<usize>,
-    /// Draw from the most likely tokens that together reach probability P
+    /// Draw from the most likely tokens that together reach probability P, 0 to 1
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
-    /// Leave out tokens less likely than P times the most likely one
+    /// Leave out tokens less likely than P times the most likely one, 0 to 1
     #[arg(long, value_name = "P")]
     pub(crate) min_p: Option<f32>,
-    /// Make tokens that were there less likely: above 1 less, 1 off
+    /// Make tokens that were there less likely: above 1 less, 1 off, above 0 more
     #[arg(long, value_name = "X")]
     pub(crate) repetition_penalty: Option<f32>,
     /// Subtract this from the logits of tokens in the output, -2 to 2

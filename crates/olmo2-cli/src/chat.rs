@@ -82,10 +82,12 @@ impl Command for Chat<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let (config, talk) = (&self.checkpoint.config, self.checkpoint.talk);
         let sampling = sampling::checked(&self.args.sampling, &self.generation)?;
-        sampling.validate()?;
         talk.detail(sampling::describe_defaults(&self.generation));
         talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
         if let Some(note) = sampling::surplus_ids(config, Some(&self.tokenizer)) {
+            talk.note(note);
+        }
+        if let Some(note) = sampling::unused(&self.args.sampling, &sampling) {
             talk.note(note);
         }
         if !self.conversation.has_template() {

@@ -18,6 +18,10 @@ const FAILURE: u8 = 1;
 /// A command line that makes no sense.
 const USAGE: u8 = 2;
 
+/// What to do about logits that are no numbers.
+pub(crate) const NOT_FINITE: &str = "the weights hold numbers that are not finite (`olmo2-cli \
+    verify` finds what damaged a record), or, with `--dtype f16`, the arithmetic overflowed";
+
 /// An error of this program's own, with what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -181,9 +185,13 @@ fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some("make room with `--context N`, or shorten the prompt".into());
     }
     let fixed = match cause.downcast_ref()? {
+        GenerateError::Sampling(
+            SamplingError::NotFinite { .. } | SamplingError::NothingToSample { .. },
+        ) => NOT_FINITE,
         GenerateError::TooLong {
             which: "context", ..
         } => "raise `--context`, or lower `--max-new-tokens`",
+        GenerateError::TooLong { prompt, limit, .. } if prompt >= limit => "shorten the prompt",
         GenerateError::TooLong { .. } => "lower `--max-new-tokens`, or shorten the prompt",
         _ => return None,
     };

@@ -73,6 +73,9 @@ impl Command for Generate<'_> {
         if let Some(note) = sampling::surplus_ids(config, self.tokenizer.as_ref()) {
             talk.note(note);
         }
+        if let Some(note) = sampling::unused(&args.sampling, &sampling) {
+            talk.note(note);
+        }
         let mut ends = Ends::new(config, &self.generation, self.tokenizer.as_ref());
         if args.ignore_eos {
             ends.stop_ids.clear();

@@ -25,6 +25,7 @@ const CHUNK: usize = 512;
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     let talk = Talk::new(&args.run.source);
+    let out = destination(&args.out)?;
     let prompt = Prompt::read(&args.prompt)?;
     let source = Source::find(&args.run.source, Files::Model, talk)?;
     let tokenizer = match &prompt {
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     }
     checkpoint.backend.dispatch(Logits {
         args,
+        out,
         checkpoint,
         ids,
     })
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
 
 struct Logits<'a> {
     args: &'a LogitsArgs,
+    out: PathBuf,
     checkpoint: Checkpoint,
     ids: Vec<u32>,
 }
@@ -62,7 +65,7 @@ impl Command for Logits<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let model = self.checkpoint.load::<B>(&device)?;
         let tensors = self.tensors(&model)?;
-        write(&self.args.out, &tensors)?;
+        write(&self.out, &tensors)?;
         let (out, seq) = (self.args.out.display(), count(self.ids.len(), "position"));
         let talk = self.checkpoint.talk;
         talk.detail(format_args!("`{out}`: {seq}"));
@@ -118,6 +121,24 @@ struct F32 {
 /// Adds values as a safetensors file holds them.
 fn append(bytes: &mut Vec<u8>, values: &[f32]) {
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}
+
+/// Where to write: the file that a link stands for, and nothing but a file, since what is there
+/// is replaced.
+fn destination(out: &Path) -> Result<PathBuf> {
+    let hint = "name a file that is new, or may be replaced";
+    if out == Path::new("-") {
+        return Err(Failure::usage("`--out -`: expected a file, found stdout", hint).into());
+    }
+    match out.canonicalize() {
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(_) => {
+            let message = format!("`{}` is there and is no file", out.display());
+            Err(Failure::new(message, hint).into())
+        }
+        // A link to nothing is followed no further.
+        Err(_) => Ok(out.to_owned()),
+    }
 }
 
 /// Writes under another name and renames, so that `out` is whole or not there.

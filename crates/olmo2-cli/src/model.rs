@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
@@ -70,7 +70,9 @@ impl Source {
         };
         let hub = Hub::new(HubOptions::from_env()?);
         let revision = args.revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        let folder = hub.fetch(&id, revision, files, &mut Bars::new(talk))?;
+        let folder = hub
+            .fetch(&id, revision, files, &mut Bars::new(talk))
+            .with_context(|| format!("`{model}` is no folder here; as an id of the hub"))?;
         Ok(Self::Folder(folder))
     }
 

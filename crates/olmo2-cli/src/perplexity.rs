@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::args::PerplexityArgs;
 use crate::backend::Command;
-use crate::failure::Failure;
+use crate::failure::{Failure, NOT_FINITE};
 use crate::memory::Sequences;
 use crate::model::{Checkpoint, Source, positions};
 use crate::passes::{self, Wanted};
@@ -115,7 +115,7 @@ impl Command for Perplexity<'_> {
         if !mean.is_finite() {
             return Err(Failure::new(
                 format!("the mean log-likelihood is not a number but {mean}"),
-                "the model's arithmetic overflowed, as OLMo 2 does in f16: use f32 or bf16",
+                NOT_FINITE,
             )
             .into());
         }

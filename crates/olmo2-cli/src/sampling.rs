@@ -14,11 +14,15 @@ const NAMES: &str = "temperature, top_k, top_p, min_p, repetition_penalty, prese
 /// The parameters of flags and defaults, held against their ranges.
 ///
 /// # Errors
-/// A value out of its range: a matter of usage.
+/// A value out of its range: a matter of usage, or of the model's file.
 pub(crate) fn checked(args: &SamplingArgs, defaults: &GenerationConfig) -> Result<SamplingParams> {
-    let params = params(args, defaults);
-    match params.validate() {
-        Ok(()) => Ok(params),
+    let chosen = params(args, defaults);
+    match chosen.validate() {
+        Ok(()) => Ok(chosen),
+        Err(error) if params(&SamplingArgs::default(), defaults).validate() == Err(error) => {
+            let message = format!("`generation_config.json`: {error}");
+            Err(Failure::new(message, "correct the file, or set the value by its flag").into())
+        }
         Err(error) => {
             let hint = error
                 .hint()
@@ -43,6 +47,18 @@ fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
     params.logit_bias.clone_from(&args.logit_bias);
     params.seed = args.seed;
     params
+}
+
+/// What to tell who asks for a choice among tokens where there is none.
+pub(crate) fn unused(args: &SamplingArgs, params: &SamplingParams) -> Option<&'static str> {
+    let chooses = args.top_k.is_some_and(|k| k > 0)
+        || args.top_p.is_some()
+        || args.min_p.is_some()
+        || args.seed.is_some();
+    (is_greedy(params) && chooses).then_some(
+        "the most likely token is taken each time: `--top-k`, `--top-p`, `--min-p` and `--seed` \
+         choose with a `--temperature` above 0",
+    )
 }
 
 /// What the model and its tokenizer decide of a generation.
@@ -206,6 +222,47 @@ mod tests {
         let all = params(&args, &defaults);
         assert_eq!((all.temperature, all.top_p, all.top_k), (0.0, 0.9, None));
         assert_eq!(all.seed, Some(3));
+    }
+
+    #[test]
+    fn a_bad_value_is_blamed_on_whoever_set_it() {
+        let json = br#"{"do_sample": true, "temperature": -3}"#;
+        let defaults = GenerationConfig::from_bytes(json).expect("valid");
+        let mut args = SamplingArgs::default();
+        let error = checked(&args, &defaults).expect_err("of the file");
+        assert!(
+            error
+                .to_string()
+                .starts_with("`generation_config.json`: `temperature`")
+        );
+        args.temperature = Some(-1.0);
+        let error = checked(&args, &defaults).expect_err("of the flag");
+        assert!(
+            error.to_string().starts_with("`temperature` must"),
+            "{error}"
+        );
+        args.temperature = Some(1.0);
+        checked(&args, &defaults).expect("the flag wins");
+    }
+
+    #[test]
+    fn a_choice_that_is_not_made_is_told() {
+        let defaults = GenerationConfig::default();
+        for (top_k, seed, temperature, told) in [
+            (None, None, None, false),
+            (Some(0), None, None, false),
+            (Some(5), None, None, true),
+            (None, Some(1), Some(0.0), true),
+            (Some(5), Some(1), Some(0.7), false),
+        ] {
+            let args = SamplingArgs {
+                top_k,
+                seed,
+                temperature,
+                ..SamplingArgs::default()
+            };
+            assert_eq!(unused(&args, &params(&args, &defaults)).is_some(), told);
+        }
     }
 
     #[test]

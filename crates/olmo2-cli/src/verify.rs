@@ -35,10 +35,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     })?;
     drop(bars);
     let (parts, bytes) = (count(verified.parts, "part"), size(verified.bytes));
+    let copied = count(verified.copied, "file");
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "`{}`: {parts} of {bytes} in all, each with the hash of its receipt",
+        "`{}`: {parts} of {bytes} in all and {copied} beside them, each with the hash of its receipt",
         folder.display()
     )?;
     Ok(out.flush()?)

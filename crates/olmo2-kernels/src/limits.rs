@@ -217,8 +217,12 @@ mod tests {
     fn peaks_are_of_a_machine_that_works() {
         let Peaks { f32, bf16, int8 } = peaks();
         assert!(f32 > 0.1 && f32.is_finite(), "{f32}");
-        assert!(int8 > f32 / 4.0 && int8.is_finite(), "{int8}");
-        assert!(bf16.is_none_or(|bf16| bf16 > f32 / 4.0), "{bf16:?}");
+        // Their ratios are left open: other work on the machine slows one and not the next.
+        assert!(int8 > 0.1 && int8.is_finite(), "{int8}");
+        assert!(
+            bf16.is_none_or(|bf16| bf16 > 0.1 && bf16.is_finite()),
+            "{bf16:?}"
+        );
     }
 
     #[test]

@@ -10,19 +10,10 @@ use crate::Olmo2Config;
 use crate::config::ConfigError;
 use crate::quantize::Quantize;
 use crate::record::{
-    self, ConvertProgress, Formats, RECEIPT, RecordError, StoredDtype, UNFINISHED, Written,
+    self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, StoredDtype,
+    UNFINISHED, Written,
 };
 use crate::weights::{Weights, WeightsError};
-
-/// What is copied beside the weights, as it is; only the first must be there.
-const COPIED: [&str; 6] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-];
 
 /// What to convert, and where to.
 #[derive(Debug, Clone)]
@@ -136,8 +127,12 @@ pub fn convert(
     record::check(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
-    let receipt = record::begin(out, source, &formats)?;
-    copy_beside(&options.source, out)?;
+    let mut receipt = record::begin(out, source, &formats)?;
+    let copied = copy_beside(&options.source, out)?;
+    if receipt.copied != copied {
+        receipt.copied = copied;
+        record::store(out, &receipt)?;
+    }
     let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
@@ -188,7 +183,8 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Copies config and tokenizer.
-fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
+fn copy_beside(source: &Path, out: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
+    let mut copied = Vec::new();
     for name in COPIED {
         let (from, to) = (source.join(name), out.join(name));
         if !from.exists() {
@@ -199,6 +195,10 @@ fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
             io::copy(&mut file, out).map_err(RecordError::io(&to))?;
             Ok(())
         })?;
+        copied.push(CopiedFile {
+            file: name.into(),
+            blake3: record::hash(&to)?,
+        });
     }
-    Ok(())
+    Ok(copied)
 }

@@ -122,6 +122,9 @@ impl GenerateError {
             Self::TooLong {
                 which: "context", ..
             } => Some("make the context larger, or ask for fewer tokens".into()),
+            Self::TooLong { prompt, limit, .. } if prompt >= limit => {
+                Some("shorten the prompt".into())
+            }
             Self::TooLong { .. } => Some("ask for fewer tokens, or shorten the prompt".into()),
         }
     }

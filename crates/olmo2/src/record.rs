@@ -24,10 +24,12 @@ pub(crate) use atomic::{UNFINISHED, write as write_atomically};
 pub use error::RecordError;
 pub use progress::{ConvertEvent, ConvertProgress};
 pub(crate) use read::open;
+pub(crate) use receipt::COPIED;
 pub use receipt::{
-    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype, StoredFormat,
-    TensorReceipt,
+    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype,
+    StoredFormat, TensorReceipt,
 };
+pub(crate) use verify::hash;
 pub use verify::{Verified, verify};
 pub use write::Written;
-pub(crate) use write::{Formats, begin, check, lock, source, write};
+pub(crate) use write::{Formats, begin, check, lock, source, store, write};

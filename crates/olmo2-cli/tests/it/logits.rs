@@ -125,3 +125,22 @@ fn the_file_has_the_permissions_of_any_new_file() {
     let mode = |path| fs::metadata(path).expect("there").permissions().mode();
     assert_eq!(mode(&out), mode(&other));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_link_stays_a_link_and_a_device_a_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+    fs::write(&target, "old").expect("written");
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    let model = golden("gqa-tiny");
+    let to = |out: &str| run(&["logits", "--ids", "1", "--model", &model, "--out", out]);
+    to(link.to_str().expect("UTF-8")).ok();
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    assert_ne!(fs::read(&target).expect("there"), b"old");
+    for (out, code) in [("/dev/null", 1), ("-", 2)] {
+        let told = to(out);
+        assert_eq!(told.code, code, "{told:?}");
+        assert!(told.stderr.contains("\nhint: name a file"), "{told:?}");
+    }
+}

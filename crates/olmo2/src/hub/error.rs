@@ -225,7 +225,7 @@ impl HubError {
             } => refusal_hint(id, *gated, *token),
             Self::NotCached { .. } => format!("unset `HF_HUB_OFFLINE` to download it; {FOLDER}"),
             Self::Network { .. } => {
-                format!("run it again and a download goes on where it stopped; {FOLDER}")
+                format!("a download that was begun goes on when it is run again; {FOLDER}")
             }
             Self::Status { status: 429, .. } => {
                 "too many requests: wait some minutes, or set `HF_TOKEN`".into()

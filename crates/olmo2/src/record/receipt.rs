@@ -34,8 +34,30 @@ pub struct Receipt {
     /// Which matrices the conversion was asked to quantise.
     #[serde(default, skip_serializing_if = "Quantize::is_none")]
     pub quantize: Quantize,
+    /// Config, tokenizer and the like, copied as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<CopiedFile>,
     /// Parts that are complete, in the order of the layout.
     pub parts: Vec<PartReceipt>,
+}
+
+/// What is copied beside the weights; only the first must be there.
+pub(crate) const COPIED: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+/// A file that was copied beside the parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFile {
+    /// Name of the file.
+    pub file: String,
+    /// BLAKE3 of the file, in hexadecimal.
+    pub blake3: String,
 }
 
 /// Where the weights of a record came from.

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::Olmo2Config;
 use crate::weights::WeightsError;
 
-use super::receipt::{RECEIPT, Receipt};
+use super::receipt::{COPIED, CopiedFile, RECEIPT, Receipt};
 
 /// What [`verify`] read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +17,19 @@ pub struct Verified {
     pub parts: usize,
     /// Bytes of all parts together.
     pub bytes: u64,
+    /// Files beside them: config, tokenizer and the like.
+    pub copied: usize,
 }
 
-/// Reads a whole record and holds every part against its BLAKE3 in the receipt.
+/// Reads a whole record and holds every part, and every file that was copied beside them, against
+/// its BLAKE3 in the receipt.
 ///
 /// Loading maps a record without reading it, and checks names, shapes, types and sizes alone:
 /// this finds what a failing disk or a broken copy did to the weights themselves. `on_bytes` is
 /// told the bytes as they are read.
 ///
 /// # Errors
-/// The folder holds no record, one that cannot be loaded, or a part with another hash.
+/// The folder holds no record, one that cannot be loaded, or a file with another hash.
 pub fn verify(
     folder: &Path,
     config: &Olmo2Config,
@@ -37,7 +40,21 @@ pub fn verify(
         return Err(WeightsError::io(&folder.join(RECEIPT))(missing));
     };
     super::read::open(folder, config, &receipt)?;
-    let mut verified = Verified { parts: 0, bytes: 0 };
+    let copied = receipt.copied.len();
+    for CopiedFile { file, blake3 } in &receipt.copied {
+        let path = folder.join(file);
+        // A receipt may come from anywhere, and must not point there.
+        if !COPIED.contains(&file.as_str()) {
+            let reason = format!("`{file}` is no file that stands beside parts");
+            return Err(WeightsError::damaged(&folder.join(RECEIPT), reason));
+        }
+        same_hash(&path, file, blake3, hash(&path)?)?;
+    }
+    let mut verified = Verified {
+        parts: 0,
+        bytes: 0,
+        copied,
+    };
     for part in &receipt.parts {
         let path = folder.join(&part.file);
         let on_bytes = |bytes| {
@@ -46,17 +63,30 @@ pub fn verify(
         };
         if let ControlFlow::Continue(found) =
             hash_file(&path, on_bytes).map_err(WeightsError::io(&path))?
-            && found != part.blake3
         {
-            let expected = &part.blake3;
-            return Err(WeightsError::mismatch(
-                &path, "BLAKE3", &part.file, expected, found,
-            ));
+            same_hash(&path, &part.file, &part.blake3, found)?;
         }
         verified.parts += 1;
         verified.bytes += part.size;
     }
     Ok(verified)
+}
+
+fn same_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<(), WeightsError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(WeightsError::mismatch(
+            path, "BLAKE3", name, expected, found,
+        )),
+    }
+}
+
+/// BLAKE3 of a whole file in hexadecimal.
+pub(crate) fn hash(path: &Path) -> Result<String, WeightsError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path).map_err(WeightsError::io(path))?;
+    io::copy(&mut file, &mut hasher).map_err(WeightsError::io(path))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// BLAKE3 of a file in hexadecimal, unless `on_bytes` breaks off.

@@ -167,6 +167,7 @@ pub(crate) fn begin(
             source,
             dtype,
             quantize,
+            copied: Vec::new(),
             parts: Vec::new(),
         };
         store(folder, &receipt)?;
@@ -201,11 +202,13 @@ fn difference(a: &Source, b: &Source) -> (String, String) {
         return (format!("`{}`", a.label), format!("`{}`", b.label));
     }
     let files = a.files.iter().zip(&b.files).find(|(a, b)| a != b);
-    let show = |file: &SourceFile| {
-        let (name, size, time) = (&file.name, file.size, file.modified_us);
-        format!("`{name}` of {size} bytes, changed {time} us after 1970")
-    };
+    let show = |file: &SourceFile| format!("`{}` of {} bytes", file.name, file.size);
     match files {
+        // Seconds since 1970 say nothing to a reader, but which is younger does.
+        Some((a, b)) if (&a.name, a.size) == (&b.name, b.size) => (
+            format!("{} as it was when that was begun", show(a)),
+            "the same file, changed since".to_owned(),
+        ),
         Some((a, b)) => (show(a), show(b)),
         None => (
             format!("{} files", a.files.len()),
@@ -214,7 +217,7 @@ fn difference(a: &Source, b: &Source) -> (String, String) {
     }
 }
 
-fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
+pub(crate) fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
     let path = folder.join(RECEIPT);
     let text = serde_json::to_vec_pretty(receipt)
         .map_err(|error| RecordError::io(&path)(io::Error::other(error)))?;

@@ -175,7 +175,7 @@ fn an_overflow_made_by_the_penalty_is_an_error_too() {
         error.to_string(),
         "the logit of token id 1 must be finite or -inf, found inf"
     );
-    assert!(error.hint().is_some_and(|hint| hint.contains("bf16")));
+    assert!(error.hint().is_some_and(|hint| hint.contains("f32")));
 }
 
 #[test]

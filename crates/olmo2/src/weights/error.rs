@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::record::RECEIPT;
+
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]
 pub enum WeightsError {
@@ -127,9 +129,15 @@ impl WeightsError {
             Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
             Self::Incomplete { .. } => "run the conversion again: it goes on where it stopped",
             Self::Mismatch { name, .. } if name == "format_version" => {
-                "convert the checkpoint again with this version"
+                "remove the folder and convert the checkpoint again with this version"
+            }
+            Self::Damaged { file, .. } if file.ends_with(RECEIPT) => {
+                "remove the folder and convert the checkpoint again"
             }
             Self::Damaged { .. } => "fetch or convert the file again",
+            Self::Mismatch { what: "BLAKE3", .. } => {
+                "the file is damaged: run the conversion again, which writes it anew"
+            }
             Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
                 "`tie_word_embeddings` in `config.json` says whether there is a head"
             }
