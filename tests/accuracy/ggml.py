@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Error of quantised weights beside ggml's formats, by ggml's own functions.
 
-A slow test, run by hand; no part of the product. It fails where 4 bits lose more than 0.85 of what
+A slow test, `cargo xtask slow --only formats`; no part of the product. It fails where 4 bits lose more than 0.85 of what
 q4_K does. ggml's library comes from the npm package @node-llama-cpp/linux-x64 (3.22.1 was used):
 
     npm pack @node-llama-cpp/linux-x64 && tar xzf node-llama-cpp-linux-x64-*.tgz

@@ -155,6 +155,40 @@ fn verify_finds_a_changed_config() {
     assert!(error.to_string().contains("`../config.json`"), "{error}");
 }
 
+/// A receipt that lists no config is completed; one that lists another is of another model.
+#[test]
+fn converting_again_holds_the_config_against_the_receipt() {
+    let (folder, config) = record("gqa-tiny");
+    let path = folder.path().join(RECEIPT);
+    let new = fs::read_to_string(&path).unwrap();
+    let mut old: Value = serde_json::from_str(&new).unwrap();
+    old.as_object_mut().unwrap().remove("copied");
+    fs::write(&path, old.to_string()).unwrap();
+    assert_eq!(verify(folder.path(), &config, |_| ()).unwrap().copied, 0);
+    let again = ConvertOptions::new(golden_folder("gqa-tiny"), folder.path());
+    convert(&again, &mut ()).expect("completed");
+    assert_eq!(verify(folder.path(), &config, |_| ()).unwrap().copied, 2);
+
+    let stray = folder.path().join("chat_template.jinja");
+    fs::write(&stray, "{{ messages }}").unwrap();
+    let error = verify(folder.path(), &config, |_| ()).expect_err("a file more");
+    assert!(
+        error.to_string().contains("`chat_template.jinja` stands"),
+        "{error}"
+    );
+    convert(&again, &mut ()).expect("mended");
+    assert!(!stray.exists());
+
+    let other = new.replace("\"blake3\": \"", "\"blake3\": \"0");
+    fs::write(&path, other).unwrap();
+    let error = convert(&again, &mut ()).expect_err("another config");
+    let message = error.to_string();
+    assert!(
+        message.contains("config and tokenizer") && message.contains("`config.json`"),
+        "{message}"
+    );
+}
+
 /// Opens a record after `damage`, and gives the message without the folder's name.
 #[track_caller]
 fn refusal(golden: &str, damage: impl FnOnce(&Path)) -> String {

@@ -67,7 +67,14 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// The model's tests on flex, whose kernels the CPU's own level has just run, as on lesser CPUs.
 fn lower_levels(sh: &Shell) -> Result<()> {
-    for level in ["avx2", "scalar"] {
+    // On a CPU with AMX that is a level of its own, and `avx512` a lesser one.
+    let has_amx =
+        std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("amx_bf16"));
+    let levels = has_amx
+        .then_some("avx512")
+        .into_iter()
+        .chain(["avx2", "scalar"]);
+    for level in levels {
         if cfg!(target_arch = "x86_64") || level == "scalar" {
             let _level = sh.push_env("OLMO2_SIMD", level);
             cmd!(sh, "cargo test -p olmo2-tests -- flex::").run()?;

@@ -1,7 +1,8 @@
 //! `cargo xtask slow`: what takes too long for the gate, on checkpoints of released shapes.
 //!
-//! Needs python3 with venv, 8 GB of disk and, for the 32B layer's conversion, 6 GB more. Weights
-//! are seeded, so that the golden of the 1B shape, which transformers computed, can be compared.
+//! Needs python3 with venv, npm for ggml's library, 8 GB of disk and, for the 32B layer's
+//! conversion, 6 GB more. Weights are seeded, so that the golden of the 1B shape, which
+//! transformers computed, can be compared.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,12 @@ enum Check {
     Memory,
     /// A conversion killed at ten moments goes on to the same bytes.
     Kill,
+    /// Error of quantised weights beside ggml's formats.
+    Formats,
 }
+
+/// The npm package that has ggml's library.
+const GGML: &str = "@node-llama-cpp/linux-x64@3.22.1";
 
 /// Anonymous memory that a conversion may take, in largest tensors.
 const MEMORY_BOUND: f64 = 1.5;
@@ -43,9 +49,14 @@ pub(crate) fn run(args: &SlowArgs) -> Result<()> {
     sh.change_dir(tidy::root());
     let folder = tidy::root().join(&args.folder);
     fs::create_dir_all(&folder)?;
-    cmd!(sh, "cargo build --release -p xtask").run()?;
     let bench = Bench { sh, folder };
     let wanted = |check| args.only.is_none_or(|only| only == check);
+    if wanted(Check::Formats) {
+        bench.formats()?;
+    }
+    if args.only != Some(Check::Formats) {
+        cmd!(bench.sh, "cargo build --release -p xtask").run()?;
+    }
     if wanted(Check::Parity) {
         bench.parity()?;
     }
@@ -180,6 +191,17 @@ impl Bench {
         fs::remove_dir_all(whole)?;
         fs::remove_dir_all(cut)?;
         Ok(())
+    }
+
+    fn formats(&self) -> Result<()> {
+        let (sh, folder) = (&self.sh, &self.folder);
+        let library = folder.join("package/bins/linux-x64");
+        if !library.exists() {
+            let _folder = sh.push_dir(folder);
+            let packed = cmd!(sh, "npm pack --silent {GGML}").read()?;
+            cmd!(sh, "tar xzf {packed}").run()?;
+        }
+        Ok(cmd!(sh, "python3 tests/accuracy/ggml.py {library}").run()?)
     }
 
     fn large(&self) -> Result<PathBuf> {

@@ -19,8 +19,8 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
 /// What to do about logits that are no numbers.
-pub(crate) const NOT_FINITE: &str = "the weights hold numbers that are not finite (`olmo2-cli \
-    verify` finds what damaged a record), or, with `--dtype f16`, the arithmetic overflowed";
+pub(crate) const NOT_FINITE: &str = "the weights hold NaN or infinities (`olmo2-cli verify` \
+    finds a damaged file of a record), or, with `--dtype f16`, the arithmetic overflowed";
 
 /// An error of this program's own, with what to do about it.
 #[derive(Debug)]

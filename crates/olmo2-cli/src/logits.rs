@@ -130,14 +130,15 @@ fn destination(out: &Path) -> Result<PathBuf> {
     if out == Path::new("-") {
         return Err(Failure::usage("`--out -`: expected a file, found stdout", hint).into());
     }
-    match out.canonicalize() {
-        Ok(path) if path.is_file() => Ok(path),
-        Ok(_) => {
-            let message = format!("`{}` is there and is no file", out.display());
-            Err(Failure::new(message, hint).into())
-        }
-        // A link to nothing is followed no further.
-        Err(_) => Ok(out.to_owned()),
+    let refused = |what| {
+        let message = format!("`{}` {what}", out.display());
+        Err(Failure::usage(message, hint).into())
+    };
+    match (out.canonicalize(), out.symlink_metadata()) {
+        (Ok(path), _) if path.is_file() => Ok(path),
+        (Ok(_), _) => refused("is there and is no file"),
+        (Err(_), Ok(_)) => refused("is a link to nothing"),
+        (Err(_), Err(_)) => Ok(out.to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::generation_config::GenerationConfig;
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, parse_id};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubError, HubOptions, parse_id};
 use olmo2::{CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo};
 
 use crate::args::{RunArgs, SourceArgs};
@@ -70,9 +70,14 @@ impl Source {
         };
         let hub = Hub::new(HubOptions::from_env()?);
         let revision = args.revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        let folder = hub
-            .fetch(&id, revision, files, &mut Bars::new(talk))
-            .with_context(|| format!("`{model}` is no folder here; as an id of the hub"))?;
+        let fetched = hub.fetch(&id, revision, files, &mut Bars::new(talk));
+        let folder = match fetched {
+            // Perhaps a folder was meant.
+            Err(error @ (HubError::Network { .. } | HubError::RepoNotFound { .. })) => {
+                return Err(error).context(format!("`{model}` is no folder here, and on the hub"));
+            }
+            fetched => fetched?,
+        };
         Ok(Self::Folder(folder))
     }
 

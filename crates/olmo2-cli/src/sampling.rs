@@ -52,8 +52,8 @@ fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
 /// What to tell who asks for a choice among tokens where there is none.
 pub(crate) fn unused(args: &SamplingArgs, params: &SamplingParams) -> Option<&'static str> {
     let chooses = args.top_k.is_some_and(|k| k > 0)
-        || args.top_p.is_some()
-        || args.min_p.is_some()
+        || args.top_p.is_some_and(|p| p < 1.0)
+        || args.min_p.is_some_and(|p| p > 0.0)
         || args.seed.is_some();
     (is_greedy(params) && chooses).then_some(
         "the most likely token is taken each time: `--top-k`, `--top-p`, `--min-p` and `--seed` \

@@ -35,11 +35,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     })?;
     drop(bars);
     let (parts, bytes) = (count(verified.parts, "part"), size(verified.bytes));
-    let copied = count(verified.copied, "file");
+    let beside = match verified.copied {
+        0 => "; its receipt is an older one, without config and tokenizer".to_owned(),
+        files => format!(", and {} beside them", count(files, "file")),
+    };
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "`{}`: {parts} of {bytes} in all and {copied} beside them, each with the hash of its receipt",
+        "`{}`: {parts} of {bytes} in all, each with the hash of its receipt{beside}",
         folder.display()
     )?;
     Ok(out.flush()?)

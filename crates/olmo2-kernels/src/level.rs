@@ -51,8 +51,8 @@ pub enum LevelError {
     /// [`VARIABLE`] holds no level's name.
     #[error("`OLMO2_SIMD` is `{0}`, expected `scalar`, `avx2`, `avx512` or `amx`")]
     Unknown(String),
-    /// The CPU lacks the level.
-    #[error("this CPU has no `{wanted}`, its highest level is `{detected}`")]
+    /// The CPU lacks the level, or the system does not let it be used.
+    #[error("the level `{wanted}` cannot be used here, the highest is `{detected}`")]
     Unavailable {
         /// What was asked for.
         wanted: Level,
@@ -73,7 +73,7 @@ impl LevelError {
     }
 }
 
-/// The highest level of this CPU.
+/// The highest level of this CPU. Where it has AMX, Linux is asked once for leave to use it.
 pub fn detected() -> Level {
     static DETECTED: OnceLock<Level> = OnceLock::new();
     *DETECTED.get_or_init(detect)

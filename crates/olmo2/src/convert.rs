@@ -127,12 +127,9 @@ pub fn convert(
     record::check(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
-    let mut receipt = record::begin(out, source, &formats)?;
-    let copied = copy_beside(&options.source, out)?;
-    if receipt.copied != copied {
-        receipt.copied = copied;
-        record::store(out, &receipt)?;
-    }
+    let copied = beside(&options.source)?;
+    let receipt = record::begin(out, source, copied, &formats)?;
+    copy_beside(&options.source, out)?;
     let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
@@ -182,12 +179,26 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies config and tokenizer.
-fn copy_beside(source: &Path, out: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
-    let mut copied = Vec::new();
+/// Config, tokenizer and the like in the source, with their hashes.
+fn beside(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
+    let names = COPIED.iter().filter(|name| source.join(name).exists());
+    let copied = names.map(|name| {
+        Ok(CopiedFile {
+            file: (*name).into(),
+            blake3: record::hash(&source.join(name))?,
+        })
+    });
+    copied.collect()
+}
+
+/// Copies config and tokenizer; what the source has not, the record has no more.
+fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
     for name in COPIED {
         let (from, to) = (source.join(name), out.join(name));
         if !from.exists() {
+            if to.exists() {
+                fs::remove_file(&to).map_err(RecordError::io(&to))?;
+            }
             continue;
         }
         let mut file = fs::File::open(&from).map_err(WeightsError::io(&from))?;
@@ -195,10 +206,6 @@ fn copy_beside(source: &Path, out: &Path) -> Result<Vec<CopiedFile>, ConvertErro
             io::copy(&mut file, out).map_err(RecordError::io(&to))?;
             Ok(())
         })?;
-        copied.push(CopiedFile {
-            file: name.into(),
-            blake3: record::hash(&to)?,
-        });
     }
-    Ok(copied)
+    Ok(())
 }

@@ -32,4 +32,4 @@ pub use receipt::{
 pub(crate) use verify::hash;
 pub use verify::{Verified, verify};
 pub use write::Written;
-pub(crate) use write::{Formats, begin, check, lock, source, store, write};
+pub(crate) use write::{Formats, begin, check, lock, source, write};

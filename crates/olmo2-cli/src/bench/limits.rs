@@ -108,6 +108,8 @@ pub(super) struct Limits {
     /// 10^9 operations a second, with all threads.
     pub(super) peak_f32_gops: Option<f64>,
     pub(super) peak_bf16_gops: Option<f64>,
+    /// In tiles of AMX, which prefills of more than 16 tokens take.
+    pub(super) peak_bf16_tiles_gops: Option<f64>,
     pub(super) peak_int8_gops: Option<f64>,
     /// The type whose peak counts: of most of the layers' products.
     pub(super) product_type: Option<&'static str>,
@@ -125,8 +127,8 @@ impl Limits {
             .filter_map(|run| run.peaks)
             .collect();
         let peak = |of: fn(&Peaks) -> Option<f64>| median(peaks.iter().filter_map(of));
-        let share = |runs: &[Run], work: Work| {
-            let share = |run: &Run| Some(work.seconds(run.peaks?) / run.seconds);
+        let share = |runs: &[Run], work: Work, of: fn(Peaks) -> Peaks| {
+            let share = |run: &Run| Some(work.seconds(of(run.peaks?)) / run.seconds);
             median(runs.iter().filter_map(share))
         };
         Self {
@@ -136,12 +138,15 @@ impl Limits {
             decode_share_of_read: median(steps().filter_map(Step::share_of_read)),
             peak_f32_gops: peak(|peaks| Some(peaks.f32)),
             peak_bf16_gops: peak(|peaks| peaks.bf16),
+            peak_bf16_tiles_gops: peak(|peaks| peaks.bf16_tiles),
             peak_int8_gops: peak(|peaks| Some(peaks.int8)),
             product_type: peaks
                 .first()
                 .map(|peaks| works.prefill.product_type(*peaks)),
-            prefill_share_of_peak: share(prefill, works.prefill),
-            decode_share_of_peak: works.decode.and_then(|work| share(decode, work)),
+            prefill_share_of_peak: share(prefill, works.prefill, Peaks::of_prefill),
+            decode_share_of_peak: works
+                .decode
+                .and_then(|work| share(decode, work, |peaks| peaks)),
         }
     }
 }
@@ -171,6 +176,7 @@ mod tests {
     const PEAKS: Peaks = Peaks {
         f32: 100.0,
         bf16: Some(200.0),
+        bf16_tiles: None,
         int8: 400.0,
     };
 
@@ -237,6 +243,17 @@ mod tests {
         let share = limits.decode_share_of_peak.expect("a figure");
         assert!((share - 0.5).abs() < 1e-9, "{share}");
         assert_eq!(limits.peak_bf16_gops, Some(200.0));
+        // A prefill's products are done in tiles where there are any.
+        let mut tiled = run(0.325);
+        tiled.peaks = Some(Peaks {
+            bf16_tiles: Some(400.0),
+            ..PEAKS
+        });
+        let share = Limits::of(&[tiled], &[], works).prefill_share_of_peak;
+        assert!(
+            (share.expect("a figure") - 0.15 / 0.325).abs() < 1e-9,
+            "{share:?}"
+        );
         // Without the instruction it is f32 that counts.
         let without = Peaks {
             bf16: None,

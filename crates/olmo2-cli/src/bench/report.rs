@@ -99,6 +99,7 @@ impl Limits {
         let peaks = [
             ("f32", self.peak_f32_gops),
             ("bf16", self.peak_bf16_gops),
+            ("bf16 in tiles", self.peak_bf16_tiles_gops),
             ("int8", self.peak_int8_gops),
         ];
         let peak = |(name, peak): (&str, Option<f64>)| Some(format!("{name} {:.0}", peak?));

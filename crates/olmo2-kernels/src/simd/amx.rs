@@ -31,15 +31,20 @@ fn has_amx() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     /// Leaf 7, EDX: AMX-BF16 and AMX-TILE.
     const FEATURES: u32 = 1 << 22 | 1 << 24;
-    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+    // SAFETY: every x86-64 CPU has the instruction, and leaf 0 tells whether there is a leaf 7.
+    #[allow(unused_unsafe, reason = "safe since Rust 1.94")]
+    unsafe {
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+    }
 }
 
-/// Tiles are 8 KB that the system saves for a thread, so Linux wants to be asked.
+/// Tiles are 8 KB that the system saves for a thread, so Linux wants to be asked. Leave is the
+/// whole process's, and from then on alternative stacks for signals must have room for them.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: this request takes a number, and changes nothing but the permission.
+    // SAFETY: this request takes a number and no memory; it fails where a stack is too small.
     unsafe {
         libc::syscall(
             libc::SYS_arch_prctl,
@@ -64,48 +69,20 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// This thread's tiles have shapes, until this is dropped.
-struct Configured {
+/// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
+/// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
+/// it, and lets nobody keep it.
+pub(crate) struct PairTiles {
     /// It is of one thread.
     _thread: PhantomData<*mut ()>,
 }
 
-impl Configured {
-    /// Gives each tile its rows and their bytes.
-    fn new(_: Amx, tiles: [(u8, u16); 8]) -> Self {
-        let mut shapes = Shapes {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            bytes_of_row: [0; 16],
-            rows: [0; 16],
-        };
-        for (i, (rows, bytes)) in tiles.into_iter().enumerate() {
-            (shapes.rows[i], shapes.bytes_of_row[i]) = (rows, bytes);
-        }
-        // SAFETY: the CPU has AMX, and shapes are within 16 rows of 64 bytes.
-        unsafe {
-            asm!(
-                "ldtilecfg [{shapes}]",
-                shapes = in(reg) &raw const shapes,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-        Self {
-            _thread: PhantomData,
-        }
-    }
-}
-
-impl Drop for Configured {
+impl Drop for PairTiles {
     fn drop(&mut self) {
-        // SAFETY: the CPU has AMX, or there were no shapes to forget.
+        // SAFETY: an `Amx` was there, so the CPU has the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
     }
 }
-
-/// Products of bf16: three strips of 16 weight rows with 16 rows of activations.
-pub(crate) struct PairTiles(Configured);
 
 impl PairTiles {
     /// Strips of weight rows.
@@ -113,8 +90,30 @@ impl PairTiles {
     /// Pairs of a step.
     pub(crate) const PAIRS: usize = SIDE;
 
-    pub(crate) fn new(amx: Amx) -> Self {
-        Self(Configured::new(amx, [(SIDE as u8, 64); 8]))
+    /// Runs `work`, which makes no others, with configured tiles.
+    #[inline(always)]
+    pub(crate) fn with(_: Amx, work: impl FnOnce(&Self)) {
+        let mut shapes = Shapes {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            bytes_of_row: [0; 16],
+            rows: [0; 16],
+        };
+        shapes.bytes_of_row[..8].fill(64);
+        shapes.rows[..8].fill(SIDE as u8);
+        // SAFETY: the CPU has AMX, whose first palette has eight tiles of 16 rows of 64 bytes.
+        unsafe {
+            asm!(
+                "ldtilecfg [{shapes}]",
+                shapes = in(reg) &raw const shapes,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        let tiles = Self {
+            _thread: PhantomData,
+        };
+        work(&tiles);
     }
 
     /// Operations of a round of [`spin`](Self::spin): four products of tiles, a multiply-add
@@ -154,7 +153,7 @@ impl PairTiles {
     /// `sums_stride` bytes apart.
     ///
     /// # Safety
-    /// These are valid memory.
+    /// `weights` and `x` are valid to read, `sums` to read and write; `steps` is not 0.
     #[inline(always)]
     pub(crate) unsafe fn add(
         &self,
@@ -164,9 +163,7 @@ impl PairTiles {
         (sums, sums_stride): (*mut u8, usize),
         is_first: bool,
     ) {
-        if steps == 0 {
-            return;
-        }
+        debug_assert_ne!(steps, 0);
         // SAFETY: the tiles are configured; memory is promised by the caller.
         unsafe {
             asm!(

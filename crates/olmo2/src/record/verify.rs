@@ -25,7 +25,7 @@ pub struct Verified {
 /// its BLAKE3 in the receipt.
 ///
 /// Loading maps a record without reading it, and checks names, shapes, types and sizes alone:
-/// this finds what a failing disk or a broken copy did to the weights themselves. `on_bytes` is
+/// this finds what a failing disk or a broken copy did to weights, config or tokenizer. `on_bytes` is
 /// told the bytes as they are read.
 ///
 /// # Errors
@@ -39,21 +39,12 @@ pub fn verify(
         let missing = io::Error::from(io::ErrorKind::NotFound);
         return Err(WeightsError::io(&folder.join(RECEIPT))(missing));
     };
+    check_copied(folder, &receipt)?;
     super::read::open(folder, config, &receipt)?;
-    let copied = receipt.copied.len();
-    for CopiedFile { file, blake3 } in &receipt.copied {
-        let path = folder.join(file);
-        // A receipt may come from anywhere, and must not point there.
-        if !COPIED.contains(&file.as_str()) {
-            let reason = format!("`{file}` is no file that stands beside parts");
-            return Err(WeightsError::damaged(&folder.join(RECEIPT), reason));
-        }
-        same_hash(&path, file, blake3, hash(&path)?)?;
-    }
     let mut verified = Verified {
         parts: 0,
         bytes: 0,
-        copied,
+        copied: receipt.copied.len(),
     };
     for part in &receipt.parts {
         let path = folder.join(&part.file);
@@ -64,7 +55,7 @@ pub fn verify(
         if let ControlFlow::Continue(found) =
             hash_file(&path, on_bytes).map_err(WeightsError::io(&path))?
         {
-            same_hash(&path, &part.file, &part.blake3, found)?;
+            check_hash(&path, &part.file, &part.blake3, found)?;
         }
         verified.parts += 1;
         verified.bytes += part.size;
@@ -72,7 +63,7 @@ pub fn verify(
     Ok(verified)
 }
 
-fn same_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<(), WeightsError> {
+fn check_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<(), WeightsError> {
     match found == expected {
         true => Ok(()),
         false => Err(WeightsError::mismatch(
@@ -81,12 +72,39 @@ fn same_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<(
     }
 }
 
+/// Holds what stands beside the parts against the receipt, if that lists it.
+fn check_copied(folder: &Path, receipt: &Receipt) -> Result<(), WeightsError> {
+    let damaged = |reason| Err(WeightsError::damaged(&folder.join(RECEIPT), reason));
+    if receipt.copied.is_empty() {
+        return Ok(());
+    }
+    for CopiedFile { file, blake3 } in &receipt.copied {
+        // A receipt may come from anywhere, and must not point there.
+        if !COPIED.contains(&file.as_str()) {
+            return damaged(format!("`{file}` is no file that stands beside parts"));
+        }
+        let path = folder.join(file);
+        check_hash(&path, file, blake3, hash(&path)?)?;
+    }
+    let listed = |name: &str| receipt.copied.iter().any(|copied| copied.file == name);
+    match COPIED
+        .iter()
+        .find(|name| folder.join(name).exists() && !listed(name))
+    {
+        Some(name) => damaged(format!(
+            "`{name}` stands beside the parts and is not listed"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// BLAKE3 of a whole file in hexadecimal.
 pub(crate) fn hash(path: &Path) -> Result<String, WeightsError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path).map_err(WeightsError::io(path))?;
-    io::copy(&mut file, &mut hasher).map_err(WeightsError::io(path))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    let found = hash_file(path, |_| ControlFlow::Continue(()));
+    match found.map_err(WeightsError::io(path))? {
+        ControlFlow::Continue(hash) => Ok(hash),
+        ControlFlow::Break(()) => unreachable!("nobody breaks off"),
+    }
 }
 
 /// BLAKE3 of a file in hexadecimal, unless `on_bytes` breaks off.

@@ -11,7 +11,7 @@ use super::error::RecordError;
 use super::part::PartPlan;
 use super::progress::{ConvertEvent, ConvertProgress};
 use super::receipt::{
-    FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype,
+    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, StoredDtype,
 };
 use super::verify::hash_file;
 use crate::Olmo2Config;
@@ -157,17 +157,18 @@ fn plan<'a>(
 pub(crate) fn begin(
     folder: &Path,
     source: Source,
+    copied: Vec<CopiedFile>,
     formats: &Formats,
 ) -> Result<Receipt, RecordError> {
     let Formats { dtype, quantize } = *formats;
-    let Some(receipt) = Receipt::read(folder)? else {
+    let Some(mut receipt) = Receipt::read(folder)? else {
         let receipt = Receipt {
             format_version: FORMAT_VERSION,
             tool: concat!("olmo2 ", env!("CARGO_PKG_VERSION")).into(),
             source,
             dtype,
             quantize,
-            copied: Vec::new(),
+            copied,
             parts: Vec::new(),
         };
         store(folder, &receipt)?;
@@ -193,7 +194,25 @@ pub(crate) fn begin(
         let (expected, found) = difference(&source, &receipt.source);
         return other("source", expected, found);
     }
+    if receipt.copied.is_empty() {
+        // Of a version that did not list them.
+        receipt.copied = copied;
+        store(folder, &receipt)?;
+    } else if receipt.copied != copied {
+        let found = changed(&copied, &receipt.copied);
+        let expected = "the source's, as it is now".to_owned();
+        return other("config and tokenizer", expected, format!("another {found}"));
+    }
     Ok(receipt)
+}
+
+/// The first file that only one of two lists has.
+fn changed(a: &[CopiedFile], b: &[CopiedFile]) -> String {
+    let lone = |a: &[CopiedFile], b: &[CopiedFile]| {
+        let file = a.iter().find(|file| !b.contains(file));
+        file.map(|file| format!("`{}`", file.file))
+    };
+    lone(a, b).or_else(|| lone(b, a)).unwrap_or_default()
 }
 
 /// How two sources differ: by their names, if those do, otherwise by the first file that does.
@@ -204,10 +223,9 @@ fn difference(a: &Source, b: &Source) -> (String, String) {
     let files = a.files.iter().zip(&b.files).find(|(a, b)| a != b);
     let show = |file: &SourceFile| format!("`{}` of {} bytes", file.name, file.size);
     match files {
-        // Seconds since 1970 say nothing to a reader, but which is younger does.
         Some((a, b)) if (&a.name, a.size) == (&b.name, b.size) => (
-            format!("{} as it was when that was begun", show(a)),
-            "the same file, changed since".to_owned(),
+            format!("{} as it is now", show(a)),
+            "one with another time of change".to_owned(),
         ),
         Some((a, b)) => (show(a), show(b)),
         None => (
@@ -217,7 +235,7 @@ fn difference(a: &Source, b: &Source) -> (String, String) {
     }
 }
 
-pub(crate) fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
+fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
     let path = folder.join(RECEIPT);
     let text = serde_json::to_vec_pretty(receipt)
         .map_err(|error| RecordError::io(&path)(io::Error::other(error)))?;

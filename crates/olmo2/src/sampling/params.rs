@@ -141,8 +141,8 @@ impl SamplingError {
             Self::OutOfRange { .. } => return None,
             Self::UnknownBiasId { .. } => "ids beyond the tokenizer's size are padding",
             Self::NotFinite { .. } | Self::NothingToSample { .. } => {
-                "the weights hold numbers that are none, or the arithmetic overflowed, as OLMo 2 \
-                 does in f16: compute in f32, and hold the weights against their source"
+                "the weights hold NaN or infinities, or the arithmetic overflowed, as OLMo 2 does in \
+                 f16: compute in f32, and hold the weights against their source"
             }
         };
         Some(hint.to_owned())

@@ -32,7 +32,7 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scale(&self, block: usize) -> f32;
     /// Asks for the quants of `GROUPS` blocks that follow `block` by some `bytes` of quants.
     fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize);
-    /// Asks for the scales of `SCALES` blocks and more from there.
+    /// Asks for the scales of `SCALES` blocks from there.
     fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize);
     /// The first `count` blocks from each of four copied into `to`, behind them zeros.
     unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
@@ -110,7 +110,7 @@ impl Tail {
     pub(super) const STARTS: [usize; 4] = [0, GROUPS, 2 * GROUPS, 3 * GROUPS];
 }
 
-/// Blocks whose scales, or less, a cache line holds in any format.
+/// Blocks whose scales fill a cache line, in the format with the largest ones.
 pub(super) const SCALES: usize = 32;
 
 /// Bytes of quants that a reader of whole rows, one after the other, asks for ahead.

@@ -2,7 +2,8 @@
 //!
 //! The kernels are those of f32 weights, with a pair of numbers where those have one: an output
 //! is one accumulator for each lane, or for each row, that takes its terms in order. Where the CPU
-//! has AMX, a prefill's panels are multiplied by its tiles ([`tiles`]).
+//! has AMX, a prefill's panels are multiplied by its tiles (`tiles`), which take 16 pairs at a time
+//! and round in an order of their own.
 
 mod decode;
 mod prefill;

@@ -16,11 +16,15 @@ impl Panels<'_> {
     /// Adds the panel's terms to the sums of `features` features. What the panel and the sums
     /// have behind those, up to a whole strip, is computed with, and read by nobody.
     pub(super) fn multiply_tiles(&mut self, amx: Amx, features: usize, pairs: Range<usize>) {
-        let tiles = PairTiles::new(amx);
         assert!(self.panel.len() >= PANEL_ROWS * STRIDE && pairs.len() <= STRIDE);
         assert!(self.sums.len() >= PANEL_ROWS * self.padded && features <= PANEL_ROWS);
         assert!(self.packed.len() >= self.padded * self.pairs && pairs.end <= self.pairs);
         assert!(pairs.len().is_multiple_of(PairTiles::PAIRS) && self.padded.is_multiple_of(SIDE));
+        PairTiles::with(amx, |tiles| self.multiply_strips(tiles, features, pairs));
+    }
+
+    /// The same; the caller has made the assertions.
+    fn multiply_strips(&mut self, tiles: &PairTiles, features: usize, pairs: Range<usize>) {
         for n in (0..features).step_by(STRIP) {
             for first in pairs.clone().step_by(CHUNK) {
                 let count = CHUNK.min(pairs.end - first);
