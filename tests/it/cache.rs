@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use olmo2::{CacheOptions, ForwardInput, InputError, KvCache, LogitRows, Olmo2, Olmo2Config};
-use olmo2_tests::{assert_close, on_every_backend, values};
+use olmo2_tests::{assert_close, fixed_model, on_every_backend, values};
 
 const VOCAB: usize = 96;
 const TOLERANCE: f32 = 1e-4;
@@ -23,7 +23,7 @@ fn config_of(heads: usize, kv_heads: usize) -> Olmo2Config {
 
 fn model<B: Backend>() -> Olmo2<B> {
     let device = B::Device::default();
-    Olmo2::new(&config(), &device)
+    fixed_model(&config(), &device)
 }
 
 /// A fixed sequence that visits the vocabulary.

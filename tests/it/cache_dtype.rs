@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use olmo2::{CacheDtype, CacheOptions, ForwardInput, InputError, KvCache, Olmo2, Olmo2Config};
-use olmo2_tests::{assert_close, on_every_backend, values};
+use olmo2_tests::{assert_close, fixed_model, on_every_backend, values};
 
 const VOCAB: usize = 96;
 const DTYPES: [CacheDtype; 3] = [CacheDtype::F32, CacheDtype::Bf16, CacheDtype::Q8];
@@ -23,7 +23,7 @@ fn model<B: Backend>() -> Olmo2<B> {
         "num_key_value_heads": 2, "max_position_embeddings": 512, "rope_theta": 10000.0,
         "initializer_range": 0.1}"#;
     let config = Olmo2Config::from_json(text).expect("a valid config");
-    Olmo2::new(&config, &B::Device::default())
+    fixed_model(&config, &B::Device::default())
 }
 
 fn ids(len: usize, seed: u32) -> Vec<u32> {

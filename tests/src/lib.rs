@@ -2,8 +2,44 @@
 
 use std::path::PathBuf;
 
+use burn::module::{Module, ModuleMapper, Param};
 use burn::prelude::*;
+use olmo2::{Olmo2, Olmo2Config};
 use safetensors::{Dtype, SafeTensors};
+
+/// A model whose matrices hold the same numbers in each run, uniform with the config's deviation:
+/// burn's generator is the process's, and other tests draw from it meanwhile.
+pub fn fixed_model<B: Backend>(config: &Olmo2Config, device: &B::Device) -> Olmo2<B> {
+    let largest = 3.0_f64.sqrt() * config.initializer_range;
+    Olmo2::new(config, device).map(&mut Fixed { state: 1, largest })
+}
+
+struct Fixed {
+    state: u64,
+    largest: f64,
+}
+
+impl<B: Backend> ModuleMapper<B> for Fixed {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        if D == 1 {
+            return param;
+        }
+        let mut next = || {
+            // Knuth's generator of MMIX; the upper bits are the good ones.
+            self.state = self
+                .state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let unit = (self.state >> 40) as f64 / f64::from(1 << 23) - 1.0;
+            (unit * self.largest) as f32
+        };
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let numbers = (0..shape.num_elements()).map(|_| next()).collect();
+            Tensor::from_data(TensorData::new(numbers, shape), &tensor.device())
+        })
+    }
+}
 
 /// A folder of `tests/golden`.
 pub fn golden_folder(name: &str) -> PathBuf {

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<()> {
         bench.formats()?;
     }
     if args.only != Some(Check::Formats) {
-        cmd!(bench.sh, "cargo build --release -p xtask").run()?;
+        cmd!(bench.sh, "cargo build -p xtask").run()?;
     }
     if wanted(Check::Parity) {
         bench.parity()?;
@@ -97,7 +97,7 @@ impl Bench {
     }
 
     fn convert(&self, source: &Path, out: &Path) -> Command {
-        let mut command = Command::new(tidy::root().join("target/release/xtask"));
+        let mut command = Command::new(tidy::root().join("target/debug/xtask"));
         command.arg("convert").arg(source).arg("-o").arg(out);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -117,8 +117,11 @@ impl Bench {
             let sh = &self.sh;
             let _folder = sh.push_env("OLMO2_1B", folder);
             let test = "slow::one_billion_parameters_match_transformers";
-            cmd!(sh, "cargo test --release -p olmo2-tests --test it -- --ignored --exact {test} --nocapture")
-                .run()?;
+            cmd!(
+                sh,
+                "cargo test -p olmo2-tests --test it -- --ignored --exact {test} --nocapture"
+            )
+            .run()?;
         }
         Ok(())
     }
@@ -127,8 +130,7 @@ impl Bench {
         let source = self.large()?;
         // The vocabulary's matrix: 100352 rows of 5120 bf16.
         let largest = 100_352.0 * 5120.0 * 2.0;
-        let idle =
-            peak_anon(Command::new(tidy::root().join("target/release/xtask")).arg("--help"))?;
+        let idle = peak_anon(Command::new(tidy::root().join("target/debug/xtask")).arg("--help"))?;
         for (flag, format) in [
             ("--dtype", "bf16"),
             ("--dtype", "f16"),
