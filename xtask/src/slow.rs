@@ -49,14 +49,12 @@ pub(crate) fn run(args: &SlowArgs) -> Result<()> {
     sh.change_dir(tidy::root());
     let folder = tidy::root().join(&args.folder);
     fs::create_dir_all(&folder)?;
-    let bench = Bench { sh, folder };
+    let bench = Bench {
+        sh,
+        folder,
+        program: std::env::current_exe()?,
+    };
     let wanted = |check| args.only.is_none_or(|only| only == check);
-    if wanted(Check::Formats) {
-        bench.formats()?;
-    }
-    if args.only != Some(Check::Formats) {
-        cmd!(bench.sh, "cargo build -p xtask").run()?;
-    }
     if wanted(Check::Parity) {
         bench.parity()?;
     }
@@ -66,12 +64,17 @@ pub(crate) fn run(args: &SlowArgs) -> Result<()> {
     if wanted(Check::Kill) {
         bench.kill()?;
     }
+    if wanted(Check::Formats) {
+        bench.formats()?;
+    }
     Ok(())
 }
 
 struct Bench {
     sh: Shell,
     folder: PathBuf,
+    /// This program, which converts in a process of its own.
+    program: PathBuf,
 }
 
 impl Bench {
@@ -96,8 +99,12 @@ impl Bench {
         Ok(folder)
     }
 
+    fn xtask(&self) -> Command {
+        Command::new(&self.program)
+    }
+
     fn convert(&self, source: &Path, out: &Path) -> Command {
-        let mut command = Command::new(tidy::root().join("target/debug/xtask"));
+        let mut command = self.xtask();
         command.arg("convert").arg(source).arg("-o").arg(out);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -130,7 +137,7 @@ impl Bench {
         let source = self.large()?;
         // The vocabulary's matrix: 100352 rows of 5120 bf16.
         let largest = 100_352.0 * 5120.0 * 2.0;
-        let idle = peak_anon(Command::new(tidy::root().join("target/debug/xtask")).arg("--help"))?;
+        let idle = peak_anon(self.xtask().arg("--help"))?;
         for (flag, format) in [
             ("--dtype", "bf16"),
             ("--dtype", "f16"),

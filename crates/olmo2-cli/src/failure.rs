@@ -191,7 +191,7 @@ fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         GenerateError::TooLong {
             which: "context", ..
         } => "raise `--context`, or lower `--max-new-tokens`",
-        GenerateError::TooLong { prompt, limit, .. } if prompt >= limit => "shorten the prompt",
+        GenerateError::TooLong { prompt, limit, .. } if prompt >= limit => return None,
         GenerateError::TooLong { .. } => "lower `--max-new-tokens`, or shorten the prompt",
         _ => return None,
     };

@@ -25,8 +25,8 @@ pub struct Verified {
 /// its BLAKE3 in the receipt.
 ///
 /// Loading maps a record without reading it, and checks names, shapes, types and sizes alone:
-/// this finds what a failing disk or a broken copy did to weights, config or tokenizer. `on_bytes` is
-/// told the bytes as they are read.
+/// this finds what a failing disk or a broken copy did to weights, config or tokenizer.
+/// `on_bytes` is told the bytes as they are read.
 ///
 /// # Errors
 /// The folder holds no record, one that cannot be loaded, or a file with another hash.
