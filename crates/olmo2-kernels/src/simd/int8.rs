@@ -3,7 +3,6 @@
 use super::Simd;
 use super::portable::Portable;
 use crate::quant::Q4Scales;
-use half::f16;
 use std::array::from_fn;
 
 /// A level's integer instructions.
@@ -28,18 +27,14 @@ pub(crate) trait Int8: Simd {
     /// Weight rows of a prefill tile of `INT8_COLUMNS` vectors of activation rows.
     const INT8_ROWS: usize;
     const INT8_COLUMNS: usize;
-    /// Most activation rows of a decoding tile.
-    const INT8_DECODE_ROWS: usize;
+    /// Outputs of a decoding tile: weight rows times activation rows.
+    const INT8_DECODE_TILE: usize;
 
     unsafe fn load_bytes(self, p: *const u8) -> Self::B;
     unsafe fn store_bytes(self, p: *mut u8, b: Self::B);
     /// The same four bytes everywhere.
     unsafe fn broadcast_bytes(self, p: *const u8) -> Self::B;
     unsafe fn load_ints(self, p: *const i32) -> Self::I;
-    /// Four groups of `GROUPS` i32, all the same.
-    unsafe fn repeat_ints(self, p: *const i32) -> Self::I;
-    /// Four groups of `GROUPS` f32, all the same.
-    unsafe fn repeat(self, p: *const f32) -> Self::V;
     fn zero_ints(self) -> Self::I;
     fn add_ints(self, a: Self::I, b: Self::I) -> Self::I;
     /// Rounded to nearest; exact below 2^24.
@@ -75,12 +70,8 @@ pub(crate) trait Int8: Simd {
     /// The tables of `GROUPS` selectors, one to a group; 256 tables are valid at `tables`.
     unsafe fn tables(self, tables: *const [u8; 16], selectors: *const u8) -> Self::B;
 
-    /// `GROUPS` f16 of each of four rows, `[row][group]`.
-    unsafe fn q8_scales(self, rows: [*const f16; 4]) -> Self::V;
-    /// `GROUPS` scales of each of four rows, `[row][group]`.
-    unsafe fn q4_scales(self, rows: [*const u8; 4], steps: &Q4Scales) -> Self::V;
-    /// The sum of each row of `[row][group]`.
-    fn sum_groups(self, v: Self::V) -> [f32; 4];
+    /// What `LANES` bytes stand for as scales of blocks of four bits.
+    unsafe fn q4_scales(self, p: *const u8, steps: &Q4Scales) -> Self::V;
 }
 
 type B = [u8; 16];
@@ -99,7 +90,7 @@ impl Int8 for Portable {
     const Q8_IS_BIASED: bool = false;
     const INT8_ROWS: usize = 4;
     const INT8_COLUMNS: usize = 1;
-    const INT8_DECODE_ROWS: usize = 2;
+    const INT8_DECODE_TILE: usize = 2;
 
     #[inline(always)]
     unsafe fn load_bytes(self, p: *const u8) -> B {
@@ -121,16 +112,6 @@ impl Int8 for Portable {
     unsafe fn load_ints(self, p: *const i32) -> I {
         // SAFETY: the caller promises four elements.
         unsafe { p.cast::<I>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn repeat_ints(self, p: *const i32) -> I {
-        // SAFETY: the caller promises an element.
-        [unsafe { p.read_unaligned() }; 4]
-    }
-    #[inline(always)]
-    unsafe fn repeat(self, p: *const f32) -> V {
-        // SAFETY: the caller promises an element.
-        [unsafe { p.read_unaligned() }; 4]
     }
     #[inline(always)]
     fn zero_ints(self) -> I {
@@ -207,17 +188,8 @@ impl Int8 for Portable {
         unsafe { *tables.add(usize::from(*selectors)) }
     }
     #[inline(always)]
-    unsafe fn q8_scales(self, rows: [*const f16; 4]) -> V {
-        // SAFETY: the caller promises an element in each row.
-        rows.map(|row| unsafe { row.read_unaligned() }.to_f32())
-    }
-    #[inline(always)]
-    unsafe fn q4_scales(self, rows: [*const u8; 4], steps: &Q4Scales) -> V {
-        // SAFETY: the caller promises an element in each row.
-        rows.map(|row| steps.get(unsafe { *row }))
-    }
-    #[inline(always)]
-    fn sum_groups(self, v: V) -> [f32; 4] {
-        v
+    unsafe fn q4_scales(self, p: *const u8, steps: &Q4Scales) -> V {
+        // SAFETY: the caller promises four bytes.
+        unsafe { p.cast::<[u8; 4]>().read_unaligned() }.map(|scale| steps.get(scale))
     }
 }

@@ -8,7 +8,6 @@ use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
 use super::{PairKernel, Pairs};
 use crate::quant::Q4Scales;
-use half::f16;
 use std::arch::x86_64::*;
 
 /// AVX-512 BF16; made by [`run_pairs`] alone.
@@ -48,7 +47,7 @@ impl Int8 for Avx512 {
     const Q8_IS_BIASED: bool = true;
     const INT8_ROWS: usize = 6;
     const INT8_COLUMNS: usize = 2;
-    const INT8_DECODE_ROWS: usize = 4;
+    const INT8_DECODE_TILE: usize = 4;
 
     instructions! {
         fn zero_ints() -> __m512i { _mm512_setzero_si512() }
@@ -98,16 +97,6 @@ impl Int8 for Avx512 {
             )
         }
         fn lookup(tables: __m512i, codes: __m512i) -> __m512i { _mm512_shuffle_epi8(tables, codes) }
-        fn sum_groups(v: __m512) -> [f32; 4] {
-            {
-                // Adjacent pairs, then pairs of pairs: (0 + 1) + (2 + 3).
-                let pairs = _mm512_add_ps(v, _mm512_permute_ps::<0b10_11_00_01>(v));
-                let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0b01_00_11_10>(pairs));
-                let rows = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-                let rows = _mm512_castps512_ps128(_mm512_permutexvar_ps(rows, sums));
-                std::mem::transmute::<__m128, [f32; 4]>(rows)
-            }
-        }
     }
 
     memory! {
@@ -121,23 +110,12 @@ impl Int8 for Avx512 {
         fn store_lowest(p: *mut u8, x: __m512i) {
             _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x))
         }
-        fn repeat_ints(p: *const i32) -> __m512i {
-            _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))
-        }
-        fn repeat(p: *const f32) -> __m512 { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m512i {
             tables512(tables, selectors.cast::<u32>().read_unaligned())
         }
-        fn q8_scales(rows: [*const f16; 4]) -> __m512 {
+        fn q4_scales(p: *const u8, steps: &Q4Scales) -> __m512 {
             {
-                let [a, b, c, d] = rows.map(|row| row.cast::<i64>().read_unaligned());
-                _mm512_cvtph_ps(_mm256_setr_epi64x(a, b, c, d))
-            }
-        }
-        fn q4_scales(rows: [*const u8; 4], steps: &Q4Scales) -> __m512 {
-            {
-                let [a, b, c, d] = rows.map(|row| row.cast::<i32>().read_unaligned());
-                let scale = _mm512_cvtepu8_epi32(_mm_setr_epi32(a, b, c, d));
+                let scale = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
                 // Five bits choose a mantissa, of which three bits take octaves away.
                 let steps = steps.mantissas().as_ptr();
                 let low = _mm512_loadu_si512(steps.cast());
@@ -159,7 +137,7 @@ impl Int8 for Avx2 {
     const Q8_IS_BIASED: bool = false;
     const INT8_ROWS: usize = 4;
     const INT8_COLUMNS: usize = 2;
-    const INT8_DECODE_ROWS: usize = 4;
+    const INT8_DECODE_TILE: usize = 2;
 
     instructions! {
         fn zero_ints() -> __m256i { _mm256_setzero_si256() }
@@ -215,14 +193,6 @@ impl Int8 for Avx2 {
             )
         }
         fn lookup(tables: __m256i, codes: __m256i) -> __m256i { _mm256_shuffle_epi8(tables, codes) }
-        fn sum_groups(v: __m256) -> [f32; 4] {
-            {
-                let sums = _mm256_hadd_ps(v, v);
-                let low = _mm256_castps256_ps128(sums);
-                let high = _mm256_extractf128_ps::<1>(sums);
-                std::mem::transmute::<__m128, [f32; 4]>(_mm_movelh_ps(low, high))
-            }
-        }
     }
 
     memory! {
@@ -240,12 +210,6 @@ impl Int8 for Avx2 {
                 p.cast::<i64>().write_unaligned(_mm256_extract_epi64::<0>(halves))
             }
         }
-        fn repeat_ints(p: *const i32) -> __m256i {
-            _mm256_set1_epi64x(p.cast::<i64>().read_unaligned())
-        }
-        fn repeat(p: *const f32) -> __m256 {
-            _mm256_castsi256_ps(_mm256_set1_epi64x(p.cast::<i64>().read_unaligned()))
-        }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m256i {
             _mm256_inserti128_si256::<1>(
                 _mm256_castsi128_si256(_mm_loadu_si128(
@@ -254,18 +218,8 @@ impl Int8 for Avx2 {
                 _mm_loadu_si128(tables.add(usize::from(*selectors.add(1))).cast()),
             )
         }
-        fn q8_scales(rows: [*const f16; 4]) -> __m256 {
-            {
-                let [a, b, c, d] = rows.map(|row| row.cast::<i32>().read_unaligned());
-                _mm256_cvtph_ps(_mm_setr_epi32(a, b, c, d))
-            }
-        }
-        fn q4_scales(rows: [*const u8; 4], steps: &Q4Scales) -> __m256 {
-            {
-                let [a, b, c, d] = rows.map(|row| row.cast::<i16>().read_unaligned());
-                let scale = _mm_setr_epi16(a, b, c, d, 0, 0, 0, 0);
-                q4_scales256(_mm256_cvtepu8_epi32(scale), steps)
-            }
+        fn q4_scales(p: *const u8, steps: &Q4Scales) -> __m256 {
+            q4_scales256(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())), steps)
         }
     }
 }
@@ -275,18 +229,19 @@ impl Int8 for Avx2 {
 /// # Safety
 /// There are 256 tables.
 #[inline]
-#[target_feature(enable = "avx512f,bmi2")]
+#[target_feature(enable = "avx512f,avx2,bmi2")]
 unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
     // Each selector times the 16 bytes of a table, in 16 bits.
     let offsets = _pdep_u64(selectors.into(), 0x0ff0_0ff0_0ff0_0ff0);
     let table = |group: u64| {
         let offset = offsets >> (16 * group) & 0xffff;
         // SAFETY: promised by the caller, since the selector is below 256.
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(tables.byte_add(offset as usize).cast())) }
+        unsafe { _mm_loadu_si128(tables.byte_add(offset as usize).cast()) }
     };
-    let low = _mm512_mask_mov_epi64(table(0), 0b1100, table(1));
-    let high = _mm512_mask_mov_epi64(table(2), 0b1100_0000, table(3));
-    _mm512_mask_mov_epi64(low, 0b1111_0000, high)
+    let two = |first, second| {
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(table(first)), table(second))
+    };
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(two(0, 1)), two(2, 3))
 }
 
 /// Element `r` of each group: the sum of that group of register `r`.

@@ -5,7 +5,6 @@
 //! Two layouts: rows, for kernels whose lanes run along `in`, and tiles of `LANES` rows, for
 //! those whose lanes are rows. Both hold the same numbers.
 
-use super::format::GROUPS;
 use crate::buffer::SharedMut;
 use crate::product::MOST_LANES as LANES;
 use crate::quant::BLOCK;
@@ -50,7 +49,7 @@ impl<V: Copy> Largest<V> {
     }
 }
 
-/// Lengths of one row's arrays, in 4-byte words: blocks rounded up to a step of any level.
+/// Lengths of one row's arrays, in 4-byte words: blocks rounded up to the lanes of any level.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     blocks: usize,
@@ -59,7 +58,7 @@ pub(super) struct Extent {
 impl Extent {
     pub(super) fn new(blocks: usize) -> Self {
         Self {
-            blocks: blocks.next_multiple_of(GROUPS),
+            blocks: blocks.next_multiple_of(LANES),
         }
     }
 
@@ -69,7 +68,7 @@ impl Extent {
     }
 }
 
-/// One row: quants in steps of `GROUPS` blocks, lower halves before upper ones; sums times minus
+/// One row: quants in groups of `GROUPS` blocks, lower halves before upper ones; sums times minus
 /// [`Int8::BIAS`], and scales, by block.
 #[derive(Clone, Copy)]
 pub(super) struct Row {

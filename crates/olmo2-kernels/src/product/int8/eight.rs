@@ -26,7 +26,7 @@ impl Eight {
 
 impl Format for Eight {
     const BYTES: usize = BLOCK;
-    const AHEAD: usize = 512;
+    const FAR: bool = true;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {
@@ -56,9 +56,9 @@ impl Format for Eight {
         }
     }
     #[inline(always)]
-    unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V {
-        // SAFETY: the caller promises `GROUPS` blocks from each.
-        unsafe { s.q8_scales(blocks.map(|block| self.scales.add(block))) }
+    unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V {
+        // SAFETY: the caller promises `LANES` blocks.
+        unsafe { s.load_f16(self.scales.add(block)) }
     }
     #[inline(always)]
     unsafe fn scale(&self, block: usize) -> f32 {
@@ -66,32 +66,31 @@ impl Format for Eight {
         unsafe { *self.scales.add(block) }.to_f32()
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        for line in (0..BLOCK * S::GROUPS).step_by(64) {
-            s.prefetch(self.quants.wrapping_add(block * BLOCK + bytes + line));
+    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
+        let first = self.quants.wrapping_add(block * BLOCK + bytes);
+        for line in (0..count * BLOCK).step_by(64) {
+            s.prefetch(first.wrapping_add(line));
+        }
+        let scales = self.scales.wrapping_add(block + bytes / BLOCK);
+        for scale in (0..count).step_by(32) {
+            s.prefetch(scales.wrapping_add(scale));
         }
     }
     #[inline(always)]
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        s.prefetch(self.scales.wrapping_add(block + bytes / BLOCK));
-    }
-    #[inline(always)]
-    unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
+    unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
         Self: 'a,
     {
-        for r in 0..4 {
-            // SAFETY: the caller promises `count` blocks, at most `GROUPS`.
-            unsafe {
-                let quants = self.quants.add(blocks[r] * BLOCK).cast::<u8>();
-                quants.copy_to_nonoverlapping(to.quants[r].as_mut_ptr(), count * BLOCK);
-                let scales = self.scales.add(blocks[r]);
-                scales.copy_to_nonoverlapping(to.scales[r].as_mut_ptr(), count);
-            }
+        // SAFETY: the caller promises `count` blocks, for which there is room.
+        unsafe {
+            let quants = self.quants.add(block * BLOCK).cast::<u8>();
+            quants.copy_to_nonoverlapping(to.quants.as_mut_ptr(), count * BLOCK);
+            let scales = self.scales.add(block);
+            scales.copy_to_nonoverlapping(to.scales.as_mut_ptr(), count);
         }
         Self {
             quants: to.quants.as_ptr().cast(),
-            scales: to.scales.as_ptr().cast(),
+            scales: to.scales.as_ptr(),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! What the kernels ask of a quantised format, block by block.
 
+use crate::product::MOST_LANES;
 use crate::quant::BLOCK;
 use crate::simd::Int8;
 use half::f16;
-
-/// Most blocks that a step takes of a row.
-pub(super) const GROUPS: usize = 4;
 
 /// A quantised matrix, walked by blocks: block `b` of row `n` is `n * blocks + b`.
 ///
@@ -14,10 +12,8 @@ pub(super) const GROUPS: usize = 4;
 pub(super) trait Format: Copy + Sync {
     /// Bytes of a block's quants.
     const BYTES: usize;
-    /// Bytes of quants that each stream of a decoding step asks for ahead. On a Zen 5, in shares of
-    /// the best plain read by one thread: 8 bits .88 at 512, .78 at 1024, .82 at 2048, .74 at 4096;
-    /// 4 bits .55 at 512, .65 at 1024, .77 at 2048, .80 at 3072, .75 at 4096.
-    const AHEAD: usize;
+    /// Whether one row of activations is fastest with far-apart rows of weights.
+    const FAR: bool;
 
     /// Whether the weights that kernels see are larger by [`Int8::BIAS`].
     fn is_biased<S: Int8>() -> bool;
@@ -26,16 +22,14 @@ pub(super) trait Format: Copy + Sync {
     fn dot<S: Int8>(s: S, sum: S::I, w: S::B, a: S::B) -> S::I;
     /// `GROUPS` blocks from `block`: their lower and upper halves.
     unsafe fn halves<S: Int8>(&self, s: S, block: usize) -> (S::B, S::B);
-    /// The scales of `GROUPS` blocks from each of four, `[row][group]`.
-    unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V;
+    /// The scales of `LANES` blocks from `block`.
+    unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks for the quants of `GROUPS` blocks that follow `block` by some `bytes` of quants.
-    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize);
-    /// Asks for the scales of `SCALES` blocks from there.
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize);
-    /// The first `count` blocks from each of four copied into `to`, behind them zeros.
-    unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
+    /// Asks for `count` blocks that follow `block` by some `bytes` of quants.
+    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
+    /// Fewer than 16 blocks from `block` copied into `to`, where zeros follow them.
+    unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
         Self: 'a;
 
@@ -44,9 +38,8 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn unpack_scales<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut f32) {
         let whole = count - count % S::LANES;
         for b in (0..whole).step_by(S::LANES) {
-            let at = [0, 1, 2, 3].map(|i| block + b + i * S::GROUPS);
-            // SAFETY: four steps are a vector's blocks, and all are below `count`.
-            unsafe { s.store(to.add(b), self.scales(s, at)) };
+            // SAFETY: a vector's blocks are below `count`.
+            unsafe { s.store(to.add(b), self.scales(s, block + b)) };
         }
         for b in whole..count {
             // SAFETY: the caller promises the block and room for its scale.
@@ -60,9 +53,8 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8) {
         let whole = count - count % S::GROUPS;
         for b in (0..whole).step_by(S::GROUPS) {
-            self.prefetch(s, block + b, ROW_AHEAD);
-            if b.is_multiple_of(SCALES) {
-                self.prefetch_scales(s, block + b, ROW_AHEAD);
+            if b.is_multiple_of(S::LANES) {
+                self.prefetch(s, block + b, S::LANES, ROW_AHEAD);
             }
             // SAFETY: `b` stays below `count`.
             unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK)) };
@@ -71,7 +63,7 @@ pub(super) trait Format: Copy + Sync {
             let mut tail = Tail::ZERO;
             // SAFETY: the blocks from `whole` to `count` are there, and a whole step fits the room.
             unsafe {
-                let last = self.tail([block + whole; 4], count - whole, &mut tail);
+                let last = self.tail(block + whole, count - whole, &mut tail);
                 last.unpack_step(s, 0, to.add(whole * BLOCK));
             }
         }
@@ -90,28 +82,23 @@ pub(super) trait Format: Copy + Sync {
     }
 }
 
-/// Room for a step of four rows, whatever the format.
+/// Room for the blocks of a vector of lanes, whatever the format.
 #[repr(C, align(64))]
 pub(super) struct Tail {
-    pub(super) quants: [[u8; BLOCK * GROUPS]; 4],
-    pub(super) scales: [[f16; GROUPS]; 4],
-    pub(super) bytes: [[u8; GROUPS]; 4],
-    pub(super) selectors: [[u8; GROUPS]; 4],
+    pub(super) quants: [u8; BLOCK * MOST_LANES],
+    pub(super) scales: [f16; MOST_LANES],
+    pub(super) bytes: [u8; MOST_LANES],
+    pub(super) selectors: [u8; MOST_LANES],
 }
 
 impl Tail {
     pub(super) const ZERO: Self = Self {
-        quants: [[0; BLOCK * GROUPS]; 4],
-        scales: [[f16::ZERO; GROUPS]; 4],
-        bytes: [[0; GROUPS]; 4],
-        selectors: [[0; GROUPS]; 4],
+        quants: [0; BLOCK * MOST_LANES],
+        scales: [f16::ZERO; MOST_LANES],
+        bytes: [0; MOST_LANES],
+        selectors: [0; MOST_LANES],
     };
-    /// The blocks at which the four rows of a tail start.
-    pub(super) const STARTS: [usize; 4] = [0, GROUPS, 2 * GROUPS, 3 * GROUPS];
 }
-
-/// Blocks whose scales fill a cache line, in the format with the largest ones.
-pub(super) const SCALES: usize = 32;
 
 /// Bytes of quants that a reader of whole rows, one after the other, asks for ahead.
 pub(super) const ROW_AHEAD: usize = 4096;

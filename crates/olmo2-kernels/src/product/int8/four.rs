@@ -1,6 +1,6 @@
 //! 4-bit blocks as the kernels read them.
 
-use super::format::{Format, GROUPS, Tail};
+use super::format::{Format, Tail};
 use crate::quant::{BLOCK, Q4, Q4Scales, codebook};
 use crate::simd::Int8;
 
@@ -52,7 +52,7 @@ impl<'t> Four<'t> {
 
 impl Format for Four<'_> {
     const BYTES: usize = BLOCK / 2;
-    const AHEAD: usize = 3072;
+    const FAR: bool = false;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {
@@ -75,9 +75,9 @@ impl Format for Four<'_> {
         (s.lookup(tables, lower), s.lookup(tables, upper))
     }
     #[inline(always)]
-    unsafe fn scales<S: Int8>(&self, s: S, blocks: [usize; 4]) -> S::V {
-        // SAFETY: the caller promises `GROUPS` blocks from each.
-        unsafe { s.q4_scales(blocks.map(|block| self.scales.add(block)), self.steps) }
+    unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V {
+        // SAFETY: the caller promises `LANES` blocks.
+        unsafe { s.q4_scales(self.scales.add(block), self.steps) }
     }
     #[inline(always)]
     unsafe fn scale(&self, block: usize) -> f32 {
@@ -85,37 +85,32 @@ impl Format for Four<'_> {
         self.steps.get(unsafe { *self.scales.add(block) })
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        s.prefetch(self.quants.wrapping_add(block * Self::BYTES + bytes));
+    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
+        let first = self.quants.wrapping_add(block * Self::BYTES + bytes);
+        for line in (0..count * Self::BYTES).step_by(64) {
+            s.prefetch(first.wrapping_add(line));
+        }
+        let block = block + bytes / Self::BYTES;
+        s.prefetch(self.scales.wrapping_add(block));
+        s.prefetch(self.selectors.wrapping_add(block));
     }
     #[inline(always)]
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
-        s.prefetch(self.scales.wrapping_add(block + bytes / Self::BYTES));
-        s.prefetch(self.selectors.wrapping_add(block + bytes / Self::BYTES));
-    }
-    #[inline(always)]
-    unsafe fn tail<'a>(&self, blocks: [usize; 4], count: usize, to: &'a mut Tail) -> Self
+    unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
         Self: 'a,
     {
-        let rows = to.quants.as_mut_ptr().cast::<u8>();
-        for r in 0..4 {
-            // SAFETY: the caller promises `count` blocks, at most `GROUPS`; a row of four bits
-            // takes half the room of one of eight.
-            unsafe {
-                let quants = self.quants.add(blocks[r] * Self::BYTES);
-                let row = rows.add(r * GROUPS * Self::BYTES);
-                quants.copy_to_nonoverlapping(row, count * Self::BYTES);
-                let (scales, selectors) =
-                    (self.scales.add(blocks[r]), self.selectors.add(blocks[r]));
-                scales.copy_to_nonoverlapping(to.bytes[r].as_mut_ptr(), count);
-                selectors.copy_to_nonoverlapping(to.selectors[r].as_mut_ptr(), count);
-            }
+        // SAFETY: the caller promises `count` blocks, for which there is room.
+        unsafe {
+            let quants = self.quants.add(block * Self::BYTES);
+            quants.copy_to_nonoverlapping(to.quants.as_mut_ptr(), count * Self::BYTES);
+            let (scales, selectors) = (self.scales.add(block), self.selectors.add(block));
+            scales.copy_to_nonoverlapping(to.bytes.as_mut_ptr(), count);
+            selectors.copy_to_nonoverlapping(to.selectors.as_mut_ptr(), count);
         }
         Self {
-            quants: rows,
-            scales: to.bytes.as_ptr().cast(),
-            selectors: to.selectors.as_ptr().cast(),
+            quants: to.quants.as_ptr(),
+            scales: to.bytes.as_ptr(),
+            selectors: to.selectors.as_ptr(),
             steps: self.steps,
         }
     }

@@ -1,7 +1,7 @@
 //! Products of quantised weights with activations in 8 bits, by exact integer dot products of
 //! blocks of 32.
 //!
-//! Up to 16 rows of activations an output is `GROUPS` partial sums in f32, one for the blocks
+//! Up to 16 rows of activations an output is `LANES` partial sums in f32, one for the blocks
 //! that leave the same rest, each taking its blocks in order: for few rows lanes run along `in`
 //! ([`decode`]), for more they are rows ([`wide`]), with the same bits. Beyond 16 rows
 //! ([`prefill`]) there is one sum, over blocks in order.

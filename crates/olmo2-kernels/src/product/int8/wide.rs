@@ -2,7 +2,7 @@
 //! a buffer of the first-level cache, and broadcast four bytes at a time.
 
 use super::activations::{Extent, PackTiles, Tile};
-use super::format::{Format, GROUPS, SCALES};
+use super::format::Format;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -16,6 +16,9 @@ use std::ops::Range;
 const ROWS: usize = 8;
 /// Blocks of each: 8 rows of 1024 bytes.
 const BLOCKS: usize = 32;
+/// Parts of a row that are asked for at a time, and their blocks.
+const PARTS: usize = BLOCKS / ROWS;
+const PART: usize = BLOCKS / PARTS;
 /// Apart in the buffer, so that rows do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
 
@@ -93,29 +96,33 @@ impl<F: Format> Kernel for Features<'_, F> {
             weights: [[0; STRIDE]; ROWS],
             scales: [[0.0; BLOCKS]; ROWS],
         };
+        let tiles = self.rows.div_ceil(S::LANES);
+        let mut sums = [[s.splat(0.0); ROWS]; LANES];
         for n in self.range.clone().step_by(ROWS) {
             let count = ROWS.min(self.range.end - n);
-            let mut sums = [[[s.splat(0.0); ROWS]; GROUPS]; LANES / 4];
+            for sum in sums[..tiles * S::LANES].as_flattened_mut() {
+                *sum = s.splat(0.0);
+            }
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
                 self.fill(s, n..n + count, blocks.clone(), &mut buffer);
-                for tile in 0..self.rows.div_ceil(S::LANES) {
+                for tile in 0..tiles {
                     let next = (n + ROWS) * self.blocks + blocks.start;
                     let ahead = (tile == 0).then_some(next);
-                    self.multiply(s, &buffer, tile, blocks.clone(), &mut sums[tile], ahead);
+                    let sums = &mut sums[tile * S::LANES..][..S::LANES];
+                    self.multiply(s, &buffer, tile, blocks.clone(), sums, ahead);
                 }
             }
-            for (tile, sums) in sums.iter().enumerate() {
-                if tile * S::LANES < self.rows {
-                    self.finish(s, sums, tile * S::LANES, n..n + count);
-                }
+            for tile in 0..tiles {
+                let sums = &mut sums[tile * S::LANES..][..S::LANES];
+                self.finish(s, sums, tile * S::LANES, n..n + count);
             }
         }
     }
 }
 
 impl<F: Format> Features<'_, F> {
-    /// Unpacks blocks of some rows; the scales that fill up the last step are 0.
+    /// Unpacks blocks of some rows.
     #[inline(always)]
     fn fill<S: Int8>(&self, s: S, features: Range<usize>, blocks: Range<usize>, to: &mut Buffer) {
         for (r, n) in features.enumerate() {
@@ -127,11 +134,10 @@ impl<F: Format> Features<'_, F> {
                 let scales = to.scales[r].as_mut_ptr();
                 self.format.unpack_scales(s, start, blocks.len(), scales);
             }
-            to.scales[r][blocks.len()..].fill(0.0);
         }
     }
 
-    /// Adds the terms of some blocks to the partial sums `[group][row]` of one tile of activation
+    /// Adds the terms of some blocks to the partial sums `[lane][row]` of one tile of activation
     /// rows; meanwhile memory brings the rows that follow each other from block `ahead` on.
     #[inline(always)]
     fn multiply<S: Int8>(
@@ -140,27 +146,20 @@ impl<F: Format> Features<'_, F> {
         buffer: &Buffer,
         tile: usize,
         blocks: Range<usize>,
-        sums: &mut [[S::V; ROWS]; GROUPS],
+        sums: &mut [[S::V; ROWS]],
         ahead: Option<usize>,
     ) {
         let tile = Tile::at::<S>(self.extent, self.packed, tile);
-        let padded = blocks.len().next_multiple_of(S::GROUPS);
-        for g in 0..S::GROUPS {
-            let mut partial = sums[g];
-            for b in (g..padded).step_by(S::GROUPS) {
-                if let (0, Some(ahead)) = (g, ahead) {
-                    for r in 0..ROWS {
-                        self.format.prefetch(s, ahead + r * self.blocks + b, 0);
-                        if b.is_multiple_of(SCALES) {
-                            self.format
-                                .prefetch_scales(s, ahead + r * self.blocks + b, 0);
-                        }
-                    }
-                }
-                // SAFETY: the tile has its blocks rounded up to a step, and so has the buffer.
-                unsafe { self.block(s, buffer, b, &tile, blocks.start + b, &mut partial) };
+        for b in 0..blocks.len() {
+            if let Some(ahead) = ahead {
+                // A part of a row for each block.
+                let (row, part) = (b / PARTS, b % PARTS);
+                let next = ahead + row * self.blocks + part * PART;
+                self.format.prefetch(s, next, PART, 0);
             }
-            sums[g] = partial;
+            let sums = &mut sums[b % S::LANES];
+            // SAFETY: the block is there in both.
+            unsafe { self.block(s, buffer, b, &tile, blocks.start + b, sums) };
         }
     }
 
@@ -202,25 +201,32 @@ impl<F: Format> Features<'_, F> {
         }
     }
 
-    /// Adds up the partial sums `[group][row of weights]` of a tile, as [`Int8::sum_groups`] does,
-    /// and writes them to the rows from `first`.
+    /// Adds up the partial sums `[lane][row of weights]` of a tile, as [`Simd::sum`] does, and
+    /// writes them to the rows from `first`.
     #[inline(always)]
     fn finish<S: Int8>(
         &self,
         s: S,
-        sums: &[[S::V; ROWS]; GROUPS],
+        sums: &mut [[S::V; ROWS]],
         first: usize,
         features: Range<usize>,
     ) {
+        let mut half = S::LANES / 2;
+        while half > 0 {
+            let (lower, upper) = sums.split_at_mut(half);
+            for (lower, upper) in lower
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(upper.as_flattened())
+            {
+                *lower = s.add(*lower, *upper);
+            }
+            half /= 2;
+        }
         let mut lanes = [[0.0; LANES]; ROWS];
         for r in 0..ROWS {
-            let sum = match S::GROUPS {
-                1 => sums[0][r],
-                2 => s.add(sums[0][r], sums[1][r]),
-                _ => s.add(s.add(sums[0][r], sums[1][r]), s.add(sums[2][r], sums[3][r])),
-            };
             // SAFETY: a vector has at most 16 elements.
-            unsafe { s.store(lanes[r].as_mut_ptr(), sum) };
+            unsafe { s.store(lanes[r].as_mut_ptr(), sums[0][r]) };
         }
         for lane in 0..S::LANES.min(self.rows - first) {
             let product = self.product;
