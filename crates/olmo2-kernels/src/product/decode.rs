@@ -1,14 +1,14 @@
 //! Few rows of activations: the weights' bytes are what costs. Each thread reads four rows of
-//! weights at once, from four far-apart quarters of its range, so that each is one long
-//! sequential stream for the CPU's prefetcher and the activations' loads are shared by four.
+//! weights at once, from four far-apart quarters of all, so that each is one long sequential
+//! stream for the CPU's prefetcher and the activations' loads are shared by four.
 //!
 //! Lanes run along `in`: an output is `LANES` partial sums, each taking its terms in order, and
 //! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
 
 use super::element::Element;
+use super::pieces::{self, Pieces};
 use super::{Input, Product, WeightData};
 use crate::buffer::{Scratch, with_scratch};
-use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -58,10 +58,9 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
                 parted,
                 stride,
             };
-            pool::run(input.parts, |part| {
-                for product in products {
-                    multiply(input, &rows, product, part);
-                }
+            let pieces = Pieces::of_groups(products.iter(), input.parts);
+            pieces::run(input.parts, &pieces, |i, groups| {
+                multiply(input, &rows, &products[i], groups);
             });
         },
     );
@@ -109,12 +108,11 @@ impl Kernel for Part<'_> {
     }
 }
 
-fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, part: usize) {
-    let range = pool::share(product.out_features, 1, input.parts, part);
+fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, groups: Range<usize>) {
     match product.data {
-        WeightData::F32(weight) => run(input, rows, product, weight, range),
-        WeightData::Bf16(weight) => run(input, rows, product, weight, range),
-        WeightData::F16(weight) => run(input, rows, product, weight, range),
+        WeightData::F32(weight) => run(input, rows, product, weight, groups),
+        WeightData::Bf16(weight) => run(input, rows, product, weight, groups),
+        WeightData::F16(weight) => run(input, rows, product, weight, groups),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantised weights have kernels of their own")
         }
@@ -126,7 +124,7 @@ fn run<E: Element>(
     rows: &Rows<'_>,
     product: &Product<'_>,
     weight: &[E],
-    range: Range<usize>,
+    groups: Range<usize>,
 ) {
     let x = if E::SPLIT { rows.parted } else { rows.ordered };
     assert_eq!(x.len(), rows.stride * input.rows);
@@ -137,34 +135,36 @@ fn run<E: Element>(
         rows: input.rows,
         in_features: input.in_features,
         weight: weight.as_ptr(),
-        range,
+        groups,
         product,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of one thread. `x` holds `rows` rows of `x_stride` elements, `weight` whole rows
-/// of `in_features`, as far as `range` reaches.
+/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` the product's
+/// rows of `in_features`.
 struct Tiles<'a, E> {
     x: *const f32,
     x_stride: usize,
     rows: usize,
     in_features: usize,
     weight: *const E,
-    range: Range<usize>,
+    groups: Range<usize>,
     product: &'a Product<'a>,
 }
 
 impl<E: Element> Kernel for Tiles<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let quarter = self.range.len() / 4;
-        let start = self.range.start;
-        for n in start..start + quarter {
-            self.features(s, [n, n + quarter, n + 2 * quarter, n + 3 * quarter]);
-        }
-        for n in start + 4 * quarter..self.range.end {
-            self.features(s, [n]);
+        for group in self.groups.clone() {
+            match self.product.far_group(group) {
+                (features, 4) => self.features(s, features),
+                (features, count) => {
+                    for &n in &features[..count] {
+                        self.features(s, [n]);
+                    }
+                }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod element;
 mod finish;
 mod int8;
 mod pairs;
+mod pieces;
 mod prefill;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -240,6 +241,32 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// How many groups of up to four features there are.
+    fn groups(&self) -> usize {
+        self.out_features.div_ceil(4)
+    }
+
+    /// The features of a group, as many as the second says: from four far-apart quarters of all, so
+    /// that a thread that does some groups in order reads four long streams.
+    #[inline(always)]
+    fn far_group(&self, group: usize) -> ([usize; 4], usize) {
+        let mut features = [group; 4];
+        let mut count = 1;
+        for i in 1..4 {
+            features[i] += i * self.groups();
+            count += usize::from(features[i] < self.out_features);
+        }
+        (features, count)
+    }
+
+    /// The same of adjacent features.
+    #[inline(always)]
+    fn near_group(&self, group: usize) -> ([usize; 4], usize) {
+        let first = 4 * group;
+        let features = [first, first + 1, first + 2, first + 3];
+        (features, (self.out_features - first).min(4))
+    }
+
     /// Writes an output. Each thread has its own features.
     #[inline(always)]
     fn set(&self, row: usize, feature: usize, sum: f32) {

@@ -6,6 +6,7 @@ use super::format::{Format, Tail};
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
+use crate::product::pieces::{self, Pieces};
 use crate::product::{Input, Product};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
@@ -31,13 +32,13 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
     with_scratch(&PACKED, input.rows * extent.words(), |packed| {
         pack(input, extent, packed);
         let packed = &*packed;
-        pool::run(input.parts, |part| {
-            for matrix in matrices {
-                let range = pool::share(matrix.product.out_features, 4, input.parts, part);
-                match matrix.data {
-                    Data::Eight(format) => run(input, packed, format, matrix, range),
-                    Data::Four(format) => run(input, packed, format, matrix, range),
-                }
+        let products = matrices.iter().map(|matrix| matrix.product);
+        let pieces = Pieces::of_groups(products, input.parts);
+        pieces::run(input.parts, &pieces, |i, groups| {
+            let matrix = &matrices[i];
+            match matrix.data {
+                Data::Eight(format) => run(input, packed, format, matrix, groups),
+                Data::Four(format) => run(input, packed, format, matrix, groups),
             }
         });
     });
@@ -64,7 +65,7 @@ fn run<F: Format>(
     packed: &[f32],
     format: F,
     matrix: &Matrix<'_>,
-    range: Range<usize>,
+    groups: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
     assert_eq!(packed.len(), input.rows * extent.words());
@@ -75,41 +76,35 @@ fn run<F: Format>(
         rows: input.rows,
         far: F::FAR && input.rows == 1,
         blocks: input.blocks(),
-        range,
+        groups,
         product: matrix.product,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of one thread. `format` has `blocks` blocks of each row as far as `range` reaches,
-/// `packed` as many [`Row`]s as `rows` says.
+/// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, `packed`
+/// as many [`Row`]s as `rows` says.
 struct Tiles<'a, F> {
     format: F,
     packed: *const f32,
     extent: Extent,
     rows: usize,
-    /// Whether features that are done together come from four far-apart quarters of `range`, each
-    /// one long stream. Adjacent ones are one stream in all.
+    /// Whether the features of a group are far apart. Adjacent ones are one stream in all.
     far: bool,
     blocks: usize,
-    range: Range<usize>,
+    groups: Range<usize>,
     product: &'a Product<'a>,
 }
 
 impl<F: Format> Kernel for Tiles<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
-        let quarter = self.range.len() / 4;
-        let start = self.range.start;
-        for i in 0..quarter {
-            let features = match self.far {
-                true => [0, quarter, 2 * quarter, 3 * quarter].map(|far| start + i + far),
-                false => [0, 1, 2, 3].map(|near| start + 4 * i + near),
+        for group in self.groups.clone() {
+            let (features, count) = match self.far {
+                true => self.product.far_group(group),
+                false => self.product.near_group(group),
             };
-            self.outputs(s, &features);
-        }
-        for n in start + 4 * quarter..self.range.end {
-            self.outputs(s, &[n]);
+            self.outputs(s, &features[..count]);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
-use crate::pool;
+use crate::product::pieces::{self, Pieces};
 use crate::product::{Input, MOST_LANES as LANES, Product};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
@@ -37,13 +37,17 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         };
         dispatch(input.level, tiles);
         let packed = &*packed;
-        pool::run(input.parts, |part| {
-            for matrix in matrices {
-                let range = pool::share(matrix.product.out_features, 4, input.parts, part);
-                match matrix.data {
-                    Data::Eight(format) => run(input, packed, format, matrix, range),
-                    Data::Four(format) => run(input, packed, format, matrix, range),
-                }
+        let steps = |matrix: &Matrix<'_>| matrix.product.out_features.div_ceil(ROWS);
+        let pieces: Vec<_> = matrices
+            .iter()
+            .map(|matrix| Pieces::new(steps(matrix), input.parts))
+            .collect();
+        pieces::run(input.parts, &pieces, |i, steps| {
+            let matrix = &matrices[i];
+            let range = steps.start * ROWS..matrix.product.out_features.min(steps.end * ROWS);
+            match matrix.data {
+                Data::Eight(format) => run(input, packed, format, matrix, range),
+                Data::Four(format) => run(input, packed, format, matrix, range),
             }
         });
     });
@@ -70,7 +74,7 @@ fn run<F: Format>(
     dispatch(input.level, features);
 }
 
-/// The outputs of one thread. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
 /// `packed` the tiles of 16 rows.
 struct Features<'a, F> {
     format: F,

@@ -1,9 +1,9 @@
-//! Few rows of activations: four rows of weights at once from far-apart quarters of a thread's
-//! range, as [`crate::product::decode`] does and for its reasons.
+//! Few rows of activations: four rows of weights at once from far-apart quarters of all, as
+//! [`crate::product::decode`] does and for its reasons.
 
 use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, with_scratch};
-use crate::pool;
+use crate::product::pieces::{self, Pieces};
 use crate::product::{Input, Product};
 use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
 use half::bf16;
@@ -25,20 +25,19 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
             dispatch_pairs(input.level, Round { x, to });
         }
         let packed = &*packed;
-        pool::run(input.parts, |part| {
-            for product in products {
-                let range = pool::share(product.out_features, 1, input.parts, part);
-                let tiles = Tiles {
-                    x: packed,
-                    stride,
-                    rows: input.rows,
-                    in_features: input.in_features,
-                    weights: weights(input, product),
-                    range,
-                    product,
-                };
-                dispatch_pairs(input.level, tiles);
-            }
+        let pieces = Pieces::of_groups(products.iter(), input.parts);
+        pieces::run(input.parts, &pieces, |i, groups| {
+            let product = &products[i];
+            let tiles = Tiles {
+                x: packed,
+                stride,
+                rows: input.rows,
+                in_features: input.in_features,
+                weights: weights(input, product),
+                groups,
+                product,
+            };
+            dispatch_pairs(input.level, tiles);
         });
     });
 }
@@ -67,15 +66,15 @@ impl PairKernel for Round<'_> {
     }
 }
 
-/// The outputs of one thread. `x` holds `rows` rows of `stride` bf16, `weights` whole rows of
-/// `in_features`, as far as `range` reaches.
+/// The outputs of some groups. `x` holds `rows` rows of `stride` bf16, `weights` the product's rows
+/// of `in_features`.
 struct Tiles<'a> {
     x: &'a [f32],
     stride: usize,
     rows: usize,
     in_features: usize,
     weights: &'a [bf16],
-    range: Range<usize>,
+    groups: Range<usize>,
     product: &'a Product<'a>,
 }
 
@@ -84,15 +83,16 @@ impl PairKernel for Tiles<'_> {
     fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
         assert_eq!(2 * S::LANES, NUMBERS);
         assert!(self.x.len() * 2 >= self.rows * self.stride);
-        assert!(self.weights.len() >= self.range.end * self.in_features);
-        let quarter = self.range.len() / 4;
-        let start = self.range.start;
-        for n in start..start + quarter {
-            let features = [n, n + quarter, n + 2 * quarter, n + 3 * quarter];
-            self.features(s, pairs, features);
-        }
-        for n in start + 4 * quarter..self.range.end {
-            self.features(s, pairs, [n]);
+        assert!(self.weights.len() >= self.product.out_features * self.in_features);
+        for group in self.groups.clone() {
+            match self.product.far_group(group) {
+                (features, 4) => self.features(s, pairs, features),
+                (features, count) => {
+                    for &n in &features[..count] {
+                        self.features(s, pairs, [n]);
+                    }
+                }
+            }
         }
     }
 }
