@@ -3,6 +3,7 @@
 use super::Simd;
 use super::portable::Portable;
 use crate::quant::Q4Scales;
+use half::f16;
 use std::array::from_fn;
 
 /// A level's integer instructions.
@@ -35,6 +36,10 @@ pub(crate) trait Int8: Simd {
     /// The same four bytes everywhere.
     unsafe fn broadcast_bytes(self, p: *const u8) -> Self::B;
     unsafe fn load_ints(self, p: *const i32) -> Self::I;
+    /// Four groups of `GROUPS` i32, all the same.
+    unsafe fn repeat_ints(self, p: *const i32) -> Self::I;
+    /// Four groups of `GROUPS` f32, all the same.
+    unsafe fn repeat(self, p: *const f32) -> Self::V;
     fn zero_ints(self) -> Self::I;
     fn add_ints(self, a: Self::I, b: Self::I) -> Self::I;
     /// Rounded to nearest; exact below 2^24.
@@ -70,6 +75,10 @@ pub(crate) trait Int8: Simd {
     /// The tables of `GROUPS` selectors, one to a group; 256 tables are valid at `tables`.
     unsafe fn tables(self, tables: *const [u8; 16], selectors: *const u8) -> Self::B;
 
+    /// `GROUPS` f16 of each of four rows, `[row][group]`.
+    unsafe fn q8_scales(self, rows: [*const f16; 4]) -> Self::V;
+    /// The sum of each row of `[row][group]`: halves added to halves.
+    fn sum_groups(self, v: Self::V) -> [f32; 4];
     /// What `LANES` bytes stand for as scales of blocks of four bits.
     unsafe fn q4_scales(self, p: *const u8, steps: &Q4Scales) -> Self::V;
 }
@@ -112,6 +121,16 @@ impl Int8 for Portable {
     unsafe fn load_ints(self, p: *const i32) -> I {
         // SAFETY: the caller promises four elements.
         unsafe { p.cast::<I>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn repeat_ints(self, p: *const i32) -> I {
+        // SAFETY: the caller promises an element.
+        [unsafe { p.read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    unsafe fn repeat(self, p: *const f32) -> V {
+        // SAFETY: the caller promises an element.
+        [unsafe { p.read_unaligned() }; 4]
     }
     #[inline(always)]
     fn zero_ints(self) -> I {
@@ -186,6 +205,15 @@ impl Int8 for Portable {
     unsafe fn tables(self, tables: *const [u8; 16], selectors: *const u8) -> B {
         // SAFETY: the caller promises a selector and 256 tables.
         unsafe { *tables.add(usize::from(*selectors)) }
+    }
+    #[inline(always)]
+    unsafe fn q8_scales(self, rows: [*const f16; 4]) -> V {
+        // SAFETY: the caller promises an element in each row.
+        rows.map(|row| unsafe { row.read_unaligned() }.to_f32())
+    }
+    #[inline(always)]
+    fn sum_groups(self, v: V) -> [f32; 4] {
+        v
     }
     #[inline(always)]
     unsafe fn q4_scales(self, p: *const u8, steps: &Q4Scales) -> V {

@@ -65,8 +65,10 @@ pub(crate) trait Simd: Copy {
     /// Transposes a block: `to[j * to_stride + i] = from[i * from_stride + j]` for `i` and `j`
     /// below `LANES`.
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
-    /// Asks for a cache line before it is needed; any address will do.
+    /// Asks for a line of the first-level cache before it is needed; any address will do.
     fn prefetch<T>(self, p: *const T);
+    /// The same of the second level, for what must not push out what is in use.
+    fn prefetch_second<T>(self, p: *const T);
 
     /// The first `count < LANES` elements, zeros behind them.
     #[inline(always)]

@@ -116,4 +116,6 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn prefetch<T>(self, _: *const T) {}
+    #[inline(always)]
+    fn prefetch_second<T>(self, _: *const T) {}
 }

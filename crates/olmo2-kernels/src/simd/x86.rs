@@ -119,6 +119,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch<T>(self, p: *const T) {
         // SAFETY: a prefetch has no effect but on the cache, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_second<T>(self, p: *const T) {
+        // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
@@ -177,6 +182,11 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, p: *const T) {
         // SAFETY: a prefetch has no effect but on the cache, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_second<T>(self, p: *const T) {
+        // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

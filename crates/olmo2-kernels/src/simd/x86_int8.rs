@@ -8,6 +8,7 @@ use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
 use super::{PairKernel, Pairs};
 use crate::quant::Q4Scales;
+use half::f16;
 use std::arch::x86_64::*;
 
 /// AVX-512 BF16; made by [`run_pairs`] alone.
@@ -97,6 +98,15 @@ impl Int8 for Avx512 {
             )
         }
         fn lookup(tables: __m512i, codes: __m512i) -> __m512i { _mm512_shuffle_epi8(tables, codes) }
+        fn sum_groups(v: __m512) -> [f32; 4] {
+            {
+                let pairs = _mm512_add_ps(v, _mm512_permute_ps::<0b01_00_11_10>(v));
+                let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0b10_11_00_01>(pairs));
+                let rows = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+                let rows = _mm512_castps512_ps128(_mm512_permutexvar_ps(rows, sums));
+                std::mem::transmute::<__m128, [f32; 4]>(rows)
+            }
+        }
     }
 
     memory! {
@@ -109,6 +119,16 @@ impl Int8 for Avx512 {
         fn store_ints(p: *mut i32, x: __m512i) { _mm512_storeu_si512(p.cast(), x) }
         fn store_lowest(p: *mut u8, x: __m512i) {
             _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(x))
+        }
+        fn repeat_ints(p: *const i32) -> __m512i {
+            _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))
+        }
+        fn repeat(p: *const f32) -> __m512 { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) }
+        fn q8_scales(rows: [*const f16; 4]) -> __m512 {
+            {
+                let [a, b, c, d] = rows.map(|row| row.cast::<i64>().read_unaligned());
+                _mm512_cvtph_ps(_mm256_setr_epi64x(a, b, c, d))
+            }
         }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m512i {
             tables512(tables, selectors.cast::<u32>().read_unaligned())
@@ -193,6 +213,14 @@ impl Int8 for Avx2 {
             )
         }
         fn lookup(tables: __m256i, codes: __m256i) -> __m256i { _mm256_shuffle_epi8(tables, codes) }
+        fn sum_groups(v: __m256) -> [f32; 4] {
+            {
+                let sums = _mm256_hadd_ps(v, v);
+                let low = _mm256_castps256_ps128(sums);
+                let high = _mm256_extractf128_ps::<1>(sums);
+                std::mem::transmute::<__m128, [f32; 4]>(_mm_movelh_ps(low, high))
+            }
+        }
     }
 
     memory! {
@@ -208,6 +236,18 @@ impl Int8 for Avx2 {
                 let lowest = _mm256_shuffle_epi8(x, _mm256_set1_epi32(0x0c08_0400));
                 let halves = _mm256_unpacklo_epi32(lowest, _mm256_permute4x64_epi64::<0b10>(lowest));
                 p.cast::<i64>().write_unaligned(_mm256_extract_epi64::<0>(halves))
+            }
+        }
+        fn repeat_ints(p: *const i32) -> __m256i {
+            _mm256_set1_epi64x(p.cast::<i64>().read_unaligned())
+        }
+        fn repeat(p: *const f32) -> __m256 {
+            _mm256_castsi256_ps(_mm256_set1_epi64x(p.cast::<i64>().read_unaligned()))
+        }
+        fn q8_scales(rows: [*const f16; 4]) -> __m256 {
+            {
+                let [a, b, c, d] = rows.map(|row| row.cast::<i32>().read_unaligned());
+                _mm256_cvtph_ps(_mm_setr_epi32(a, b, c, d))
             }
         }
         fn tables(tables: *const [u8; 16], selectors: *const u8) -> __m256i {

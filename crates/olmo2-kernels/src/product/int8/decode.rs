@@ -3,7 +3,7 @@
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{Format, Tail};
-use super::{Data, Matrix};
+use super::{Data, Matrix, single};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::product::pieces::{self, Pieces};
@@ -20,8 +20,6 @@ const NUMBERS_PER_THREAD: usize = 8192;
 /// Bytes of quants that are asked for ahead of a stream. On a Zen 4, one thread, in shares of a plain
 /// read: four bits .37 at 4 KB into the first level, .95 at 16 KB into the second.
 const AHEAD: usize = 16384;
-/// The same where there are four streams: 8 bits .89 at 512 bytes, .93 at 1 KB, .79 at 2 KB.
-const FAR_AHEAD: usize = 1024;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
@@ -37,6 +35,10 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         pieces::run(input.parts, &pieces, |i, groups| {
             let matrix = &matrices[i];
             match matrix.data {
+                Data::Eight(format) if input.rows == 1 => {
+                    let row = Row::at(extent, packed.as_ptr());
+                    single::run(input, row, format, matrix.product, groups);
+                }
                 Data::Eight(format) => run(input, packed, format, matrix, groups),
                 Data::Four(format) => run(input, packed, format, matrix, groups),
             }
@@ -74,7 +76,6 @@ fn run<F: Format>(
         packed: packed.as_ptr(),
         extent,
         rows: input.rows,
-        far: F::FAR && input.rows == 1,
         blocks: input.blocks(),
         groups,
         product: matrix.product,
@@ -89,8 +90,6 @@ struct Tiles<'a, F> {
     packed: *const f32,
     extent: Extent,
     rows: usize,
-    /// Whether the features of a group are far apart. Adjacent ones are one stream in all.
-    far: bool,
     blocks: usize,
     groups: Range<usize>,
     product: &'a Product<'a>,
@@ -100,10 +99,7 @@ impl<F: Format> Kernel for Tiles<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (features, count) = match self.far {
-                true => self.product.far_group(group),
-                false => self.product.near_group(group),
-            };
+            let (features, count) = self.product.near_group(group);
             self.outputs(s, &features[..count]);
         }
     }
@@ -130,10 +126,7 @@ impl<F: Format> Tiles<'_, F> {
             row += 2;
         }
         if self.rows - row == 1 {
-            match (S::INT8_DECODE_TILE, F::FAR) {
-                (4, true) => self.tiles::<S, 4, 1>(s, features, row),
-                _ => self.tiles::<S, 2, 1>(s, features, row),
-            }
+            self.tiles::<S, 2, 1>(s, features, row);
         }
     }
 
@@ -172,17 +165,19 @@ impl<F: Format> Tiles<'_, F> {
             let mut at = starts;
             for r in 0..R {
                 at[r] += b;
-                if self.far {
-                    self.format.prefetch(s, at[r], S::LANES, FAR_AHEAD);
-                }
             }
             // SAFETY: blocks `b` to `b + LANES` of each feature's row are there.
-            unsafe { step(s, &self.format, at, &rows, b, &mut sums) };
-            if !self.far {
-                // In the order of addresses, across the rows.
-                let next = starts[0] + R * b;
-                self.format.prefetch(s, next, R * S::LANES, AHEAD);
-            }
+            unsafe {
+                step(
+                    s,
+                    &self.format,
+                    at,
+                    &rows,
+                    b,
+                    &mut sums,
+                    Some(starts[0] + R * b),
+                )
+            };
         }
         for r in 0..R {
             if whole < self.blocks {
@@ -191,7 +186,7 @@ impl<F: Format> Tiles<'_, F> {
                 // SAFETY: the last blocks of each row are there; activations have a whole step.
                 unsafe {
                     let last = self.format.tail(at, self.blocks - whole, &mut tail);
-                    step(s, &last, [0], &rows, whole, from_mut(&mut sums[r]));
+                    step(s, &last, [0], &rows, whole, from_mut(&mut sums[r]), None);
                 }
             }
             for m in 0..M {
@@ -201,7 +196,8 @@ impl<F: Format> Tiles<'_, F> {
     }
 }
 
-/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations.
+/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations; meanwhile
+/// memory brings as many that follow `next` by [`AHEAD`].
 ///
 /// # Safety
 /// The blocks are there in both.
@@ -213,28 +209,31 @@ unsafe fn step<S: Int8, F: Format, const R: usize, const M: usize>(
     rows: &[Row; M],
     b: usize,
     sums: &mut [[S::V; M]; R],
+    next: Option<usize>,
 ) {
-    let mut dots = [[[s.zero_ints(); 4]; M]; R];
-    for i in 0..4 {
-        for r in 0..R {
-            // SAFETY: promised by the caller, and a step of activations is complete.
-            unsafe {
+    for r in 0..R {
+        let mut dots = [[s.zero_ints(); 4]; M];
+        // SAFETY: promised by the caller, and a step of activations is complete.
+        unsafe {
+            for i in 0..4 {
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
+                if let Some(next) = next {
+                    let next = next + (r * 4 + i) * S::GROUPS;
+                    format.prefetch_quants(s, next, S::GROUPS, AHEAD);
+                }
                 for m in 0..M {
                     let quants = rows[m].quants.add((b + i * S::GROUPS) * BLOCK);
-                    let dot = F::dot(s, dots[r][m][i], lower, s.load_bytes(quants));
+                    let dot = F::dot(s, dots[m][i], lower, s.load_bytes(quants));
                     let quants = quants.add(16 * S::GROUPS);
-                    dots[r][m][i] = F::dot(s, dot, upper, s.load_bytes(quants));
+                    dots[m][i] = F::dot(s, dot, upper, s.load_bytes(quants));
                 }
             }
-        }
-    }
-    for r in 0..R {
-        // SAFETY: as above.
-        unsafe {
             let weight_scales = format.scales(s, at[r]);
+            if let Some(next) = next {
+                format.prefetch_scales(s, next + r * S::LANES, S::LANES, AHEAD);
+            }
             for m in 0..M {
-                let mut terms = s.reduce(dots[r][m]);
+                let mut terms = s.reduce(dots[m]);
                 if F::is_biased::<S>() {
                     terms = s.add_ints(terms, s.load_ints(rows[m].sums.add(b)));
                 }

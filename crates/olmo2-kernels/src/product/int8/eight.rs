@@ -8,8 +8,8 @@ use half::f16;
 /// Pointers into a [`Q8`].
 #[derive(Clone, Copy)]
 pub(super) struct Eight {
-    quants: *const i8,
-    scales: *const f16,
+    pub(super) quants: *const i8,
+    pub(super) scales: *const f16,
 }
 
 // SAFETY: it only reads, as the slices that it came from may be read.
@@ -26,7 +26,6 @@ impl Eight {
 
 impl Format for Eight {
     const BYTES: usize = BLOCK;
-    const FAR: bool = true;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {
@@ -66,14 +65,17 @@ impl Format for Eight {
         unsafe { *self.scales.add(block) }.to_f32()
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
+    fn prefetch_quants<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
         let first = self.quants.wrapping_add(block * BLOCK + bytes);
         for line in (0..count * BLOCK).step_by(64) {
-            s.prefetch(first.wrapping_add(line));
+            s.prefetch_second(first.wrapping_add(line));
         }
+    }
+    #[inline(always)]
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
         let scales = self.scales.wrapping_add(block + bytes / BLOCK);
         for scale in (0..count).step_by(32) {
-            s.prefetch(scales.wrapping_add(scale));
+            s.prefetch_second(scales.wrapping_add(scale));
         }
     }
     #[inline(always)]

@@ -12,8 +12,6 @@ use half::f16;
 pub(super) trait Format: Copy + Sync {
     /// Bytes of a block's quants.
     const BYTES: usize;
-    /// Whether one row of activations is fastest with far-apart rows of weights.
-    const FAR: bool;
 
     /// Whether the weights that kernels see are larger by [`Int8::BIAS`].
     fn is_biased<S: Int8>() -> bool;
@@ -26,12 +24,21 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks for `count` blocks that follow `block` by some `bytes` of quants.
-    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
+    /// Asks, into the second level, for the quants of `count` blocks that follow `block` by some `bytes` of quants.
+    fn prefetch_quants<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
+    /// Asks for the scales of the same.
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
     /// Fewer than 16 blocks from `block` copied into `to`, where zeros follow them.
     unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
         Self: 'a;
+
+    /// Asks for both.
+    #[inline(always)]
+    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
+        self.prefetch_quants(s, block, count, bytes);
+        self.prefetch_scales(s, block, count, bytes);
+    }
 
     /// The scales of `count` blocks from `block`.
     #[inline(always)]

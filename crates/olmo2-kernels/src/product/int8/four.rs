@@ -52,7 +52,6 @@ impl<'t> Four<'t> {
 
 impl Format for Four<'_> {
     const BYTES: usize = BLOCK / 2;
-    const FAR: bool = false;
 
     #[inline(always)]
     fn is_biased<S: Int8>() -> bool {
@@ -85,14 +84,17 @@ impl Format for Four<'_> {
         self.steps.get(unsafe { *self.scales.add(block) })
     }
     #[inline(always)]
-    fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
+    fn prefetch_quants<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
         let first = self.quants.wrapping_add(block * Self::BYTES + bytes);
         for line in (0..count * Self::BYTES).step_by(64) {
-            s.prefetch(first.wrapping_add(line));
+            s.prefetch_second(first.wrapping_add(line));
         }
+    }
+    #[inline(always)]
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, _: usize, bytes: usize) {
         let block = block + bytes / Self::BYTES;
-        s.prefetch(self.scales.wrapping_add(block));
-        s.prefetch(self.selectors.wrapping_add(block));
+        s.prefetch_second(self.scales.wrapping_add(block));
+        s.prefetch_second(self.selectors.wrapping_add(block));
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self

@@ -12,6 +12,7 @@ mod eight;
 mod format;
 mod four;
 mod prefill;
+mod single;
 #[cfg(test)]
 mod tests;
 mod wide;

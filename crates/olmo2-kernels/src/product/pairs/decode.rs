@@ -137,7 +137,11 @@ impl Tiles<'_> {
             for i in 0..vectors {
                 self.vector::<S, P, R, M>(s, pairs, weights, x.add(i * 64), &mut sums);
                 for weight in &mut weights {
-                    s.prefetch(weight.wrapping_add(AHEAD));
+                    let line = weight.wrapping_add(AHEAD);
+                    match M {
+                        1 => s.prefetch(line),
+                        _ => s.prefetch_second(line),
+                    }
                     *weight = weight.add(64);
                 }
             }

@@ -146,6 +146,19 @@ impl Kernel for Integers {
         for lane in 0..S::LANES {
             assert_eq!(rounded[lane] as f32, halves[lane].round_ties_even());
         }
+        // SAFETY: `GROUPS` numbers, at most four, are there.
+        let (numbers, repeated) =
+            unsafe { (s.repeat_ints(rows[3].as_ptr()), s.repeat(halves.as_ptr())) };
+        let (numbers, repeated) = (ints(s, numbers), floats(s, repeated));
+        for lane in 0..S::LANES {
+            assert_eq!(numbers[lane], rows[3][lane % S::GROUPS]);
+            assert_eq!(repeated[lane], halves[lane % S::GROUPS]);
+        }
+        let sums = s.sum_groups(s.to_floats(x[0]));
+        for (row, sum) in sums.into_iter().enumerate() {
+            let numbers = &rows[0][row * S::GROUPS..][..S::GROUPS];
+            assert_eq!(sum, numbers.iter().sum::<i32>() as f32);
+        }
     }
 }
 
