@@ -211,6 +211,7 @@ impl<B: Backend> Runs<'_, B> {
         let layers = weights::work_of_layers(self.model);
         let all = layers.plus(weights::work_of_head(self.model));
         Works {
+            token: layers,
             prefill: layers.times(args.prompt_tokens * self.batch),
             decode: (self.batch > 1).then(|| all.times(args.new_tokens * self.batch)),
         }

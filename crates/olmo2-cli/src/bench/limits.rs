@@ -91,6 +91,8 @@ impl Work {
 /// What a run of each kind has to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Works {
+    /// The matrices of the layers, for one token.
+    pub(super) token: Work,
     /// The matrices of the layers, for all tokens.
     pub(super) prefill: Work,
     /// The matrices of the layers and the head, for all tokens; `None` for a single sequence,
@@ -140,9 +142,7 @@ impl Limits {
             peak_bf16_gops: peak(|peaks| peaks.bf16),
             peak_bf16_tiles_gops: peak(|peaks| peaks.bf16_tiles),
             peak_int8_gops: peak(|peaks| Some(peaks.int8)),
-            product_type: peaks
-                .first()
-                .map(|peaks| works.prefill.product_type(*peaks)),
+            product_type: peaks.first().map(|peaks| works.token.product_type(*peaks)),
             prefill_share_of_peak: share(prefill, works.prefill, Peaks::of_prefill),
             decode_share_of_peak: works
                 .decode
@@ -213,6 +213,7 @@ mod tests {
             peaks: None,
         };
         let works = Works {
+            token: work(1, 0, 0),
             prefill: work(1, 0, 0),
             decode: None,
         };
@@ -234,6 +235,7 @@ mod tests {
             peaks: Some(PEAKS),
         };
         let works = Works {
+            token: all,
             prefill: all,
             decode: Some(work(0, 0, 40_000_000_000)),
         };

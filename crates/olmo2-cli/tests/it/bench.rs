@@ -168,9 +168,21 @@ fn a_cache_takes_as_much_as_its_dtype() {
 fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
     let model = golden("gqa-tiny");
     let args = [
-        "bench", "--model", &model, "-p", "0", "-n", "2", "-r", "1", "--json",
+        "bench",
+        "--model",
+        &model,
+        "-p",
+        "0",
+        "-n",
+        "2",
+        "-r",
+        "1",
+        "--json",
+        "--quantize",
+        "q8",
     ];
     let json = run(&args).ok().json();
+    assert_eq!(json["product_type"], "int8");
     assert!(json["prefill_tokens_per_second"].is_null());
     assert!(json["prefill_share_of_peak"].is_null());
     assert!(json["decode_tokens_per_second"].is_number());

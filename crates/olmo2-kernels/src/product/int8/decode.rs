@@ -166,18 +166,9 @@ impl<F: Format> Tiles<'_, F> {
             for r in 0..R {
                 at[r] += b;
             }
+            let next = Some(starts[0] + R * b);
             // SAFETY: blocks `b` to `b + LANES` of each feature's row are there.
-            unsafe {
-                step(
-                    s,
-                    &self.format,
-                    at,
-                    &rows,
-                    b,
-                    &mut sums,
-                    Some(starts[0] + R * b),
-                )
-            };
+            unsafe { step(s, &self.format, at, &rows, b, &mut sums, next) };
         }
         for r in 0..R {
             if whole < self.blocks {
