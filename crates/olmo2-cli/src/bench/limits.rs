@@ -91,7 +91,7 @@ impl Work {
 /// What a run of each kind has to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Works {
-    /// The matrices of the layers, for one token.
+    /// The matrices of the layers, for one token: what their type is asked of.
     pub(super) token: Work,
     /// The matrices of the layers, for all tokens.
     pub(super) prefill: Work,

@@ -18,8 +18,8 @@ const LONGEST_BLOCK: usize = 32;
 
 /// Bytes ahead of the reads that each stream of weights asks for. On a Zen 5, in shares of a plain
 /// read, with and without: 1 row 1.19 and 1.03, 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16
-/// rows 0.35 and 0.26. Several rows ask for the second level, or their lines push activations out of
-/// the first: on a Zen 4 2 rows went from 0.56 to 0.82, 4 rows from 0.45 to 0.75.
+/// rows 0.35 and 0.26. Several rows ask for the second level, or their lines push activations out
+/// of the first.
 const AHEAD: usize = 2048;
 
 thread_local! {

@@ -267,7 +267,7 @@ impl Product<'_> {
         (features, (self.out_features - first).min(4))
     }
 
-    /// Writes an output. Each thread has its own features.
+    /// Writes an output. A feature is in one piece or share, which one thread takes.
     #[inline(always)]
     fn set(&self, row: usize, feature: usize, sum: f32) {
         let sum = self.bias.map_or(sum, |bias| sum + bias[feature]);

@@ -45,12 +45,13 @@ impl Pieces {
     }
 }
 
-/// Calls `work(i, piece)` for every piece of each `pieces[i]`, once, on as many threads as there
-/// are shares.
+/// Calls `work(i, piece)` for every piece of each `pieces[i]`, once, on at most as many threads as
+/// there are shares.
 ///
 /// # Panics
-/// As [`pool::run`].
+/// As [`pool::run`], and if there are not `parts` shares.
 pub(super) fn run(parts: usize, pieces: &[Pieces], work: impl Fn(usize, Range<usize>) + Sync) {
+    assert!(pieces.iter().all(|pieces| pieces.taken.len() == parts));
     pool::run(parts, |part| {
         for share in (part..parts).chain(0..part) {
             for (i, pieces) in pieces.iter().enumerate() {

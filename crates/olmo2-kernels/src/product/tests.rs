@@ -148,6 +148,29 @@ fn blocks_of_rows_inputs_and_features_join() {
     }
 }
 
+#[test]
+fn each_feature_is_in_one_group() {
+    for out_features in 1..=17 {
+        let mut out = vec![0.0; out_features];
+        let product = super::Product {
+            data: WeightData::F32(&[]),
+            bias: None,
+            out_features,
+            out: crate::buffer::SharedMut::new(&mut out),
+        };
+        for group in [super::Product::far_group, super::Product::near_group] {
+            let mut found: Vec<usize> = (0..product.groups())
+                .flat_map(|i| {
+                    let (features, count) = group(&product, i);
+                    features.into_iter().take(count)
+                })
+                .collect();
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..out_features));
+        }
+    }
+}
+
 /// The bits of each row's outputs, alone and in batches of the given sizes, must agree.
 pub(super) fn assert_same_bits(
     counts: &[usize],

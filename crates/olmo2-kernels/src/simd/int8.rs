@@ -28,7 +28,7 @@ pub(crate) trait Int8: Simd {
     /// Weight rows of a prefill tile of `INT8_COLUMNS` vectors of activation rows.
     const INT8_ROWS: usize;
     const INT8_COLUMNS: usize;
-    /// Outputs of a decoding tile: weight rows times activation rows.
+    /// Most outputs of a decoding tile: weight rows times activation rows.
     const INT8_DECODE_TILE: usize;
 
     unsafe fn load_bytes(self, p: *const u8) -> Self::B;

@@ -72,11 +72,8 @@ impl Format for Eight {
         }
     }
     #[inline(always)]
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
-        let scales = self.scales.wrapping_add(block + bytes / BLOCK);
-        for scale in (0..count).step_by(32) {
-            s.prefetch_second(scales.wrapping_add(scale));
-        }
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
+        s.prefetch_second(self.scales.wrapping_add(block + bytes / BLOCK));
     }
     #[inline(always)]
     unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self

@@ -24,10 +24,11 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks, into the second level, for the quants of `count` blocks that follow `block` by some `bytes` of quants.
+    /// Asks, into the second level, for the quants of `count` blocks that follow `block` by some
+    /// `bytes` of quants.
     fn prefetch_quants<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
-    /// Asks for the scales of the same.
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
+    /// Asks for the scales of a vector of blocks from there.
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize);
     /// Fewer than 16 blocks from `block` copied into `to`, where zeros follow them.
     unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
@@ -37,7 +38,7 @@ pub(super) trait Format: Copy + Sync {
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
         self.prefetch_quants(s, block, count, bytes);
-        self.prefetch_scales(s, block, count, bytes);
+        self.prefetch_scales(s, block, bytes);
     }
 
     /// The scales of `count` blocks from `block`.

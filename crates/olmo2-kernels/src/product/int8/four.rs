@@ -91,7 +91,7 @@ impl Format for Four<'_> {
         }
     }
     #[inline(always)]
-    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, _: usize, bytes: usize) {
+    fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize) {
         let block = block + bytes / Self::BYTES;
         s.prefetch_second(self.scales.wrapping_add(block));
         s.prefetch_second(self.selectors.wrapping_add(block));

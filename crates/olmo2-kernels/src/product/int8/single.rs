@@ -1,9 +1,6 @@
 //! One row of activations with weights of 8 bits, where memory is all that costs: a step takes
 //! `GROUPS` blocks of each of four far-apart rows of weights, which are four long streams, and its
 //! vectors are `[row][group]`. Sums are those of [`super::decode`], bit for bit.
-//!
-//! On a Zen 4 a model decodes with this at 0.95 of the best read; with [`super::decode`]'s steps of
-//! whole vectors of blocks it did at 0.90, and at 0.72 where memory was faster.
 
 use super::activations::Row;
 use super::eight::Eight;
@@ -18,6 +15,7 @@ const AHEAD: usize = 512;
 /// Blocks whose scales fill a cache line.
 const SCALES: usize = 32;
 
+/// Writes the outputs of some groups of features.
 pub(super) fn run(
     input: &Input<'_>,
     row: Row,
@@ -25,19 +23,19 @@ pub(super) fn run(
     product: &Product<'_>,
     groups: Range<usize>,
 ) {
-    let rows = Rows {
+    let outputs = Outputs {
         format,
         row,
         blocks: input.blocks(),
         groups,
         product,
     };
-    dispatch(input.level, rows);
+    dispatch(input.level, outputs);
 }
 
 /// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, and so
 /// has `row`, rounded up to a vector.
-struct Rows<'a> {
+struct Outputs<'a> {
     format: Eight,
     row: Row,
     blocks: usize,
@@ -45,7 +43,7 @@ struct Rows<'a> {
     product: &'a Product<'a>,
 }
 
-impl Kernel for Rows<'_> {
+impl Kernel for Outputs<'_> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
@@ -61,7 +59,7 @@ impl Kernel for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl Outputs<'_> {
     /// The outputs of four features.
     #[inline(always)]
     fn sums<S: Int8>(&self, s: S, features: [usize; 4]) -> [f32; 4] {
@@ -89,7 +87,7 @@ impl Rows<'_> {
                 let (mut tail, count) = (Tail::ZERO, S::GROUPS.min(self.blocks - b));
                 let at = starts.map(|start| start + b);
                 let places = [0, 1, 2, 3].map(|row| row * S::GROUPS);
-                // SAFETY: these are the last blocks of each row; the activations' go on to a vector.
+                // SAFETY: these are each row's last blocks; activations go on to a vector.
                 unsafe {
                     let last = self.tail(at, count, places, &mut tail);
                     sums[i] = step(s, &last, places, &self.row, b, sums[i]);

@@ -16,8 +16,9 @@ use std::ops::Range;
 const ROWS: usize = 8;
 /// Blocks of each: 8 rows of 1024 bytes.
 const BLOCKS: usize = 32;
-/// Parts of a row that are asked for at a time, and their blocks.
+/// A row's blocks are asked for in so many parts, one for each block that is multiplied.
 const PARTS: usize = BLOCKS / ROWS;
+/// Blocks of a part.
 const PART: usize = BLOCKS / PARTS;
 /// Apart in the buffer, so that rows do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
@@ -205,7 +206,7 @@ impl<F: Format> Features<'_, F> {
         }
     }
 
-    /// Adds up the partial sums `[lane][row of weights]` of a tile, as [`Simd::sum`] does, and
+    /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
     /// writes them to the rows from `first`.
     #[inline(always)]
     fn finish<S: Int8>(
