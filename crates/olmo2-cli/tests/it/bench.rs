@@ -60,6 +60,14 @@ fn bench(args: &[&str]) -> Value {
     run(&[&short[..], args].concat()).ok().json()
 }
 
+/// One run of `bench` with so many tokens of a prompt and new ones.
+pub(crate) fn bench_once(model: &str, prompt: &str, new: &str, more: &[&str]) -> Value {
+    let args = [
+        "bench", "--model", model, "-p", prompt, "-n", new, "-r", "1", "--json",
+    ];
+    run(&[&args[..], more].concat()).ok().json()
+}
+
 #[test]
 fn figures_stand_beside_the_limits_of_the_machine() {
     // The embedded model, and blocks that it is packed into.
@@ -127,10 +135,7 @@ fn without_own_kernels_there_is_nothing_to_hold_figures_against() {
 #[test]
 fn weights_are_counted_as_they_are_stored_and_memory_is_sampled() {
     let model = golden("gqa-tiny");
-    let args = [
-        "bench", "--model", &model, "-p", "0", "-n", "1", "-r", "1", "--json",
-    ];
-    let json = run(&args).ok().json();
+    let json = bench_once(&model, "0", "1", &[]);
     // All but the embedding: per layer q, o 96x96, k, v 32x96, three of 256x96, norms of 96, 32,
     // 96, 96; then the norm and the head of 512x96. The file has bf16; norms are held in f32.
     let norms = 4 * (3 * 96 + 32) + 96;
@@ -147,12 +152,7 @@ fn weights_are_counted_as_they_are_stored_and_memory_is_sampled() {
 fn a_cache_takes_as_much_as_its_dtype() {
     let model = golden("gqa-tiny");
     let bytes = |dtype: &str| {
-        let args = [
-            "bench", "--model", &model, "-p", "8", "-n", "1", "-r", "1", "--json",
-        ];
-        let json = run(&[&args[..], &["--cache-dtype", dtype]].concat())
-            .ok()
-            .json();
+        let json = bench_once(&model, "8", "1", &["--cache-dtype", dtype]);
         assert_eq!(json["cache_dtype"], dtype);
         json["cache_bytes"].as_u64().expect("bytes")
     };
@@ -167,21 +167,7 @@ fn a_cache_takes_as_much_as_its_dtype() {
 #[test]
 fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
     let model = golden("gqa-tiny");
-    let args = [
-        "bench",
-        "--model",
-        &model,
-        "-p",
-        "0",
-        "-n",
-        "2",
-        "-r",
-        "1",
-        "--json",
-        "--quantize",
-        "q8",
-    ];
-    let json = run(&args).ok().json();
+    let json = bench_once(&model, "0", "2", &["--quantize", "q8"]);
     assert_eq!(json["product_type"], "int8");
     assert!(json["prefill_tokens_per_second"].is_null());
     assert!(json["prefill_share_of_peak"].is_null());

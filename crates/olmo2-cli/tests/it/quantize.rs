@@ -6,6 +6,7 @@ use olmo2::convert::{ConvertOptions, convert};
 use olmo2::{QuantFormat, Quantize};
 use tempfile::TempDir;
 
+use crate::bench::bench_once;
 use crate::fixture::golden;
 use crate::program::run;
 
@@ -72,22 +73,7 @@ fn verbose_tells_formats_and_the_memory_check_counts_them() {
     has("quantised to: q4, head q8, embedding q4");
     // 442,368 weights in 4.5 bits, the head's 49,152 in 8.5, 29 tops of 4 bytes, 1,376 gains in bf16.
     has(": 304 kB for weights");
-    let json = run(&[
-        "bench",
-        "--model",
-        &model,
-        "-p",
-        "0",
-        "-n",
-        "1",
-        "-r",
-        "1",
-        "--json",
-        "--quantize",
-        "q8",
-    ])
-    .ok()
-    .json();
+    let json = bench_once(&model, "0", "1", &["--quantize", "q8"]);
     let norms = 4 * (3 * 96 + 32) + 96;
     let matrices = 4 * (2 * 96 * 96 + 2 * 32 * 96 + 3 * 256 * 96) + 512 * 96;
     assert_eq!(

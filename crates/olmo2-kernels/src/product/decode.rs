@@ -6,8 +6,7 @@
 //! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
 
 use super::element::Element;
-use super::pieces::{self, Pieces};
-use super::{Input, Product, WeightData};
+use super::{Input, Product, WeightData, pieces};
 use crate::buffer::{Scratch, with_scratch};
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
@@ -59,8 +58,8 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
                 parted,
                 stride,
             };
-            let pieces = Pieces::of_groups(products.iter(), input.parts);
-            pieces::run(input.parts, &pieces, |i, groups| {
+            let groups = products.iter().map(Product::groups);
+            pieces::run(input.parts, groups, |i, groups| {
                 multiply(input, &rows, &products[i], groups);
             });
         },

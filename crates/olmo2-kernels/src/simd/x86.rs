@@ -59,6 +59,22 @@ macro_rules! memory {
     };
 }
 
+/// The prefetches, which every CPU of these levels has.
+macro_rules! prefetches {
+    () => {
+        #[inline(always)]
+        fn prefetch<T>(self, p: *const T) {
+            // SAFETY: a prefetch has no effect but on the cache, at any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        fn prefetch_second<T>(self, p: *const T) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+    };
+}
+
 pub(super) use {instructions, memory};
 
 impl Simd for Avx512 {
@@ -116,16 +132,7 @@ impl Simd for Avx512 {
         }
     }
 
-    #[inline(always)]
-    fn prefetch<T>(self, p: *const T) {
-        // SAFETY: a prefetch has no effect but on the cache, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_second<T>(self, p: *const T) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
+    prefetches!();
 }
 
 impl Simd for Avx2 {
@@ -179,16 +186,7 @@ impl Simd for Avx2 {
         }
     }
 
-    #[inline(always)]
-    fn prefetch<T>(self, p: *const T) {
-        // SAFETY: a prefetch has no effect but on the cache, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_second<T>(self, p: *const T) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
+    prefetches!();
 }
 
 /// The even and odd elements of 32 bf16 as f32: the upper halves of what they are.

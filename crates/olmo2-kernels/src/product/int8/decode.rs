@@ -7,8 +7,7 @@ use super::format::{Format, Tail};
 use super::{Data, Matrix, single};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::pieces::{self, Pieces};
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::array::from_mut;
@@ -31,9 +30,8 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
     with_scratch(&PACKED, input.rows * extent.words(), |packed| {
         pack(input, extent, packed);
         let packed = &*packed;
-        let products = matrices.iter().map(|matrix| matrix.product);
-        let pieces = Pieces::of_groups(products, input.parts);
-        pieces::run(input.parts, &pieces, |i, groups| {
+        let groups = matrices.iter().map(|matrix| matrix.product.groups());
+        pieces::run(input.parts, groups, |i, groups| {
             let matrix = &matrices[i];
             match matrix.data {
                 Data::Eight(format) if input.rows == 1 => {

@@ -22,6 +22,30 @@ impl Eight {
             scales: q8.scales.as_ptr(),
         }
     }
+
+    /// The blocks of a tail.
+    pub(super) fn of(tail: &Tail) -> Self {
+        Self {
+            quants: tail.quants.as_ptr().cast(),
+            scales: tail.scales.as_ptr(),
+        }
+    }
+
+    /// Copies `count` blocks from `block` to those of a tail from `place`.
+    ///
+    /// # Safety
+    /// They are there, and there is room for them.
+    #[inline(always)]
+    pub(super) unsafe fn copy(&self, block: usize, count: usize, to: &mut Tail, place: usize) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let quants = self.quants.add(block * BLOCK).cast::<u8>();
+            let room = to.quants.as_mut_ptr().add(place * BLOCK);
+            quants.copy_to_nonoverlapping(room, count * BLOCK);
+            let scales = self.scales.add(block);
+            scales.copy_to_nonoverlapping(to.scales.as_mut_ptr().add(place), count);
+        }
+    }
 }
 
 impl Format for Eight {
@@ -81,15 +105,7 @@ impl Format for Eight {
         Self: 'a,
     {
         // SAFETY: the caller promises `count` blocks, for which there is room.
-        unsafe {
-            let quants = self.quants.add(block * BLOCK).cast::<u8>();
-            quants.copy_to_nonoverlapping(to.quants.as_mut_ptr(), count * BLOCK);
-            let scales = self.scales.add(block);
-            scales.copy_to_nonoverlapping(to.scales.as_mut_ptr(), count);
-        }
-        Self {
-            quants: to.quants.as_ptr().cast(),
-            scales: to.scales.as_ptr(),
-        }
+        unsafe { self.copy(block, count, to, 0) };
+        Self::of(to)
     }
 }

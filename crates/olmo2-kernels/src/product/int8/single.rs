@@ -89,8 +89,10 @@ impl Outputs<'_> {
                 let places = [0, 1, 2, 3].map(|row| row * S::GROUPS);
                 // SAFETY: these are each row's last blocks; activations go on to a vector.
                 unsafe {
-                    let last = self.tail(at, count, places, &mut tail);
-                    sums[i] = step(s, &last, places, &self.row, b, sums[i]);
+                    for r in 0..4 {
+                        self.format.copy(at[r], count, &mut tail, places[r]);
+                    }
+                    sums[i] = step(s, &Eight::of(&tail), places, &self.row, b, sums[i]);
                 }
             }
         }
@@ -107,31 +109,6 @@ impl Outputs<'_> {
         if scales {
             s.prefetch(self.format.scales.wrapping_add(block + AHEAD / BLOCK));
         }
-    }
-
-    /// Some blocks of each row, in their places; zeros elsewhere.
-    ///
-    /// # Safety
-    /// The blocks are there.
-    #[inline(always)]
-    unsafe fn tail(
-        &self,
-        at: [usize; 4],
-        count: usize,
-        places: [usize; 4],
-        to: &mut Tail,
-    ) -> Eight {
-        let (quants, scales) = (to.quants.as_mut_ptr().cast::<i8>(), to.scales.as_mut_ptr());
-        for r in 0..4 {
-            // SAFETY: promised by the caller; there is room for a vector's blocks.
-            unsafe {
-                let from = self.format.quants.add(at[r] * BLOCK);
-                from.copy_to_nonoverlapping(quants.add(places[r] * BLOCK), count * BLOCK);
-                let from = self.format.scales.add(at[r]);
-                from.copy_to_nonoverlapping(scales.add(places[r]), count);
-            }
-        }
-        Eight { quants, scales }
     }
 }
 

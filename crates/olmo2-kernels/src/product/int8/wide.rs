@@ -5,8 +5,7 @@ use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
-use crate::product::pieces::{self, Pieces};
-use crate::product::{Input, MOST_LANES as LANES, Product};
+use crate::product::{Input, MOST_LANES as LANES, Product, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
@@ -39,11 +38,7 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         dispatch(input.level, tiles);
         let packed = &*packed;
         let steps = |matrix: &Matrix<'_>| matrix.product.out_features.div_ceil(ROWS);
-        let pieces: Vec<_> = matrices
-            .iter()
-            .map(|matrix| Pieces::new(steps(matrix), input.parts))
-            .collect();
-        pieces::run(input.parts, &pieces, |i, steps| {
+        pieces::run(input.parts, matrices.iter().map(steps), |i, steps| {
             let matrix = &matrices[i];
             let range = steps.start * ROWS..matrix.product.out_features.min(steps.end * ROWS);
             match matrix.data {
@@ -102,12 +97,10 @@ impl<F: Format> Kernel for Features<'_, F> {
             scales: [[0.0; BLOCKS]; ROWS],
         };
         let tiles = self.rows.div_ceil(S::LANES);
-        let mut sums = [[s.splat(0.0); ROWS]; LANES];
         for n in self.range.clone().step_by(ROWS) {
             let count = ROWS.min(self.range.end - n);
-            for sum in sums[..tiles * S::LANES].as_flattened_mut() {
-                *sum = s.splat(0.0);
-            }
+            // Of each tile, `[lane][row of weights]`.
+            let mut sums = [[s.splat(0.0); ROWS]; LANES];
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
                 self.fill(s, n..n + count, blocks.clone(), &mut buffer);

@@ -3,8 +3,7 @@
 
 use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, with_scratch};
-use crate::product::pieces::{self, Pieces};
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, pieces};
 use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
 use half::bf16;
 use std::cell::RefCell;
@@ -25,8 +24,8 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
             dispatch_pairs(input.level, Round { x, to });
         }
         let packed = &*packed;
-        let pieces = Pieces::of_groups(products.iter(), input.parts);
-        pieces::run(input.parts, &pieces, |i, groups| {
+        let groups = products.iter().map(Product::groups);
+        pieces::run(input.parts, groups, |i, groups| {
             let product = &products[i];
             let tiles = Tiles {
                 x: packed,
