@@ -3,6 +3,28 @@
 use burn::prelude::*;
 use burn::tensor::{DType, activation::softmax};
 
+/// Attention is over a multiple of this many keys; the mask hides those that are not there.
+///
+/// Shapes repeat, and with them compiled kernels. And results are right: the double-buffered
+/// products of the cubek that burn 0.21 is bound to read beyond the end of a sum that is an odd
+/// number of their stages long (tracel-ai/cubek#434), and tuning may choose one on any machine.
+/// Their stages are powers of two, at most 128.
+const KEY_BUCKET: usize = 256;
+
+/// How many keys to attend over where there are `len`.
+pub(crate) fn attended_keys(len: usize) -> usize {
+    len.next_multiple_of(KEY_BUCKET)
+}
+
+/// Keys or values `[batch, kv_heads, len, head_dim]`, with zeros behind them.
+pub(crate) fn pad_keys<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let len = x.dims()[2];
+    match attended_keys(len) - len {
+        0 => x,
+        missing => x.pad([(0, missing), (0, 0)], 0.0),
+    }
+}
+
 /// `softmax(q k^T / sqrt(head_dim)) v`, the softmax in f32; heads of a group share keys and values
 /// without a copy of them.
 ///

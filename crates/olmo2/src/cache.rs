@@ -9,6 +9,8 @@ pub(crate) use stored::Stored;
 use burn::prelude::*;
 use burn::tensor::DType;
 
+use crate::attention::attended_keys;
+use crate::cast;
 use crate::config::Olmo2Config;
 use crate::plan::Row;
 
@@ -210,9 +212,14 @@ impl<B: Backend> KvCache<B> {
         }
     }
 
-    /// Positions allocated for `len`: a power of two, at most the capacity.
+    /// Positions allocated for `len`: a power of two, at most the capacity, which only own kernels
+    /// need not have rounded up.
     fn bucket(&self, len: usize) -> usize {
-        len.next_power_of_two().max(FIRST_BUCKET).min(self.capacity)
+        let most = match cast::reads_in_place::<B>() {
+            true => self.capacity,
+            false => attended_keys(self.capacity),
+        };
+        len.next_power_of_two().max(FIRST_BUCKET).min(most)
     }
 
     /// Makes room for `len` positions, layer by layer, so that no more than one layer is held
@@ -274,9 +281,9 @@ impl<B: Backend> KvCache<B> {
         (view(&cached.k), view(&cached.v))
     }
 
-    /// The length to attend over: cached positions in a bucket, so that shapes repeat.
+    /// How many positions burn's operations attend over.
     pub(crate) fn attended(&self, len: usize) -> usize {
-        len.next_multiple_of(64).min(self.allocated)
+        attended_keys(len).min(self.allocated)
     }
 
     /// Moves a layer's tensors out, so that a backend that can writes into them in place.

@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 
-use crate::attention::attention;
+use crate::attention::{attention, pad_keys};
 use crate::cache::KvCache;
 use crate::cast;
 use crate::norm::RmsNorm;
@@ -71,7 +71,8 @@ impl<'c, B: Backend> Pass<'c, B> {
                 let mask = self
                     .mask
                     .get_or_insert_with(|| self.plan.mask(&self.device));
-                attention(q, k.swap_dims(1, 2), v.swap_dims(1, 2), mask.clone())
+                let [k, v] = [k, v].map(|x| pad_keys(x.swap_dims(1, 2)));
+                attention(q, k, v, mask.clone())
             }
         }
     }

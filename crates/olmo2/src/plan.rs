@@ -2,6 +2,7 @@
 
 use burn::prelude::*;
 
+use crate::attention::attended_keys;
 use crate::cache::KvCache;
 use crate::config::Olmo2Config;
 use crate::input::{ForwardInput, InputError, LogitRows, Tokens};
@@ -131,11 +132,11 @@ impl Plan {
         Rotation::new(&cos, &sin, [count, self.seq, half], device)
     }
 
-    /// Mask of a pass without a cache: keys are the tokens of the pass.
+    /// Mask of a pass without a cache: keys are the tokens of the pass, and padding behind them.
     pub(crate) fn mask<B: Backend>(&self, device: &B::Device) -> Option<Tensor<B, 4, Bool>> {
         let valid = |row: usize, key: usize| self.valid.as_ref().is_none_or(|mask| mask[row][key]);
         let hidden = |row, query, key| key > query || !valid(row, key);
-        let shape = [self.batch, self.seq, self.seq];
+        let shape = [self.batch, self.seq, attended_keys(self.seq)];
         attention_mask(shape, self.valid.is_none(), hidden, device)
     }
 
