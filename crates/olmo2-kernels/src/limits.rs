@@ -113,13 +113,17 @@ struct Bytes;
 impl Kernel for Bytes {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
-        let a = black_box([3_u8; 64]);
-        // SAFETY: a register has at most 64 bytes.
-        let a = unsafe { s.load_bytes(a.as_ptr()) };
+        // Operands that differ from chain to chain and from round to round: what does not change is
+        // multiplied once, before the loop, where a dot product is several instructions.
+        let bytes = black_box([3_u8; 64 + CHAINS]);
+        // SAFETY: a register has at most 64 bytes, and no offset is beyond `CHAINS`.
+        let at = |offset: usize| unsafe { s.load_bytes(bytes.as_ptr().add(offset)) };
+        let weights: [_; CHAINS] = std::array::from_fn(at);
         let mut sums = [s.zero_ints(); CHAINS];
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = s.dot(*sum, a, a);
+        for round in 0..ROUNDS {
+            let a = at(round % CHAINS);
+            for (sum, w) in sums.iter_mut().zip(weights) {
+                *sum = s.dot(*sum, w, a);
             }
         }
         for sum in sums {
@@ -234,8 +238,13 @@ mod tests {
             int8,
         } = peaks();
         assert!(f32 > 0.1 && f32.is_finite(), "{f32}");
-        // Their ratios are left open: other work on the machine slows one and not the next.
         assert!(int8 > 0.1 && int8.is_finite(), "{int8}");
+        // Ratios are left open, since other work on the machine slows one and not the next, but
+        // where vectors are used no integer instruction does more than four times the f32 rate: a
+        // loop that the compiler emptied showed 14 times.
+        if level::level() > Level::Scalar {
+            assert!(int8 < 10.0 * f32, "int8 {int8}, f32 {f32}");
+        }
         for peak in [bf16, bf16_tiles].into_iter().flatten() {
             assert!(peak > 0.1 && peak.is_finite(), "{peak}");
         }

@@ -278,10 +278,10 @@ unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
         // SAFETY: promised by the caller, since the selector is below 256.
         unsafe { _mm_loadu_si128(tables.byte_add(offset as usize).cast()) }
     };
-    let two = |first, second| {
-        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(table(first)), table(second))
-    };
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(two(0, 1)), two(2, 3))
+    let first = _mm512_castsi128_si512(table(0));
+    let second = _mm512_mask_broadcast_i32x4(first, 0x00f0, table(1));
+    let third = _mm512_mask_broadcast_i32x4(second, 0x0f00, table(2));
+    _mm512_mask_broadcast_i32x4(third, 0xf000, table(3))
 }
 
 /// Element `r` of each group: the sum of that group of register `r`.

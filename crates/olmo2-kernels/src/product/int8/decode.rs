@@ -118,10 +118,7 @@ impl<F: Format> Tiles<'_, F> {
             row += 3;
         }
         while self.rows - row >= 2 {
-            match S::INT8_DECODE_TILE >= 4 {
-                true => self.tiles::<S, 2, 2>(s, features, row),
-                false => self.tiles::<S, 1, 2>(s, features, row),
-            }
+            self.tiles::<S, 1, 2>(s, features, row);
             row += 2;
         }
         if self.rows - row == 1 {
@@ -201,11 +198,11 @@ unsafe fn step<S: Int8, F: Format, const R: usize, const M: usize>(
     sums: &mut [[S::V; M]; R],
     next: Option<usize>,
 ) {
-    for r in 0..R {
-        let mut dots = [[s.zero_ints(); 4]; M];
-        // SAFETY: promised by the caller, and a step of activations is complete.
-        unsafe {
-            for i in 0..4 {
+    let mut dots = [[[s.zero_ints(); 4]; M]; R];
+    // SAFETY: promised by the caller, and a step of activations is complete.
+    unsafe {
+        for i in 0..4 {
+            for r in 0..R {
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
                 if let Some(next) = next {
                     let next = next + (r * 4 + i) * S::GROUPS;
@@ -213,17 +210,19 @@ unsafe fn step<S: Int8, F: Format, const R: usize, const M: usize>(
                 }
                 for m in 0..M {
                     let quants = rows[m].quants.add((b + i * S::GROUPS) * BLOCK);
-                    let dot = F::dot(s, dots[m][i], lower, s.load_bytes(quants));
+                    let dot = F::dot(s, dots[r][m][i], lower, s.load_bytes(quants));
                     let quants = quants.add(16 * S::GROUPS);
-                    dots[m][i] = F::dot(s, dot, upper, s.load_bytes(quants));
+                    dots[r][m][i] = F::dot(s, dot, upper, s.load_bytes(quants));
                 }
             }
+        }
+        for r in 0..R {
             let weight_scales = format.scales(s, at[r]);
             if let Some(next) = next {
                 format.prefetch_scales(s, next + r * S::LANES, AHEAD);
             }
             for m in 0..M {
-                let mut terms = s.reduce(dots[m]);
+                let mut terms = s.reduce(dots[r][m]);
                 if F::is_biased::<S>() {
                     terms = s.add_ints(terms, s.load_ints(rows[m].sums.add(b)));
                 }
