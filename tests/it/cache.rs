@@ -11,7 +11,7 @@ fn config() -> Olmo2Config {
     config_of(6, 2)
 }
 
-/// Heads of 16: a sum over 8 is one of those that cubek gets wrong (ARCHITECTURE.md).
+/// Heads of 16: a sum over 8 is one that cubek gets wrong on Vulkan in software (ARCHITECTURE.md).
 fn config_of(heads: usize, kv_heads: usize) -> Olmo2Config {
     let text = format!(
         r#"{{"model_type": "olmo2", "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80,

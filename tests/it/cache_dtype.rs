@@ -16,8 +16,8 @@ fn tolerance(dtype: CacheDtype) -> f32 {
     }
 }
 
-/// Heads of 48 share keys: a block of 32 and a shorter one. (40 is a sum that cubek gets wrong:
-/// ARCHITECTURE.md.)
+/// Heads of 48 share keys: a block of 32 and a shorter one. (40 is a sum that cubek gets wrong on
+/// Vulkan in software: ARCHITECTURE.md.)
 fn model<B: Backend>() -> Olmo2<B> {
     let text = r#"{"model_type": "olmo2", "vocab_size": 96, "hidden_size": 160,
         "intermediate_size": 80, "head_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

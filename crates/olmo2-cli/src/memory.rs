@@ -68,7 +68,8 @@ impl Sequences {
     }
 }
 
-/// Bytes of the cache of these sequences, where a sequence has room for `positions`.
+/// Bytes of the cache of these sequences, where a sequence has room for `positions`: as
+/// [`CacheOptions::capacity`](olmo2::CacheOptions::capacity) says that they are taken, rounded up.
 pub(crate) fn cache_bytes(
     config: &Olmo2Config,
     sequences: Sequences,
@@ -78,9 +79,9 @@ pub(crate) fn cache_bytes(
 ) -> u64 {
     let head = dtype.head_bytes(config.head_dim, precision.compute());
     let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
-    // A cache grows in powers of two.
     let longest = sequences.longest.unwrap_or(positions).min(positions);
-    let allocated = longest.next_power_of_two().min(positions) as u64;
+    let most = positions.next_multiple_of(256);
+    let allocated = longest.next_power_of_two().clamp(256, most) as u64;
     (allocated * sequences.count as u64).saturating_mul(position as u64)
 }
 
@@ -164,10 +165,11 @@ mod tests {
                 "num_attention_heads": 16, "max_position_embeddings": 4096}"#,
         )
         .expect("valid");
-        let bytes = |count, longest, dtype| {
+        let bytes_of = |count, longest, positions, dtype| {
             let sequences = Sequences { count, longest };
-            cache_bytes(&config, sequences, 4096, Precision::F32, dtype)
+            cache_bytes(&config, sequences, positions, Precision::F32, dtype)
         };
+        let bytes = |count, longest, dtype| bytes_of(count, longest, 4096, dtype);
         let f32 = CacheDtype::F32;
         assert_eq!(bytes(1, None, f32), 1 << 30);
         assert_eq!(bytes(8, Some(1000), f32), 2 << 30);
@@ -177,6 +179,8 @@ mod tests {
             "the model has no more"
         );
         assert_eq!(bytes(1, None, CacheDtype::Bf16), 1 << 29);
+        assert_eq!(bytes(1, Some(8), f32), 1 << 26, "256 positions at least");
+        assert_eq!(bytes_of(1, None, 300, f32), 1 << 27, "512 of them");
         // 8.5 bits an element.
         assert_eq!(bytes(1, None, CacheDtype::Q8), 17 << 24);
     }

@@ -9,21 +9,22 @@ pub(crate) use stored::Stored;
 use burn::prelude::*;
 use burn::tensor::DType;
 
-use crate::attention::attended_keys;
+use crate::attention::{KEY_BUCKET, attended_keys};
 use crate::cast;
 use crate::config::Olmo2Config;
 use crate::plan::Row;
 
 /// Positions are allocated in powers of two from here, so that shapes, and with them compiled
-/// kernels, repeat.
-const FIRST_BUCKET: usize = 256;
+/// kernels, repeat: from what attention in burn's operations is over at least.
+const FIRST_BUCKET: usize = KEY_BUCKET;
 
 /// Size and number of the sequences that a cache holds, and what in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
     /// Sequences held at once.
     pub slots: usize,
-    /// Positions of each at most. Memory is taken as they fill.
+    /// Positions of each at most. Memory is taken as they fill, in powers of two from 256 up to the
+    /// capacity, which is rounded up to a multiple of 256 where burn's operations attend.
     pub capacity: usize,
     /// What keys and values are stored in. A pass over a cache that the backend does not have is
     /// refused; [`CacheDtype::check`] asks beforehand.
@@ -281,7 +282,8 @@ impl<B: Backend> KvCache<B> {
         (view(&cached.k), view(&cached.v))
     }
 
-    /// How many positions burn's operations attend over.
+    /// How many positions burn's operations attend over. Fewer are allocated than keys are attended
+    /// over only beside own kernels, whose capacity is not rounded up: in f16 on flex.
     pub(crate) fn attended(&self, len: usize) -> usize {
         attended_keys(len).min(self.allocated)
     }
