@@ -89,13 +89,16 @@ impl Q4<'_> {
 /// 2^-100: what is below would leave the range of f32 by the least scale.
 pub const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
 
-/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, rounded so that an octave below is
-/// exactly a half, which lets kernels take five bits from a table and three from the exponent.
+/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, rounded so that kernels may look them up
+/// in parts: `top` times the power of the lower three bits of `s`, times that of the next two, and
+/// exactly a half for each octave of the upper three.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Q4Scales {
     octave: [f32; 32],
     mantissas: [i32; 32],
+    eighths: [f32; 8],
+    quarters: [f32; 8],
 }
 
 impl Q4Scales {
@@ -106,12 +109,17 @@ impl Q4Scales {
             true => LEAST_TOP,
             false => top.clamp(LEAST_TOP, f32::MAX),
         };
-        let scale = |m: usize| (f64::from(top) * f64::from_bits(RATIOS[m])) as f32;
-        let octave: [f32; 32] = std::array::from_fn(scale);
+        let eighth = |m: usize| (f64::from(top) * f64::from_bits(RATIOS[m])) as f32;
+        let eighths: [f32; 8] = std::array::from_fn(eighth);
+        let quarter = |m: usize| f64::from_bits(RATIOS[m % 4 * 8]) as f32 * OCTAVES[m / 4];
+        let quarters: [f32; 8] = std::array::from_fn(quarter);
+        let octave: [f32; 32] = std::array::from_fn(|m| eighths[m % 8] * quarters[m / 8]);
         let mantissa = |m: usize| (octave[m].to_bits() as i32).wrapping_add((m as i32) << 18);
         Self {
             octave,
             mantissas: std::array::from_fn(mantissa),
+            eighths,
+            quarters,
         }
     }
 
@@ -124,6 +132,11 @@ impl Q4Scales {
     /// are those at its lower five bits, minus the whole byte at bit 18.
     pub(crate) fn mantissas(&self) -> &[i32; 32] {
         &self.mantissas
+    }
+
+    /// A scale's two factors, by bits 0 to 2 and by bits 3 to 5; bits 6 and 7 are two octaves each.
+    pub(crate) fn factors(&self) -> [&[f32; 8]; 2] {
+        [&self.eighths, &self.quarters]
     }
 }
 

@@ -302,19 +302,18 @@ fn reduce256(x: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(_mm256_unpacklo_epi64(t, u), _mm256_unpackhi_epi64(t, u))
 }
 
-/// Five bits of each scale choose one of 32 mantissas, of which the upper three take octaves away.
+/// The product of two factors of each scale, chosen by three bits each; the upper two bits take two
+/// octaves away each.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn q4_scales256(scale: __m256i, steps: &Q4Scales) -> __m256 {
-    let table = |i: usize| {
-        // SAFETY: 8 of the 32 elements, from the `i`-th eight on.
-        let eight = unsafe { _mm256_loadu_ps(steps.mantissas().as_ptr().add(8 * i).cast()) };
-        _mm256_permutevar8x32_ps(eight, scale)
-    };
-    let bit3 = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(scale));
-    let bit4 = _mm256_castsi256_ps(_mm256_slli_epi32::<27>(scale));
-    let low = _mm256_blendv_ps(table(0), table(1), bit3);
-    let high = _mm256_blendv_ps(table(2), table(3), bit3);
-    let mantissa = _mm256_castps_si256(_mm256_blendv_ps(low, high, bit4));
-    _mm256_castsi256_ps(_mm256_sub_epi32(mantissa, _mm256_slli_epi32::<18>(scale)))
+    // SAFETY: eight numbers each.
+    let [eighths, quarters] = steps
+        .factors()
+        .map(|factors| unsafe { _mm256_loadu_ps(factors.as_ptr()) });
+    let eighth = _mm256_permutevar8x32_ps(eighths, scale);
+    let quarter = _mm256_permutevar8x32_ps(quarters, _mm256_srli_epi32::<3>(scale));
+    let octaves = _mm256_slli_epi32::<18>(_mm256_and_si256(scale, _mm256_set1_epi32(0xc0)));
+    let rest = _mm256_sub_epi32(_mm256_castps_si256(quarter), octaves);
+    _mm256_mul_ps(eighth, _mm256_castsi256_ps(rest))
 }

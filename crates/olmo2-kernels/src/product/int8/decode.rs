@@ -122,7 +122,10 @@ impl<F: Format> Tiles<'_, F> {
             row += 2;
         }
         if self.rows - row == 1 {
-            self.tiles::<S, 2, 1>(s, features, row);
+            match S::INT8_DECODE_TILE {
+                4.. => self.tiles::<S, 2, 1>(s, features, row),
+                _ => self.tiles::<S, 1, 1>(s, features, row),
+            }
         }
     }
 
@@ -204,7 +207,9 @@ unsafe fn step<S: Int8, F: Format, const R: usize, const M: usize>(
         for i in 0..4 {
             for r in 0..R {
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
-                if let Some(next) = next {
+                // Once for each line.
+                let fresh = (i * S::GROUPS * F::BYTES).is_multiple_of(64);
+                if let Some(next) = next.filter(|_| fresh) {
                     let next = next + (r * 4 + i) * S::GROUPS;
                     format.prefetch_quants(s, next, S::GROUPS, AHEAD);
                 }
