@@ -58,6 +58,20 @@ pub(super) fn run(
     });
 }
 
+/// As [`run`], with pieces that begin at a multiple of `step`.
+pub(super) fn run_by(
+    parts: usize,
+    step: usize,
+    totals: impl Iterator<Item = usize>,
+    work: impl Fn(usize, Range<usize>) + Sync,
+) {
+    let ends: Vec<_> = totals.collect();
+    let steps = ends.iter().map(|end| end.div_ceil(step));
+    run(parts, steps, |i, steps| {
+        work(i, steps.start * step..ends[i].min(steps.end * step));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 
 use super::element::Element;
 use super::finish::Finish;
-use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData};
+use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, pieces};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -30,10 +30,10 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * input.in_features, |packed| {
             pack(input, rows.clone(), packed);
-            pool::run(input.parts, |part| {
-                for product in products {
-                    multiply(input, rows.clone(), packed, product, part);
-                }
+            let packed = &*packed;
+            let features = products.iter().map(|product| product.out_features);
+            pieces::run_by(input.parts, PANEL_ROWS / 2, features, |i, range| {
+                multiply(input, rows.clone(), packed, &products[i], range);
             });
         });
     }
@@ -106,12 +106,12 @@ fn multiply(
     rows: Range<usize>,
     packed: &[f32],
     product: &Product<'_>,
-    part: usize,
+    range: Range<usize>,
 ) {
     match product.data {
-        WeightData::F32(weight) => run(input, rows, packed, product, weight, part),
-        WeightData::Bf16(weight) => run(input, rows, packed, product, weight, part),
-        WeightData::F16(weight) => run(input, rows, packed, product, weight, part),
+        WeightData::F32(weight) => run(input, rows, packed, product, weight, range),
+        WeightData::Bf16(weight) => run(input, rows, packed, product, weight, range),
+        WeightData::F16(weight) => run(input, rows, packed, product, weight, range),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantised weights have kernels of their own")
         }
@@ -124,7 +124,7 @@ fn run<E: Element>(
     packed: &[f32],
     product: &Product<'_>,
     weight: &[E],
-    part: usize,
+    range: Range<usize>,
 ) {
     let padded = rows.len().next_multiple_of(LANES);
     assert_eq!(packed.len(), padded * input.in_features);
@@ -132,7 +132,6 @@ fn run<E: Element>(
     let len = PANEL_ROWS * (PANEL_STRIDE + padded);
     with_scratch(&PANEL, len, |scratch| {
         let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * PANEL_STRIDE);
-        let range = pool::share(product.out_features, 12, input.parts, part);
         let blocks = Blocks {
             packed,
             padded,

@@ -109,9 +109,9 @@ impl Q4Scales {
             true => LEAST_TOP,
             false => top.clamp(LEAST_TOP, f32::MAX),
         };
-        let eighth = |m: usize| (f64::from(top) * f64::from_bits(RATIOS[m])) as f32;
+        let eighth = |m: usize| (f64::from(top) * f64::from_bits(EIGHTHS[m])) as f32;
         let eighths: [f32; 8] = std::array::from_fn(eighth);
-        let quarter = |m: usize| f64::from_bits(RATIOS[m % 4 * 8]) as f32 * OCTAVES[m / 4];
+        let quarter = |m: usize| f64::from_bits(QUARTERS[m % 4]) as f32 * OCTAVES[m / 4];
         let quarters: [f32; 8] = std::array::from_fn(quarter);
         let octave: [f32; 32] = std::array::from_fn(|m| eighths[m % 8] * quarters[m / 8]);
         let mantissa = |m: usize| (octave[m].to_bits() as i32).wrapping_add((m as i32) << 18);
@@ -142,7 +142,7 @@ impl Q4Scales {
 
 /// The bits of `2^(-m / 32)`, rounded to f64: what a record means must not hang on a machine's
 /// `exp2`.
-const RATIOS: [u64; 32] = [
+const EIGHTHS: [u64; 8] = [
     0x3ff0_0000_0000_0000,
     0x3fef_5076_5b6e_4540,
     0x3fee_a4af_a2a4_90da,
@@ -151,30 +151,14 @@ const RATIOS: [u64; 32] = [
     0x3fec_b720_dcef_9069,
     0x3fec_199b_dd85_529c,
     0x3feb_7f76_f2fb_5e47,
+];
+
+/// The bits of `2^(-m / 4)`, as those of [`EIGHTHS`].
+const QUARTERS: [u64; 4] = [
+    0x3ff0_0000_0000_0000,
     0x3fea_e89f_995a_d3ad,
-    0x3fea_5503_b23e_255d,
-    0x3fe9_c491_82a3_f090,
-    0x3fe9_3737_b0cd_c5e5,
-    0x3fe8_ace5_422a_a0db,
-    0x3fe8_2589_994c_ce13,
-    0x3fe7_a114_73eb_0187,
-    0x3fe7_1f75_e8ec_5f74,
     0x3fe6_a09e_667f_3bcd,
-    0x3fe6_247e_b03a_5585,
-    0x3fe5_ab07_dd48_5429,
-    0x3fe5_342b_569d_4f82,
-    0x3fe4_bfda_d536_2a27,
-    0x3fe4_4e08_6061_892d,
-    0x3fe3_dea6_4c12_3422,
-    0x3fe3_71a7_373a_a9cb,
     0x3fe3_06fe_0a31_b715,
-    0x3fe2_9e9d_f51f_dee1,
-    0x3fe2_387a_6e75_6238,
-    0x3fe1_d487_3168_b9aa,
-    0x3fe1_72b8_3c7d_517b,
-    0x3fe1_1301_d012_5b51,
-    0x3fe0_b558_6cf9_890f,
-    0x3fe0_59b0_d315_8574,
 ];
 
 /// Powers of a half.

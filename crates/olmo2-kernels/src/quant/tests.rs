@@ -101,10 +101,21 @@ fn gaussian(count: usize, seed: u64) -> Vec<f32> {
 }
 
 #[test]
-fn ratios_of_scales_are_powers_of_two() {
-    for (m, bits) in RATIOS.into_iter().enumerate() {
-        let (ratio, right) = (f64::from_bits(bits), (-(m as f64) / 32.0).exp2());
-        assert!((ratio / right - 1.0).abs() <= f64::EPSILON, "{m}: {ratio}");
+fn scales_are_powers_of_two() {
+    let near = |x: f64, m: f64, error: f64| {
+        let right = (-m).exp2();
+        assert!((x / right - 1.0).abs() <= error, "2^-{m}: {x}");
+    };
+    for (m, bits) in EIGHTHS.into_iter().enumerate() {
+        near(f64::from_bits(bits), m as f64 / 32.0, f64::EPSILON);
+    }
+    for (m, bits) in QUARTERS.into_iter().enumerate() {
+        near(f64::from_bits(bits), m as f64 / 4.0, f64::EPSILON);
+    }
+    let scales = Q4Scales::new(1.0);
+    for s in 0..=255 {
+        let twice = f64::from(2.0 * f32::EPSILON);
+        near(scales.get(s).into(), f64::from(s) / 32.0, twice);
     }
 }
 

@@ -18,17 +18,23 @@ mod tests;
 mod wide;
 
 use super::{DECODE_ROWS, Input, Product, WeightData};
+use crate::level::Level;
 use crate::quant::{Q4Scales, blocks};
 use eight::Eight;
 use four::Four;
 
 /// Most rows for which lanes along `in` win.
-const NARROW_ROWS: usize = 8;
+fn narrow_rows(level: Level) -> usize {
+    match level {
+        Level::Avx2 => 6,
+        _ => 8,
+    }
+}
 
 pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
     let steps: Vec<_> = products.iter().map(steps).collect();
     let matrices: Vec<_> = products.iter().zip(&steps).map(matrix).collect();
-    if input.rows <= NARROW_ROWS {
+    if input.rows <= narrow_rows(input.level) {
         decode::project(input, &matrices);
     } else if input.rows <= DECODE_ROWS {
         wide::project(input, &matrices);

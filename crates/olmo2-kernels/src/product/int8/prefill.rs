@@ -9,7 +9,7 @@ use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::prefill::PANEL_ROWS;
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS};
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
@@ -35,14 +35,12 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         with_scratch(&PACKED, padded * extent.words(), |packed| {
             pack(input, extent, rows.clone(), packed);
             let packed = &*packed;
-            pool::run(input.parts, |part| {
-                for matrix in matrices {
-                    let range = pool::share(matrix.product.out_features, 12, input.parts, part);
-                    let (packed, rows) = (packed, rows.clone());
-                    match matrix.data {
-                        Data::Eight(format) => run(input, packed, rows, format, matrix, range),
-                        Data::Four(format) => run(input, packed, rows, format, matrix, range),
-                    }
+            let features = matrices.iter().map(|matrix| matrix.product.out_features);
+            pieces::run_by(input.parts, PANEL_ROWS / 2, features, |i, range| {
+                let (matrix, rows) = (&matrices[i], rows.clone());
+                match matrix.data {
+                    Data::Eight(format) => run(input, packed, rows, format, matrix, range),
+                    Data::Four(format) => run(input, packed, rows, format, matrix, range),
                 }
             });
         });

@@ -37,10 +37,9 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         };
         dispatch(input.level, tiles);
         let packed = &*packed;
-        let steps = |matrix: &Matrix<'_>| matrix.product.out_features.div_ceil(ROWS);
-        pieces::run(input.parts, matrices.iter().map(steps), |i, steps| {
+        let features = matrices.iter().map(|matrix| matrix.product.out_features);
+        pieces::run_by(input.parts, ROWS, features, |i, range| {
             let matrix = &matrices[i];
-            let range = steps.start * ROWS..matrix.product.out_features.min(steps.end * ROWS);
             match matrix.data {
                 Data::Eight(format) => run(input, packed, format, matrix, range),
                 Data::Four(format) => run(input, packed, format, matrix, range),

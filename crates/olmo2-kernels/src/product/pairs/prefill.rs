@@ -8,7 +8,7 @@ use crate::level::Level;
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::prefill::PANEL_ROWS;
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product};
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
 use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs};
@@ -34,10 +34,9 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
         with_scratch(&PACKED, padded * pairs, |packed| {
             pack(input, rows.clone(), pairs, packed);
             let packed = &*packed;
-            pool::run(input.parts, |part| {
-                for product in products {
-                    multiply(input, rows.clone(), packed, product, part);
-                }
+            let features = products.iter().map(|product| product.out_features);
+            pieces::run_by(input.parts, PANEL_ROWS / 2, features, |i, range| {
+                multiply(input, rows.clone(), packed, &products[i], range);
             });
         });
     }
@@ -97,7 +96,7 @@ fn multiply(
     rows: Range<usize>,
     packed: &[f32],
     product: &Product<'_>,
-    part: usize,
+    range: Range<usize>,
 ) {
     let padded = rows.len().next_multiple_of(LANES);
     let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
@@ -111,7 +110,7 @@ fn multiply(
             pairs,
             in_features: input.in_features,
             weights: weights(input, product),
-            range: pool::share(product.out_features, 12, input.parts, part),
+            range,
             panel,
             sums,
             finish: Finish {
