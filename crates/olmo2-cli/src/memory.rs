@@ -68,8 +68,8 @@ impl Sequences {
     }
 }
 
-/// Bytes of the cache of these sequences, where a sequence has room for `positions`: as
-/// [`CacheOptions::capacity`](olmo2::CacheOptions::capacity) says that they are taken, rounded up.
+/// Bytes that the cache of these sequences takes at most, where a sequence has room for `positions`:
+/// [`CacheOptions::capacity`](olmo2::CacheOptions::capacity) rounded up, which flex does not do.
 pub(crate) fn cache_bytes(
     config: &Olmo2Config,
     sequences: Sequences,
@@ -180,7 +180,7 @@ mod tests {
         );
         assert_eq!(bytes(1, None, CacheDtype::Bf16), 1 << 29);
         assert_eq!(bytes(1, Some(8), f32), 1 << 26, "256 positions at least");
-        assert_eq!(bytes_of(1, None, 300, f32), 1 << 27, "512 of them");
+        assert_eq!(bytes_of(1, None, 300, f32), 1 << 27, "at most 512 of them");
         // 8.5 bits an element.
         assert_eq!(bytes(1, None, CacheDtype::Q8), 17 << 24);
     }

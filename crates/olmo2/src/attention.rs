@@ -5,10 +5,9 @@ use burn::tensor::{DType, activation::softmax};
 
 /// Attention is over a multiple of this many keys; the mask hides those that are not there.
 ///
-/// Shapes repeat, and with them compiled kernels. And sums over keys are right: some products of the
-/// cubek that burn 0.21 is bound to take two stages of a sum at a time, and read beyond its end
-/// where it is an odd number of stages long (tracel-ai/cubek#434); tuning may choose one on any
-/// machine. Their stages are powers of two, at most 128.
+/// Shapes repeat, and with them compiled kernels. And some products of cubek 0.2, to which burn 0.21
+/// is bound, are right over an even number of stages only (ARCHITECTURE.md); stages are powers of two,
+/// at most 128.
 pub(crate) const KEY_BUCKET: usize = 256;
 
 /// How many keys to attend over where there are `len`.

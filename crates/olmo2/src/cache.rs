@@ -14,10 +14,6 @@ use crate::cast;
 use crate::config::Olmo2Config;
 use crate::plan::Row;
 
-/// Positions are allocated in powers of two from here, so that shapes, and with them compiled
-/// kernels, repeat: from what attention in burn's operations is over at least.
-const FIRST_BUCKET: usize = KEY_BUCKET;
-
 /// Size and number of the sequences that a cache holds, and what in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
@@ -213,14 +209,15 @@ impl<B: Backend> KvCache<B> {
         }
     }
 
-    /// Positions allocated for `len`: a power of two, at most the capacity, which only own kernels
-    /// need not have rounded up.
+    /// Positions allocated for `len`: a power of two from [`KEY_BUCKET`], so that shapes, and with
+    /// them compiled kernels, repeat; at most the capacity, which only own kernels need not have
+    /// rounded up.
     fn bucket(&self, len: usize) -> usize {
         let most = match cast::reads_in_place::<B>() {
             true => self.capacity,
             false => attended_keys(self.capacity),
         };
-        len.next_power_of_two().max(FIRST_BUCKET).min(most)
+        len.next_power_of_two().max(KEY_BUCKET).min(most)
     }
 
     /// Makes room for `len` positions, layer by layer, so that no more than one layer is held
@@ -282,8 +279,8 @@ impl<B: Backend> KvCache<B> {
         (view(&cached.k), view(&cached.v))
     }
 
-    /// How many positions burn's operations attend over. Fewer are allocated than keys are attended
-    /// over only beside own kernels, whose capacity is not rounded up: in f16 on flex.
+    /// How many positions burn's operations attend over. The bound matters in f16 on flex alone, where
+    /// they do over a capacity that is not rounded up.
     pub(crate) fn attended(&self, len: usize) -> usize {
         attended_keys(len).min(self.allocated)
     }

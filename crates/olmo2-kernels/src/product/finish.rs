@@ -4,7 +4,7 @@ use super::Product;
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Where the sums of one thread's features go.
+/// Where the sums of a piece's features go.
 pub(super) struct Finish<'a> {
     pub(super) product: &'a Product<'a>,
     /// Rows of the output.

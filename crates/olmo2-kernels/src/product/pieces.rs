@@ -96,6 +96,19 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_whole_steps_are_all_of_it() {
+        for (parts, step) in [(1, 1), (2, 8), (3, 48)] {
+            let totals = [0, 1, 47, 48, 1001];
+            let done = totals.map(|_| AtomicUsize::new(0));
+            run_by(parts, step, totals.into_iter(), |i, piece| {
+                assert!(piece.start.is_multiple_of(step) && piece.end <= totals[i]);
+                done[i].fetch_add(piece.len(), Ordering::Relaxed);
+            });
+            assert_eq!(done.map(AtomicUsize::into_inner), totals);
+        }
+    }
+
+    #[test]
     fn what_a_slow_thread_has_not_begun_is_taken_by_others() {
         let shares = [0, 1].map(|part| Share::new(64, 2, part));
         let slow = shares[1].take().unwrap();

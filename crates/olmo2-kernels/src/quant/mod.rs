@@ -39,7 +39,7 @@ pub struct Q8<'a> {
 pub struct Q4<'a> {
     /// `[out, blocks, 16]`: byte `j` is `code[j] | code[j + 16] << 4`.
     pub quants: &'a [u8],
-    /// `[out, blocks]`: a block's scale is `top * 2^(-scale / 32)`.
+    /// `[out, blocks]`: a block's scale is `top * 2^(-scale / 32)`, rounded as [`Q4Scales`] says.
     pub scales: &'a [u8],
     /// `[out, blocks]`: which table of the codebook.
     pub selectors: &'a [u8],
@@ -89,9 +89,9 @@ impl Q4<'_> {
 /// 2^-100: what is below would leave the range of f32 by the least scale.
 pub const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
 
-/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, rounded so that kernels may look them up
-/// in parts: `top` times the power of the lower three bits of `s`, times that of the next two, and
-/// exactly a half for each octave of the upper three.
+/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, in parts that kernels may look up. `top`
+/// times the power of the lower three bits of `s`, and the power of the next two bits, are each
+/// rounded to f32, and so is their product; each octave of the upper three is exactly a half.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Q4Scales {
@@ -134,14 +134,15 @@ impl Q4Scales {
         &self.mantissas
     }
 
-    /// A scale's two factors, by bits 0 to 2 and by bits 3 to 5; bits 6 and 7 are two octaves each.
+    /// A scale's two factors, by bits 0 to 2 and by bits 3 to 5; bits 6 and 7 take two and four octaves
+    /// away.
     pub(crate) fn factors(&self) -> [&[f32; 8]; 2] {
         [&self.eighths, &self.quarters]
     }
 }
 
-/// The bits of `2^(-m / 32)`, rounded to f64: what a record means must not hang on a machine's
-/// `exp2`.
+/// The bits of `2^(-m / 32)`, the eighths of a quarter of an octave, rounded to f64: what a record
+/// means must not hang on a machine's `exp2`.
 const EIGHTHS: [u64; 8] = [
     0x3ff0_0000_0000_0000,
     0x3fef_5076_5b6e_4540,

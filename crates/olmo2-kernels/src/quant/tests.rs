@@ -112,10 +112,12 @@ fn scales_are_powers_of_two() {
     for (m, bits) in QUARTERS.into_iter().enumerate() {
         near(f64::from_bits(bits), m as f64 / 4.0, f64::EPSILON);
     }
-    let scales = Q4Scales::new(1.0);
-    for s in 0..=255 {
-        let twice = f64::from(2.0 * f32::EPSILON);
-        near(scales.get(s).into(), f64::from(s) / 32.0, twice);
+    for top in [0.7, 1.0] {
+        let scales = Q4Scales::new(top);
+        for s in 0..=255 {
+            let ratio = f64::from(scales.get(s)) / f64::from(top);
+            near(ratio, f64::from(s) / 32.0, f64::from(2.0 * f32::EPSILON));
+        }
     }
 }
 

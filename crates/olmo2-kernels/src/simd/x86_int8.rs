@@ -302,8 +302,8 @@ fn reduce256(x: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(_mm256_unpacklo_epi64(t, u), _mm256_unpackhi_epi64(t, u))
 }
 
-/// The product of two factors of each scale, chosen by three bits each; the upper two bits take two
-/// octaves away each.
+/// The product of two factors of each scale, chosen by three bits each; bits 6 and 7 take two and
+/// four octaves away.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn q4_scales256(scale: __m256i, steps: &Q4Scales) -> __m256 {

@@ -23,7 +23,7 @@ use crate::quant::{Q4Scales, blocks};
 use eight::Eight;
 use four::Four;
 
-/// Most rows for which lanes along `in` win.
+/// Most rows for which lanes along `in` win; on AVX2 as a Zen 3 measured.
 fn narrow_rows(level: Level) -> usize {
     match level {
         Level::Avx2 => 6,

@@ -8,7 +8,7 @@ use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::product::finish::Finish;
-use crate::product::prefill::PANEL_ROWS;
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
@@ -36,7 +36,7 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
             pack(input, extent, rows.clone(), packed);
             let packed = &*packed;
             let features = matrices.iter().map(|matrix| matrix.product.out_features);
-            pieces::run_by(input.parts, PANEL_ROWS / 2, features, |i, range| {
+            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
                 let (matrix, rows) = (&matrices[i], rows.clone());
                 match matrix.data {
                     Data::Eight(format) => run(input, packed, rows, format, matrix, range),
@@ -101,7 +101,7 @@ fn run<F: Format>(
     });
 }
 
-/// The outputs of one thread. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// The outputs of a piece. `format` has `blocks` blocks of each row as far as `range` reaches,
 /// `packed` the tiles of `padded` rows; at `weights` is a panel.
 struct Panels<'a, F> {
     format: F,

@@ -7,7 +7,7 @@ use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
 use crate::product::finish::Finish;
-use crate::product::prefill::PANEL_ROWS;
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -35,7 +35,7 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
             pack(input, rows.clone(), pairs, packed);
             let packed = &*packed;
             let features = products.iter().map(|product| product.out_features);
-            pieces::run_by(input.parts, PANEL_ROWS / 2, features, |i, range| {
+            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
                 multiply(input, rows.clone(), packed, &products[i], range);
             });
         });
@@ -123,7 +123,7 @@ fn multiply(
     });
 }
 
-/// The outputs of one thread.
+/// The outputs of a piece.
 pub(super) struct Panels<'a> {
     level: Level,
     pub(super) packed: &'a [f32],

@@ -2,7 +2,7 @@
 //! rows of activations are the right one.
 
 use super::prefill::{Panels, STRIDE};
-use crate::product::prefill::PANEL_ROWS;
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::simd::{Amx, PairTiles, SIDE};
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 const STRIP: usize = PairTiles::STRIPS * SIDE;
 /// Pairs of them that stay in the first-level cache, 24 KB, while all rows of activations pass.
 const CHUNK: usize = 128;
-const _: () = assert!(PANEL_ROWS.is_multiple_of(STRIP) && CHUNK.is_multiple_of(PairTiles::PAIRS));
+const _: () = assert!(PIECE_ROWS.is_multiple_of(STRIP) && CHUNK.is_multiple_of(PairTiles::PAIRS));
 
 impl Panels<'_> {
     /// Adds the panel's terms to the sums of `features` features. What the panel and the sums

@@ -1,6 +1,7 @@
 //! Operations on bytes and integers.
 
 use super::at_every_level;
+use crate::quant::{LEAST_TOP, Q4Scales};
 use crate::simd::{Int8, Kernel};
 
 /// Bytes of the longest register.
@@ -69,6 +70,29 @@ impl Kernel for Dots {
 #[test]
 fn dots_are_exact() {
     at_every_level(|| Dots);
+}
+
+struct Scales;
+impl Kernel for Scales {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        let all: [u8; 256] = std::array::from_fn(|i| i as u8);
+        for top in [LEAST_TOP, 0.7, 1.0, f32::MAX] {
+            let scales = Q4Scales::new(top);
+            for some in all.chunks_exact(S::LANES) {
+                // SAFETY: `LANES` bytes.
+                let found = floats(s, unsafe { s.q4_scales(some.as_ptr(), &scales) });
+                for (found, &scale) in found.iter().zip(some) {
+                    assert_eq!(found.to_bits(), scales.get(scale).to_bits());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_of_four_bits_have_the_same_bits_at_every_level() {
+    at_every_level(|| Scales);
 }
 
 struct Shuffles;
