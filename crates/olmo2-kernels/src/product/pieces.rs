@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// end together.
 const PIECES: usize = 32;
 
-/// One thread's part of one count of things.
+/// One thread's part of one count of things, in cache lines that no other share has: threads that
+/// take pieces would wait for each other's writes (lines are fetched in pairs).
+#[repr(align(128))]
 struct Share {
     /// The first that nobody took.
     next: AtomicUsize,

@@ -11,7 +11,7 @@ use crate::simd::{Int8, Kernel, dispatch};
 use std::ops::Range;
 
 /// Bytes of quants that each stream asks for ahead, into the first-level cache.
-const AHEAD: usize = 512;
+const AHEAD: usize = 1024;
 /// Blocks whose scales fill a cache line.
 const SCALES: usize = 32;
 
