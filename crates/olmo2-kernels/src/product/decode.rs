@@ -254,23 +254,23 @@ impl<E: Element> Tiles<'_, E> {
         x: *const f32,
         sums: &mut [[S::V; M]; R],
     ) {
-        let mut first = [s.splat(0.0); R];
-        let mut second = first;
-        for r in 0..R {
-            // SAFETY: promised by the caller.
-            (first[r], second[r]) = unsafe { E::load_block(s, weights[r]) };
-        }
+        let mut inputs = [(s.splat(0.0), s.splat(0.0)); M];
         for m in 0..M {
             // SAFETY: promised by the caller.
-            let (x0, x1) = unsafe {
+            inputs[m] = unsafe {
                 let x = x.add(m * self.x_stride);
                 (s.load(x), s.load(x.add(S::LANES)))
             };
-            for r in 0..R {
-                sums[r][m] = s.fma(first[r], x0, sums[r][m]);
+        }
+        // Weights of one feature at a time: those of all spill sums where there are 16 registers.
+        for r in 0..R {
+            // SAFETY: promised by the caller.
+            let (first, second) = unsafe { E::load_block(s, weights[r]) };
+            for m in 0..M {
+                sums[r][m] = s.fma(first, inputs[m].0, sums[r][m]);
             }
-            for r in 0..R {
-                sums[r][m] = s.fma(second[r], x1, sums[r][m]);
+            for m in 0..M {
+                sums[r][m] = s.fma(second, inputs[m].1, sums[r][m]);
             }
         }
     }
