@@ -262,7 +262,8 @@ impl<E: Element> Tiles<'_, E> {
                 (s.load(x), s.load(x.add(S::LANES)))
             };
         }
-        // Weights of one feature at a time: those of all spill sums where there are 16 registers.
+        // One feature's weights at a time: those of all four, and the sums of two rows, exceed 16
+        // registers.
         for r in 0..R {
             // SAFETY: promised by the caller.
             let (first, second) = unsafe { E::load_block(s, weights[r]) };

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// end together.
 const PIECES: usize = 32;
 
-/// One thread's part of one count of things, in cache lines that no other share has: threads that
-/// take pieces would wait for each other's writes (lines are fetched in pairs).
+/// One thread's part of one count of things. Aligned so that no two share a cache line pair.
 #[repr(align(128))]
 struct Share {
     /// The first that nobody took.

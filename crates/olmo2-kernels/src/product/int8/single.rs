@@ -10,10 +10,13 @@ use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::ops::Range;
 
-/// Bytes of quants that each stream asks for ahead, into the first-level cache.
+/// Bytes of quants that each stream asks for ahead, into the first-level cache; of scales, which are
+/// asked for a line at a time, as many as belong to these, so that no fewer than [`SCALES`] blocks
+/// bring what is not there yet.
 const AHEAD: usize = 1024;
 /// Blocks whose scales fill a cache line.
 const SCALES: usize = 32;
+const _: () = assert!(AHEAD >= SCALES * BLOCK);
 
 /// Writes the outputs of some groups of features.
 pub(super) fn run(
