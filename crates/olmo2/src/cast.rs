@@ -14,11 +14,13 @@ mod norm;
 #[cfg(feature = "flex")]
 pub(crate) use attend::attend;
 #[cfg(feature = "flex")]
-pub(crate) use flex::{project, reads_in_place, silu_mul};
+pub(crate) use flex::{int_zeros, project, reads_in_place, silu_mul, zeros};
 #[cfg(feature = "flex")]
 pub(crate) use norm::{norm_rotate, rms_norm};
 
 #[cfg(not(feature = "flex"))]
 mod none;
 #[cfg(not(feature = "flex"))]
-pub(crate) use none::{attend, norm_rotate, project, reads_in_place, rms_norm, silu_mul};
+pub(crate) use none::{
+    attend, int_zeros, norm_rotate, project, reads_in_place, rms_norm, silu_mul, zeros,
+};

@@ -15,10 +15,10 @@ use std::ops::Range;
 /// The longest block, `2 * LANES`.
 const LONGEST_BLOCK: usize = 32;
 
-/// Bytes ahead of the reads that each stream of weights asks for. On a Zen 5, in shares of a plain
-/// read, with and without: 1 row 1.19 and 1.03, 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16
-/// rows 0.35 and 0.26. Several rows ask for the second level, or their lines push activations out
-/// of the first.
+/// Bytes ahead of the reads that each stream of weights asks for, into the second level: in the
+/// first of a Zen 4, where four far streams fall on the same sets, they push activations out (one
+/// row, 2 threads, where memory is fast: 44 GB/s for 50). On a Zen 5, in shares of a plain read,
+/// with and without: 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16 rows 0.35 and 0.26.
 const AHEAD: usize = 2048;
 
 thread_local! {
@@ -216,10 +216,7 @@ impl<E: Element> Tiles<'_, E> {
                 for weight in weights {
                     for line in (0..block * size_of::<E>()).step_by(64) {
                         let line = weight.cast::<u8>().wrapping_add(AHEAD + line);
-                        match M {
-                            1 => s.prefetch(line),
-                            _ => s.prefetch_second(line),
-                        }
+                        s.prefetch_second(line);
                     }
                 }
                 for weight in &mut weights {

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Numeric};
 use olmo2_kernels::attention::cache_blocks;
 
 use super::CacheDtype;
+use crate::cast;
 
 /// `[slots, kv_heads, positions, head_dim]`.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ impl<B: Backend> Stored<B> {
         activations: DType,
         device: &B::Device,
     ) -> Self {
-        let float = |dtype| Tensor::zeros(shape, (device, dtype));
+        let float = |dtype| float_zeros(shape, dtype, device);
         match dtype {
             CacheDtype::F32 => Self::Float(float(activations)),
             CacheDtype::Bf16 => Self::Float(float(DType::BF16)),
@@ -36,8 +37,8 @@ impl<B: Backend> Stored<B> {
                 let [slots, heads, positions, dim] = shape;
                 let blocks = [slots, heads, positions, cache_blocks(dim)];
                 Self::Q8 {
-                    quants: Tensor::zeros(shape, (device, DType::I8)),
-                    scales: Tensor::zeros(blocks, (device, DType::BF16)),
+                    quants: int_zeros(shape, DType::I8, device),
+                    scales: float_zeros(blocks, DType::BF16, device),
                 }
             }
         }
@@ -46,10 +47,10 @@ impl<B: Backend> Stored<B> {
     /// The same with room for `positions`.
     pub(super) fn grown(self, positions: usize) -> Self {
         match self {
-            Self::Float(x) => Self::Float(grown(x, positions)),
+            Self::Float(x) => Self::Float(grown(x, positions, float_zeros)),
             Self::Q8 { quants, scales } => Self::Q8 {
-                quants: grown(quants, positions),
-                scales: grown(scales, positions),
+                quants: grown(quants, positions, int_zeros),
+                scales: grown(scales, positions, float_zeros),
             },
         }
     }
@@ -75,10 +76,21 @@ impl<B: Backend> Stored<B> {
     }
 }
 
-fn grown<B: Backend, K: Numeric<B>>(old: Tensor<B, 4, K>, positions: usize) -> Tensor<B, 4, K> {
+fn float_zeros<B: Backend>(shape: [usize; 4], dtype: DType, device: &B::Device) -> Tensor<B, 4> {
+    cast::zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
+}
+
+fn int_zeros<B: Backend>(shape: [usize; 4], dtype: DType, device: &B::Device) -> Tensor<B, 4, Int> {
+    cast::int_zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
+}
+
+fn grown<B: Backend, K: Numeric<B>>(
+    old: Tensor<B, 4, K>,
+    positions: usize,
+    zeros: impl Fn([usize; 4], DType, &B::Device) -> Tensor<B, 4, K>,
+) -> Tensor<B, 4, K> {
     let [slots, heads, held, dim] = old.dims();
-    let options = (&old.device(), old.dtype());
-    let new = Tensor::zeros([slots, heads, positions, dim], options);
+    let new = zeros([slots, heads, positions, dim], old.dtype(), &old.device());
     new.slice_assign([0..slots, 0..heads, 0..held, 0..dim], old)
 }
 

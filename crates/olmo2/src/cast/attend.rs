@@ -1,6 +1,5 @@
 //! burn-flex: attention over a cache that kernels write in place and read as it is stored.
 
-use std::any::Any;
 use std::ops::Range;
 
 use burn::prelude::*;
@@ -10,7 +9,7 @@ use half::bf16;
 use olmo2_kernels::attention::cache_blocks;
 use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef};
 
-use super::flex::{contiguous, f32s, from_flex, from_vec, reads_in_place, to_flex};
+use super::flex::{contiguous, f32s, from_flex, from_vec, reads_in_place, to_flex, same};
 use crate::cache::{KvCache, LayerCache, Stored};
 use crate::plan::Row;
 
@@ -158,15 +157,4 @@ fn read(
         .map(|(row, out)| &mut out[row.padding * width..])
         .collect();
     olmo2_kernels::attend(shape, &steps, &mut outputs);
-}
-
-/// A value of a type that is another by name alone.
-///
-/// # Panics
-/// It is not.
-fn same<T: 'static, U: 'static>(value: T) -> U {
-    let mut value = Some(value);
-    let any: &mut dyn Any = &mut value;
-    let same = any.downcast_mut::<Option<U>>().and_then(Option::take);
-    same.expect("the backend is Flex")
 }

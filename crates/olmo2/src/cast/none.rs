@@ -1,6 +1,7 @@
 //! A build without own kernels: burn's operations do everything.
 
 use burn::prelude::*;
+use burn::tensor::DType;
 use olmo2_kernels::Activations;
 
 use crate::cache::KvCache;
@@ -50,5 +51,19 @@ pub(crate) fn norm_rotate<B: Backend>(
     _eps: f64,
     _table: [&Tensor<B, 4>; 2],
 ) -> Option<Tensor<B, 4>> {
+    None
+}
+
+pub(crate) fn zeros<B: Backend, const D: usize>(
+    _shape: [usize; D],
+    _dtype: DType,
+) -> Option<Tensor<B, D>> {
+    None
+}
+
+pub(crate) fn int_zeros<B: Backend, const D: usize>(
+    _shape: [usize; D],
+    _dtype: DType,
+) -> Option<Tensor<B, D, Int>> {
     None
 }

@@ -136,11 +136,7 @@ impl Tiles<'_> {
             for i in 0..vectors {
                 self.vector::<S, P, R, M>(s, pairs, weights, x.add(i * 64), &mut sums);
                 for weight in &mut weights {
-                    let line = weight.wrapping_add(AHEAD);
-                    match M {
-                        1 => s.prefetch(line),
-                        _ => s.prefetch_second(line),
-                    }
+                    s.prefetch_second(weight.wrapping_add(AHEAD));
                     *weight = weight.add(64);
                 }
             }
