@@ -10,6 +10,7 @@
     reason = "vector loads and stores; threads write disjoint outputs"
 )]
 
+mod ahead;
 mod decode;
 mod element;
 mod finish;

@@ -3,6 +3,7 @@
 //! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
 //! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
 
+use super::ahead::Ahead;
 use super::element::Element;
 use super::finish::Finish;
 use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, pieces};
@@ -20,6 +21,8 @@ pub(super) const PIECE_ROWS: usize = PANEL_ROWS / 2;
 const _: () = assert!(PIECE_ROWS.is_multiple_of(12) && PIECE_ROWS.is_multiple_of(16));
 /// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in the second-level cache.
 const PANEL_INPUTS: usize = 1024;
+/// Inputs from one step of asking [`Ahead`] to the next.
+const STEP: usize = 16;
 /// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
 
@@ -142,6 +145,7 @@ fn run<E: Element>(
             in_features: input.in_features,
             weight,
             range,
+            ahead: Ahead::NOTHING,
             panel,
             sums,
             finish: Finish {
@@ -162,6 +166,7 @@ struct Blocks<'a, E> {
     in_features: usize,
     weight: &'a [E],
     range: Range<usize>,
+    ahead: Ahead,
     /// `[PANEL_ROWS][PANEL_STRIDE]`.
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
@@ -177,6 +182,7 @@ impl<E: Element> Kernel for Blocks<'_, E> {
             for k in (0..self.in_features).step_by(PANEL_INPUTS) {
                 let inputs = k..self.in_features.min(k + PANEL_INPUTS);
                 self.fill(s, features.clone(), inputs.clone());
+                self.ahead = self.next::<S>(features.clone(), inputs.clone());
                 self.tiles(s, features.len(), inputs);
             }
             self.finish.write(s, features, self.sums);
@@ -200,6 +206,29 @@ impl<E: Element> Blocks<'_, E> {
                 to[i] = from[i].widen();
             }
         }
+    }
+
+    /// The weights of the panel that follows.
+    fn next<S: Simd>(&self, features: Range<usize>, inputs: Range<usize>) -> Ahead {
+        let (n, first) = match inputs.end < self.in_features {
+            true => (features.start, inputs.end),
+            false => (features.end, 0),
+        };
+        let count = PANEL_INPUTS.min(self.in_features - first);
+        let tiles = self.padded.div_ceil(2 * S::LANES) * features.len().div_ceil(S::PREFILL_ROWS);
+        let row = self
+            .weight
+            .as_ptr()
+            .wrapping_add(n * self.in_features + first);
+        let size = size_of::<E>();
+        let steps = tiles * inputs.len().div_ceil(STEP);
+        Ahead::new(
+            row.cast(),
+            size * self.in_features,
+            size * count,
+            features.len(),
+            steps,
+        )
     }
 
     /// All tiles of one panel.
@@ -269,18 +298,23 @@ impl<E: Element> Blocks<'_, E> {
                 }
             }
             let (panel, x) = (panel.as_ptr(), x.as_ptr());
-            for i in 0..inputs.len() {
-                let mut v = [s.splat(0.0); C];
-                for c in 0..C {
-                    v[c] = s.load(x.add(c * tile + i * S::LANES));
-                }
-                for r in 0..R {
-                    let w = s.splat(*panel.add(r * PANEL_STRIDE + i));
+            let mut ahead = self.ahead;
+            for first in (0..inputs.len()).step_by(STEP) {
+                ahead.step(s);
+                for i in first..inputs.len().min(first + STEP) {
+                    let mut v = [s.splat(0.0); C];
                     for c in 0..C {
-                        sums[r][c] = s.fma(w, v[c], sums[r][c]);
+                        v[c] = s.load(x.add(c * tile + i * S::LANES));
+                    }
+                    for r in 0..R {
+                        let w = s.splat(*panel.add(r * PANEL_STRIDE + i));
+                        for c in 0..C {
+                            sums[r][c] = s.fma(w, v[c], sums[r][c]);
+                        }
                     }
                 }
             }
+            self.ahead = ahead;
             for r in 0..R {
                 for c in 0..C {
                     s.store(at.add(r * self.padded + c * S::LANES), sums[r][c]);

@@ -9,7 +9,7 @@ use half::bf16;
 use olmo2_kernels::attention::cache_blocks;
 use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef};
 
-use super::flex::{contiguous, f32s, from_flex, from_vec, reads_in_place, to_flex, same};
+use super::flex::{contiguous, f32s, from_flex, from_vec, reads_in_place, same, to_flex};
 use crate::cache::{KvCache, LayerCache, Stored};
 use crate::plan::Row;
 

@@ -6,6 +6,7 @@ use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
+use crate::product::ahead::Ahead;
 use crate::product::finish::Finish;
 use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, pieces};
@@ -18,6 +19,8 @@ use std::ops::Range;
 
 /// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
+/// Pairs from one step of asking [`Ahead`] to the next.
+const STEP: usize = 16;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
 pub(super) const STRIDE: usize = PAIRS + 16;
 
@@ -111,6 +114,7 @@ fn multiply(
             in_features: input.in_features,
             weights: weights(input, product),
             range,
+            ahead: Ahead::NOTHING,
             panel,
             sums,
             finish: Finish {
@@ -134,6 +138,7 @@ pub(super) struct Panels<'a> {
     in_features: usize,
     weights: &'a [bf16],
     range: Range<usize>,
+    ahead: Ahead,
     /// `[PANEL_ROWS][STRIDE]`.
     pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
@@ -150,6 +155,7 @@ impl PairKernel for Panels<'_> {
             for first in (0..self.pairs).step_by(PAIRS) {
                 let pairs = first..self.pairs.min(first + PAIRS);
                 self.fill(features.clone(), pairs.clone());
+                self.ahead = self.next(features.clone(), pairs.clone());
                 self.multiply(s, p, features.len(), pairs);
             }
             self.finish.write(s, features, self.sums);
@@ -172,6 +178,28 @@ impl Panels<'_> {
                     .write_bytes(0, 2 * pairs.len() - from.len());
             }
         }
+    }
+
+    /// The weights of the panel that follows.
+    fn next(&self, features: Range<usize>, pairs: Range<usize>) -> Ahead {
+        let (n, first) = match pairs.end < self.pairs {
+            true => (features.start, pairs.end),
+            false => (features.end, 0),
+        };
+        let count = PAIRS.min(self.pairs - first);
+        let tiles = self.padded.div_ceil(2 * LANES) * features.len().div_ceil(12);
+        let row = self
+            .weights
+            .as_ptr()
+            .wrapping_add(n * self.in_features + 2 * first);
+        let steps = tiles * pairs.len().div_ceil(STEP);
+        Ahead::new(
+            row.cast(),
+            2 * self.in_features,
+            4 * count,
+            features.len(),
+            steps,
+        )
     }
 
     /// Adds the panel's terms to the sums of its features.
@@ -243,18 +271,23 @@ impl Panels<'_> {
                 }
             }
             let (panel, x) = (panel.as_ptr().cast::<u8>(), x.as_ptr().cast::<u8>());
-            for i in 0..pairs.len() {
-                let mut a = [s.load_bytes(x.add(i * LANES * 4)); C];
-                for c in 1..C {
-                    a[c] = s.load_bytes(x.add((c * tile + i * LANES) * 4));
-                }
-                for r in 0..R {
-                    let w = s.broadcast_bytes(panel.add((r * STRIDE + i) * 4));
-                    for c in 0..C {
-                        sums[r][c] = p.dot(sums[r][c], w, a[c]);
+            let mut ahead = self.ahead;
+            for first in (0..pairs.len()).step_by(STEP) {
+                ahead.step(s);
+                for i in first..pairs.len().min(first + STEP) {
+                    let mut a = [s.load_bytes(x.add(i * LANES * 4)); C];
+                    for c in 1..C {
+                        a[c] = s.load_bytes(x.add((c * tile + i * LANES) * 4));
+                    }
+                    for r in 0..R {
+                        let w = s.broadcast_bytes(panel.add((r * STRIDE + i) * 4));
+                        for c in 0..C {
+                            sums[r][c] = p.dot(sums[r][c], w, a[c]);
+                        }
                     }
                 }
             }
+            self.ahead = ahead;
             for r in 0..R {
                 for c in 0..C {
                     s.store(at.add(r * self.padded + c * LANES), sums[r][c]);

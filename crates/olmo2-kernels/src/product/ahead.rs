@@ -1,0 +1,66 @@
+//! What a prefill reads next, asked for while it computes.
+
+use crate::simd::Simd;
+
+const LINE: usize = 64;
+
+/// The weights of the next panel, of which some cache lines are asked for at each step of the
+/// multiplication of this one. They need not be there: nothing is read.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    row: *const u8,
+    /// Bytes from a row to the next.
+    stride: usize,
+    /// Bytes of a row that are wanted, and how many of them are asked for.
+    bytes: usize,
+    asked: usize,
+    rows: usize,
+    /// Lines of a step.
+    lines: usize,
+}
+
+impl Ahead {
+    pub(super) const NOTHING: Self = Self {
+        row: std::ptr::null(),
+        stride: 0,
+        bytes: 0,
+        asked: 0,
+        rows: 0,
+        lines: 0,
+    };
+
+    /// `bytes` of each of `rows` rows from `row`, `stride` bytes apart, asked for in `steps` steps.
+    pub(super) fn new(
+        row: *const u8,
+        stride: usize,
+        bytes: usize,
+        rows: usize,
+        steps: usize,
+    ) -> Self {
+        Self {
+            row,
+            stride,
+            bytes,
+            asked: 0,
+            rows,
+            lines: (rows * bytes.div_ceil(LINE)).div_ceil(steps.max(1)),
+        }
+    }
+
+    /// Asks for the lines of a step, into the second-level cache.
+    #[inline(always)]
+    pub(super) fn step<S: Simd>(&mut self, s: S) {
+        for _ in 0..self.lines {
+            if self.rows == 0 {
+                return;
+            }
+            s.prefetch_second(self.row.wrapping_add(self.asked));
+            self.asked += LINE;
+            if self.asked >= self.bytes {
+                self.row = self.row.wrapping_add(self.stride);
+                self.asked = 0;
+                self.rows -= 1;
+            }
+        }
+    }
+}
