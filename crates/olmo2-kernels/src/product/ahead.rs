@@ -51,16 +51,45 @@ impl Ahead {
     #[inline(always)]
     pub(super) fn step<S: Simd>(&mut self, s: S) {
         for _ in 0..self.lines {
-            if self.rows == 0 {
-                return;
-            }
-            s.prefetch_second(self.row.wrapping_add(self.asked));
-            self.asked += LINE;
-            if self.asked >= self.bytes {
-                self.row = self.row.wrapping_add(self.stride);
-                self.asked = 0;
-                self.rows -= 1;
+            if let Some(line) = self.take() {
+                s.prefetch_second(line);
             }
         }
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<*const u8> {
+        if self.rows == 0 {
+            return None;
+        }
+        let line = self.row.wrapping_add(self.asked);
+        self.asked += LINE;
+        if self.asked >= self.bytes {
+            self.row = self.row.wrapping_add(self.stride);
+            self.asked = 0;
+            self.rows -= 1;
+        }
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_asked_for_once_and_no_more() {
+        let rows = [0_u8; 1000];
+        for (bytes, steps) in [(1, 1), (64, 3), (65, 100), (200, 0)] {
+            let mut ahead = Ahead::new(rows.as_ptr(), 300, bytes, 3, steps);
+            assert!(ahead.lines * steps.max(1) >= 3 * bytes.div_ceil(LINE));
+            let lines = std::iter::from_fn(|| ahead.take());
+            let offsets: Vec<_> = lines
+                .map(|line| line.addr() - rows.as_ptr().addr())
+                .collect();
+            let row = |row| (0..bytes).step_by(LINE).map(move |at| row * 300 + at);
+            assert_eq!(offsets, (0..3).flat_map(row).collect::<Vec<_>>());
+        }
+        assert!(Ahead::NOTHING.take().is_none());
     }
 }
