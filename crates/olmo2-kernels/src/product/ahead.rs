@@ -87,7 +87,7 @@ mod tests {
             let offsets: Vec<_> = lines
                 .map(|line| line.addr() - rows.as_ptr().addr())
                 .collect();
-            let row = |row| (0..bytes).step_by(LINE).map(move |at| row * 300 + at);
+            let row = |row: usize| (0..bytes).step_by(LINE).map(move |at| row * 300 + at);
             assert_eq!(offsets, (0..3).flat_map(row).collect::<Vec<_>>());
         }
         assert!(Ahead::NOTHING.take().is_none());
