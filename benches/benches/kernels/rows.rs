@@ -42,8 +42,8 @@ fn norm_and_rotate(bencher: Bencher<'_, '_>, rows: usize) {
 fn silu_times_up(bencher: Bencher<'_, '_>, rows: usize) {
     let len = rows * sized(8192, 100);
     let (gate, up) = (f32s(len), f32s(len));
-    let mut out = vec![0.0; len];
     bencher
         .counter(ItemsCount::new(len))
-        .bench_local(|| silu_mul(black_box(&gate), &up, &mut out));
+        .with_inputs(|| gate.clone())
+        .bench_local_refs(|gate| silu_mul(black_box(gate), &up));
 }

@@ -1,7 +1,6 @@
 //! The kernels with outputs in new memory, which is not zeroed first.
 #![allow(unsafe_code, reason = "kernels write every element of their outputs")]
 
-use crate::activation::silu_mul_to;
 use crate::buffer::Unwritten;
 use crate::norm::{RotationTable, norm_rotate_to, rms_norm_to};
 use crate::product::{Activations, WeightRef, project_to};
@@ -27,17 +26,6 @@ pub fn project<const N: usize>(
     project_to(x, in_features, activations, weights, shared);
     // SAFETY: the kernel writes every element of all outputs.
     outputs.map(|output| unsafe { output.written() })
-}
-
-/// [`silu_mul`](crate::silu_mul).
-///
-/// # Panics
-/// The lengths differ.
-pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut out = Unwritten::new(gate.len());
-    silu_mul_to(gate, up, out.shared());
-    // SAFETY: the kernel writes every element.
-    unsafe { out.written() }
 }
 
 /// [`rms_norm`](crate::rms_norm).
@@ -110,8 +98,6 @@ mod tests {
         for rows in [0, 1, 7, 40] {
             let x = noise(1, rows * k);
             let mut right = vec![0.0; x.len()];
-            crate::silu_mul(&x, &x, &mut right);
-            assert_eq!(silu_mul(&x, &x), right);
             crate::rms_norm(&x, &weight, 1e-6, Some(&x), &mut right);
             assert_eq!(rms_norm(&x, &weight, 1e-6, Some(&x)), right);
             let table = RotationTable {

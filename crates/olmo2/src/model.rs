@@ -47,7 +47,7 @@ impl<B: Backend> Mlp<B> {
     /// `[batch, seq, hidden_size]` to the same, with products in `precision`.
     pub fn forward(&self, x: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
         let [gate, up] = project(x, precision, [&self.gate_proj, &self.up_proj]);
-        let mixed = cast::silu_mul(&gate, &up).unwrap_or_else(|| silu(gate) * up);
+        let mixed = cast::silu_mul(gate, &up).unwrap_or_else(|gate| silu(gate) * up);
         let [out] = project(mixed, precision, [&self.down_proj]);
         out
     }

@@ -17,7 +17,7 @@ const LONGEST_BLOCK: usize = 32;
 
 /// Bytes ahead of the reads that each stream of weights asks for, into the second level: in the
 /// first of a Zen 4, where four far streams fall on the same sets, they push activations out (one
-/// row, 2 threads, where memory is fast: 44 GB/s for 50). On a Zen 5, in shares of a plain read,
+/// row, 2 threads, where memory is fast: 49 GB/s for 44). On a Zen 5, in shares of a plain read,
 /// with and without: 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16 rows 0.35 and 0.26.
 const AHEAD: usize = 2048;
 

@@ -10,11 +10,11 @@
     reason = "vector loads and stores; threads write disjoint outputs"
 )]
 
-mod ahead;
 mod decode;
 mod element;
 mod finish;
 mod int8;
+mod next_panel;
 mod pairs;
 mod pieces;
 mod prefill;

@@ -3,9 +3,9 @@
 //! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
 //! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
 
-use super::ahead::Ahead;
 use super::element::Element;
 use super::finish::Finish;
+use super::next_panel::{NextPanel, STEP};
 use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, pieces};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
@@ -19,10 +19,9 @@ pub(super) const PANEL_ROWS: usize = 96;
 /// narrow matrices between threads, and costs nothing (q4 on a Zen 3, 512 rows: 293 Gop/s for 284).
 pub(super) const PIECE_ROWS: usize = PANEL_ROWS / 2;
 const _: () = assert!(PIECE_ROWS.is_multiple_of(12) && PIECE_ROWS.is_multiple_of(16));
-/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in the second-level cache.
+/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in a second-level cache of a megabyte
+/// beside the [`NextPanel`].
 const PANEL_INPUTS: usize = 1024;
-/// Inputs from one step of asking [`Ahead`] to the next.
-const STEP: usize = 16;
 /// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
 
@@ -145,7 +144,7 @@ fn run<E: Element>(
             in_features: input.in_features,
             weight,
             range,
-            ahead: Ahead::NOTHING,
+            next: NextPanel::NOTHING,
             panel,
             sums,
             finish: Finish {
@@ -166,7 +165,7 @@ struct Blocks<'a, E> {
     in_features: usize,
     weight: &'a [E],
     range: Range<usize>,
-    ahead: Ahead,
+    next: NextPanel,
     /// `[PANEL_ROWS][PANEL_STRIDE]`.
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
@@ -182,7 +181,7 @@ impl<E: Element> Kernel for Blocks<'_, E> {
             for k in (0..self.in_features).step_by(PANEL_INPUTS) {
                 let inputs = k..self.in_features.min(k + PANEL_INPUTS);
                 self.fill(s, features.clone(), inputs.clone());
-                self.ahead = self.next::<S>(features.clone(), inputs.clone());
+                self.next = self.next_panel::<S>(features.clone(), inputs.clone());
                 self.tiles(s, features.len(), inputs);
             }
             self.finish.write(s, features, self.sums);
@@ -209,25 +208,16 @@ impl<E: Element> Blocks<'_, E> {
     }
 
     /// The weights of the panel that follows.
-    fn next<S: Simd>(&self, features: Range<usize>, inputs: Range<usize>) -> Ahead {
-        let (n, first) = match inputs.end < self.in_features {
-            true => (features.start, inputs.end),
-            false => (features.end, 0),
-        };
-        let count = PANEL_INPUTS.min(self.in_features - first);
-        let tiles = self.padded.div_ceil(2 * S::LANES) * features.len().div_ceil(S::PREFILL_ROWS);
-        let row = self
-            .weight
-            .as_ptr()
-            .wrapping_add(n * self.in_features + first);
+    fn next_panel<S: Simd>(&self, features: Range<usize>, inputs: Range<usize>) -> NextPanel {
         let size = size_of::<E>();
-        let steps = tiles * inputs.len().div_ceil(STEP);
-        Ahead::new(
-            row.cast(),
+        let tiles = self.padded.div_ceil(2 * S::LANES) * features.len().div_ceil(S::PREFILL_ROWS);
+        NextPanel::new(
+            self.weight.as_ptr().cast(),
             size * self.in_features,
-            size * count,
-            features.len(),
-            steps,
+            features,
+            size * inputs.start..size * inputs.end,
+            size * PANEL_INPUTS,
+            tiles * inputs.len().div_ceil(STEP),
         )
     }
 
@@ -298,9 +288,9 @@ impl<E: Element> Blocks<'_, E> {
                 }
             }
             let (panel, x) = (panel.as_ptr(), x.as_ptr());
-            let mut ahead = self.ahead;
+            let mut next = self.next;
             for first in (0..inputs.len()).step_by(STEP) {
-                ahead.step(s);
+                next.step(s);
                 for i in first..inputs.len().min(first + STEP) {
                     let mut v = [s.splat(0.0); C];
                     for c in 0..C {
@@ -314,7 +304,7 @@ impl<E: Element> Blocks<'_, E> {
                     }
                 }
             }
-            self.ahead = ahead;
+            self.next = next;
             for r in 0..R {
                 for c in 0..C {
                     s.store(at.add(r * self.padded + c * S::LANES), sums[r][c]);

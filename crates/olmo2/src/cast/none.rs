@@ -21,10 +21,10 @@ pub(crate) fn project<B: Backend, const N: usize>(
 }
 
 pub(crate) fn silu_mul<B: Backend>(
-    _gate: &Tensor<B, 3>,
+    gate: Tensor<B, 3>,
     _up: &Tensor<B, 3>,
-) -> Option<Tensor<B, 3>> {
-    None
+) -> Result<Tensor<B, 3>, Tensor<B, 3>> {
+    Err(gate)
 }
 
 pub(crate) fn attend<B: Backend>(

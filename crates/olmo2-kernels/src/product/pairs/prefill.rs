@@ -6,8 +6,8 @@ use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
-use crate::product::ahead::Ahead;
 use crate::product::finish::Finish;
+use crate::product::next_panel::{NextPanel, STEP};
 use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, pieces};
 #[cfg(target_arch = "x86_64")]
@@ -19,8 +19,6 @@ use std::ops::Range;
 
 /// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
-/// Pairs from one step of asking [`Ahead`] to the next.
-const STEP: usize = 16;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
 pub(super) const STRIDE: usize = PAIRS + 16;
 
@@ -114,7 +112,7 @@ fn multiply(
             in_features: input.in_features,
             weights: weights(input, product),
             range,
-            ahead: Ahead::NOTHING,
+            next: NextPanel::NOTHING,
             panel,
             sums,
             finish: Finish {
@@ -138,7 +136,7 @@ pub(super) struct Panels<'a> {
     in_features: usize,
     weights: &'a [bf16],
     range: Range<usize>,
-    ahead: Ahead,
+    next: NextPanel,
     /// `[PANEL_ROWS][STRIDE]`.
     pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
@@ -155,8 +153,7 @@ impl PairKernel for Panels<'_> {
             for first in (0..self.pairs).step_by(PAIRS) {
                 let pairs = first..self.pairs.min(first + PAIRS);
                 self.fill(features.clone(), pairs.clone());
-                self.ahead = self.next(features.clone(), pairs.clone());
-                self.multiply(s, p, features.len(), pairs);
+                self.multiply(s, p, features.clone(), pairs);
             }
             self.finish.write(s, features, self.sums);
         }
@@ -181,35 +178,34 @@ impl Panels<'_> {
     }
 
     /// The weights of the panel that follows.
-    fn next(&self, features: Range<usize>, pairs: Range<usize>) -> Ahead {
-        let (n, first) = match pairs.end < self.pairs {
-            true => (features.start, pairs.end),
-            false => (features.end, 0),
-        };
-        let count = PAIRS.min(self.pairs - first);
+    fn next_panel(&self, features: Range<usize>, pairs: Range<usize>) -> NextPanel {
+        let row = 2 * self.in_features;
         let tiles = self.padded.div_ceil(2 * LANES) * features.len().div_ceil(12);
-        let row = self
-            .weights
-            .as_ptr()
-            .wrapping_add(n * self.in_features + 2 * first);
-        let steps = tiles * pairs.len().div_ceil(STEP);
-        Ahead::new(
-            row.cast(),
-            2 * self.in_features,
-            4 * count,
-            features.len(),
-            steps,
+        NextPanel::new(
+            self.weights.as_ptr().cast(),
+            row,
+            features,
+            4 * pairs.start..row.min(4 * pairs.end),
+            4 * PAIRS,
+            tiles * pairs.len().div_ceil(STEP),
         )
     }
 
     /// Adds the panel's terms to the sums of its features.
     #[inline(always)]
-    fn multiply<S: Int8, P: Pairs<S>>(&mut self, s: S, p: P, features: usize, pairs: Range<usize>) {
+    fn multiply<S: Int8, P: Pairs<S>>(
+        &mut self,
+        s: S,
+        p: P,
+        features: Range<usize>,
+        pairs: Range<usize>,
+    ) {
         #[cfg(target_arch = "x86_64")]
         if let Some(amx) = Amx::of(self.level) {
-            return self.multiply_tiles(amx, features, pairs);
+            return self.multiply_tiles(amx, features.len(), pairs);
         }
-        let mut row = 0;
+        self.next = self.next_panel(features.clone(), pairs.clone());
+        let (features, mut row) = (features.len(), 0);
         while row + 2 * LANES <= self.padded {
             self.column::<S, P, 2>(s, p, features, row, pairs.clone());
             row += 2 * LANES;
@@ -271,9 +267,9 @@ impl Panels<'_> {
                 }
             }
             let (panel, x) = (panel.as_ptr().cast::<u8>(), x.as_ptr().cast::<u8>());
-            let mut ahead = self.ahead;
+            let mut next = self.next;
             for first in (0..pairs.len()).step_by(STEP) {
-                ahead.step(s);
+                next.step(s);
                 for i in first..pairs.len().min(first + STEP) {
                     let mut a = [s.load_bytes(x.add(i * LANES * 4)); C];
                     for c in 1..C {
@@ -287,7 +283,7 @@ impl Panels<'_> {
                     }
                 }
             }
-            self.ahead = ahead;
+            self.next = next;
             for r in 0..R {
                 for c in 0..C {
                     s.store(at.add(r * self.padded + c * LANES), sums[r][c]);

@@ -1,0 +1,162 @@
+//! The weights that a prefill widens or copies next, asked for while it computes.
+
+use crate::simd::Simd;
+use std::ops::Range;
+
+/// Inputs, or pairs of them, from one step to the next.
+pub(super) const STEP: usize = 16;
+
+const LINE: usize = 64;
+
+/// Some bytes of some rows, whose cache lines are asked for over a number of steps. They need
+/// not be there: nothing is read.
+#[derive(Clone, Copy)]
+pub(super) struct NextPanel {
+    row: *const u8,
+    /// Bytes from a row to the next.
+    stride: usize,
+    /// Bytes of a row that are wanted, and how many of them are asked for.
+    bytes: usize,
+    asked: usize,
+    rows: usize,
+    /// So many lines every so many steps, and steps until the next.
+    lines: usize,
+    every: usize,
+    wait: usize,
+}
+
+impl NextPanel {
+    pub(super) const NOTHING: Self = Self {
+        row: std::ptr::null(),
+        stride: 0,
+        bytes: 0,
+        asked: 0,
+        rows: 0,
+        lines: 0,
+        every: 1,
+        wait: 0,
+    };
+
+    /// What most probably follows a panel that has the `bytes` of some `features`, whose rows at
+    /// `weights` have `stride` bytes: as many features, and of each what follows, at most `most`
+    /// bytes, or after the last the first ones of the next features. (Another thread may have taken those.)
+    pub(super) fn new(
+        weights: *const u8,
+        stride: usize,
+        features: Range<usize>,
+        bytes: Range<usize>,
+        most: usize,
+        steps: usize,
+    ) -> Self {
+        let (n, first) = match bytes.end < stride {
+            true => (features.start, bytes.end),
+            false => (features.end, 0),
+        };
+        let bytes = most.min(stride - first);
+        let lines = features.len() * bytes.div_ceil(LINE);
+        Self {
+            row: weights.wrapping_add(n * stride + first),
+            stride,
+            bytes,
+            asked: 0,
+            rows: features.len(),
+            lines: lines.div_ceil(steps),
+            every: (steps / lines).max(1),
+            wait: 0,
+        }
+    }
+
+    /// Asks for the lines of a step, into the second-level cache.
+    #[inline(always)]
+    pub(super) fn step<S: Simd>(&mut self, s: S) {
+        if self.wait > 0 {
+            self.wait -= 1;
+            return;
+        }
+        self.wait = self.every - 1;
+        for _ in 0..self.lines {
+            if let Some(line) = self.take() {
+                s.prefetch_second(line);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<*const u8> {
+        if self.rows == 0 {
+            return None;
+        }
+        let line = self.row.wrapping_add(self.asked);
+        self.asked += LINE;
+        if self.asked >= self.bytes {
+            self.row = self.row.wrapping_add(self.stride);
+            self.asked = 0;
+            self.rows -= 1;
+        }
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::simd::{Int8, Kernel, dispatch};
+
+    /// Where the lines of a panel of features 2 to 5 are, of rows of 1000 bytes, in order.
+    fn offsets(bytes: Range<usize>) -> Vec<usize> {
+        let weights = std::ptr::without_provenance(4096);
+        let mut next = NextPanel::new(weights, 1000, 2..5, bytes, 400, 7);
+        std::iter::from_fn(|| next.take())
+            .map(|line| line.addr() - 4096)
+            .collect()
+    }
+
+    fn rows(features: Range<usize>, bytes: Range<usize>) -> Vec<usize> {
+        features
+            .flat_map(|n| bytes.clone().step_by(LINE).map(move |at| n * 1000 + at))
+            .collect()
+    }
+
+    #[test]
+    fn the_rest_of_the_rows_follows_and_then_the_next_features() {
+        assert_eq!(offsets(0..400), rows(2..5, 400..800));
+        assert_eq!(offsets(400..800), rows(2..5, 800..1000));
+        assert_eq!(offsets(800..1000), rows(5..8, 0..400));
+    }
+
+    /// Asks for 21 lines, of which so many are `asked` after each of `steps` steps.
+    struct Steps {
+        steps: usize,
+        asked: fn(usize) -> usize,
+    }
+
+    impl Kernel for Steps {
+        #[inline(always)]
+        fn run<S: Int8>(self, s: S) {
+            let weights = std::ptr::without_provenance(4096);
+            let mut next = NextPanel::new(weights, 1000, 0..3, 0..400, 400, self.steps);
+            for step in 1..=self.steps {
+                next.step(s);
+                let asked = (3 - next.rows) * 7 + next.asked / LINE;
+                assert_eq!(asked, (self.asked)(step));
+            }
+            assert!(next.take().is_none());
+        }
+    }
+
+    #[test]
+    fn all_lines_are_asked_for_over_the_steps() {
+        let steps: [(usize, fn(usize) -> usize); 4] = [
+            (1, |_| 21),
+            (5, |step| (5 * step).min(21)),
+            (21, |step| step),
+            (50, |step| step.div_ceil(2).min(21)),
+        ];
+        for (steps, asked) in steps {
+            dispatch(Level::Scalar, Steps { steps, asked });
+        }
+        let mut nothing = NextPanel::NOTHING;
+        assert!(nothing.take().is_none());
+    }
+}
