@@ -125,10 +125,12 @@ mod tests {
         assert_eq!(offsets(800..1000), rows(5..8, 0..400));
     }
 
+    type Asked = fn(usize) -> usize;
+
     /// Asks for 21 lines, of which so many are `asked` after each of `steps` steps.
     struct Steps {
         steps: usize,
-        asked: fn(usize) -> usize,
+        asked: Asked,
     }
 
     impl Kernel for Steps {
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn all_lines_are_asked_for_over_the_steps() {
-        let steps: [(usize, fn(usize) -> usize); 4] = [
+        let steps: [(usize, Asked); 4] = [
             (1, |_| 21),
             (5, |step| (5 * step).min(21)),
             (21, |step| step),
