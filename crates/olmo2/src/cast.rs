@@ -1,9 +1,9 @@
 //! The one place where a concrete backend is met: safe casts of burn's primitives by `Any`.
 //!
-//! Each function returns `None` (or what it was given) for a backend without own kernels; the caller
-//! takes burn's operations. `Autodiff<Flex>` is another type than `Flex`, so training does so too.
-//! A cast costs tens of nanoseconds; an extension trait would sit in every signature instead, and
-//! a user could not implement it for a foreign backend.
+//! Each function returns `None`, `false` or what it was given for a backend that has no own kernel,
+//! and the caller takes burn's operations. `Autodiff<Flex>` is another type than `Flex`, so training
+//! does so too. A cast costs tens of nanoseconds; an extension trait would sit in every signature
+//! instead, and a user could not implement it for a foreign backend.
 
 #[cfg(feature = "flex")]
 mod attend;

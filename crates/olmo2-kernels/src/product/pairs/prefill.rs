@@ -19,6 +19,8 @@ use std::ops::Range;
 
 /// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
+/// Weight rows of a tile.
+const TILE_ROWS: usize = 12;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
 pub(super) const STRIDE: usize = PAIRS + 16;
 
@@ -180,7 +182,7 @@ impl Panels<'_> {
     /// The weights of the panel that follows.
     fn next_panel(&self, features: Range<usize>, pairs: Range<usize>) -> NextPanel {
         let row = 2 * self.in_features;
-        let tiles = self.padded.div_ceil(2 * LANES) * features.len().div_ceil(12);
+        let tiles = self.padded.div_ceil(2 * LANES) * features.len().div_ceil(TILE_ROWS);
         NextPanel::new(
             self.weights.as_ptr().cast(),
             row,
@@ -226,9 +228,9 @@ impl Panels<'_> {
         pairs: Range<usize>,
     ) {
         let mut n = 0;
-        while features - n >= 12 {
-            self.tile::<S, P, 12, C>(s, p, n, row, pairs.clone());
-            n += 12;
+        while features - n >= TILE_ROWS {
+            self.tile::<S, P, TILE_ROWS, C>(s, p, n, row, pairs.clone());
+            n += TILE_ROWS;
         }
         while features - n >= 4 {
             self.tile::<S, P, 4, C>(s, p, n, row, pairs.clone());
