@@ -10,7 +10,9 @@
 
 use half::{bf16, f16};
 use olmo2_kernels::quant::{Q4, Q8};
-use olmo2_kernels::{Activations, WeightData, WeightRef, level, pool, project, silu_mul};
+use olmo2_kernels::{
+    Activations, WeightData, WeightRef, level, pool, project, project_gated, silu_mul,
+};
 use std::time::Instant;
 
 const HIDDEN: usize = 2048;
@@ -159,15 +161,12 @@ impl Layer {
             &[wo],
             &mut [&mut buffers[0][..rows * HIDDEN]],
         );
-        let [gate, up, out] = buffers;
-        let (gate, up) = (
-            &mut gate[..rows * INTERMEDIATE],
-            &mut up[..rows * INTERMEDIATE],
-        );
+        let [mixed, out, _] = buffers;
+        let mixed = &mut mixed[..rows * INTERMEDIATE];
         let weights = [weight(&self.gate), weight(&self.up)];
-        project(x, HIDDEN, kind, &weights, &mut [gate, up]);
+        project_gated(x, HIDDEN, kind, &weights, mixed);
         let out = &mut out[..rows * HIDDEN];
-        project(gate, INTERMEDIATE, kind, &[weight(&self.down)], &mut [out]);
+        project(mixed, INTERMEDIATE, kind, &[weight(&self.down)], &mut [out]);
     }
 }
 

@@ -16,8 +16,12 @@ const ELEMENTS_PER_THREAD: usize = 16_384;
 /// # Panics
 /// The lengths differ.
 pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    silu_mul_to(SharedMut::new(gate), up);
+}
+
+/// The same; `gate` is written and nobody else's.
+pub(crate) fn silu_mul_to(gate: SharedMut<'_>, up: &[f32]) {
     assert_eq!(up.len(), gate.len(), "`up` and `gate` differ in length");
-    let gate = SharedMut::new(gate);
     let len = up.len();
     let level = level::level();
     let parts = pool::threads()
@@ -60,6 +64,20 @@ impl Kernel for SiluMul<'_> {
                 );
                 s.store_first(gate.add(full), y, rest);
             }
+        }
+    }
+}
+
+/// `up = silu(gate) * up` over whole vectors, with the bits of [`silu_mul`]; a length that is no
+/// multiple of a vector is a defect of the caller.
+#[inline(always)]
+pub(crate) fn gate_in_place<S: Simd>(s: S, gate: &[f32], up: &mut [f32]) {
+    assert!(gate.len() >= up.len() && up.len().is_multiple_of(S::LANES));
+    for i in (0..up.len()).step_by(S::LANES) {
+        // SAFETY: a vector from `i` is inside both, as asserted.
+        unsafe {
+            let (gate, at) = (gate.as_ptr().add(i), up.as_mut_ptr().add(i));
+            s.store(at, apply(s, s.load(gate), s.load(at)));
         }
     }
 }

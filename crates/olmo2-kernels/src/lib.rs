@@ -34,4 +34,4 @@ pub use level::Level;
 pub use map::map_file;
 pub use memory::keep_freed_memory;
 pub use norm::{RotationTable, norm_rotate, rms_norm};
-pub use product::{Activations, WeightData, WeightRef, project};
+pub use product::{Activations, WeightData, WeightRef, project, project_gated};

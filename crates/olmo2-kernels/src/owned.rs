@@ -3,7 +3,7 @@
 
 use crate::buffer::Unwritten;
 use crate::norm::{RotationTable, norm_rotate_to, rms_norm_to};
-use crate::product::{Activations, WeightRef, project_to};
+use crate::product::{Activations, WeightRef, project_gated_to, project_to};
 
 /// [`project`](crate::project), one output for each of `weights`.
 ///
@@ -26,6 +26,25 @@ pub fn project<const N: usize>(
     project_to(x, in_features, activations, weights, shared);
     // SAFETY: the kernel writes every element of all outputs.
     outputs.map(|output| unsafe { output.written() })
+}
+
+/// [`project_gated`](crate::project_gated).
+///
+/// # Panics
+/// `in_features` is 0, the weights differ in shape, or a length does not fit the others.
+pub fn project_gated(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    weights: &[WeightRef<'_>; 2],
+) -> Vec<f32> {
+    assert_ne!(in_features, 0, "`in_features` is 0");
+    let out = weights[1].data.out_features(in_features);
+    let out = out.expect("a weight is a whole number of rows");
+    let mut output = Unwritten::new(x.len() / in_features * out);
+    project_gated_to(x, in_features, activations, weights, output.shared());
+    // SAFETY: the kernel writes every element.
+    unsafe { output.written() }
 }
 
 /// [`rms_norm`](crate::rms_norm).

@@ -1,7 +1,7 @@
 //! The one place where a concrete backend is met: safe casts of burn's primitives by `Any`.
 //!
-//! Each function returns `None`, `false` or what it was given for a backend that has no own kernel,
-//! and the caller takes burn's operations. `Autodiff<Flex>` is another type than `Flex`, so training
+//! Each function returns `None` or `false` for a backend that has no own kernel, and the caller takes
+//! burn's operations. `Autodiff<Flex>` is another type than `Flex`, so training
 //! does so too. A cast costs tens of nanoseconds; an extension trait would sit in every signature
 //! instead, and a user could not implement it for a foreign backend.
 
@@ -14,7 +14,7 @@ mod norm;
 #[cfg(feature = "flex")]
 pub(crate) use attend::attend;
 #[cfg(feature = "flex")]
-pub(crate) use flex::{int_zeros, project, reads_in_place, silu_mul, zeros};
+pub(crate) use flex::{int_zeros, project, project_gated, reads_in_place, zeros};
 #[cfg(feature = "flex")]
 pub(crate) use norm::{norm_rotate, rms_norm};
 
@@ -22,5 +22,5 @@ pub(crate) use norm::{norm_rotate, rms_norm};
 mod none;
 #[cfg(not(feature = "flex"))]
 pub(crate) use none::{
-    attend, int_zeros, norm_rotate, project, reads_in_place, rms_norm, silu_mul, zeros,
+    attend, int_zeros, norm_rotate, project, project_gated, reads_in_place, rms_norm, zeros,
 };

@@ -3,6 +3,7 @@
 use burn::module::Param;
 use burn::nn::Initializer;
 use burn::prelude::*;
+use burn::tensor::activation::silu;
 use burn::tensor::{DType, TensorData};
 
 use crate::cast;
@@ -53,6 +54,25 @@ pub(crate) fn project<B: Backend, const N: usize>(
         let out = y.dims()[1];
         y.reshape([batch, seq, out])
     })
+}
+
+/// `silu(gate(x)) * up(x)`; a backend with an own kernel does it in one pass.
+///
+/// # Shapes
+/// - `x`: `[batch, seq, in]`
+/// - returns: `[batch, seq, out]` in the dtype of `x`
+pub(crate) fn project_gated<B: Backend>(
+    x: Tensor<B, 3>,
+    precision: Precision,
+    gate: &Linear<B>,
+    up: &Linear<B>,
+) -> Tensor<B, 3> {
+    let [batch, seq, input] = x.dims();
+    let rows = x.reshape([batch * seq, input]);
+    let y = cast::project_gated(&rows, precision.rounding(), [gate, up])
+        .unwrap_or_else(|| silu(product(rows.clone(), gate)) * product(rows, up));
+    let out = y.dims()[1];
+    y.reshape([batch, seq, out])
 }
 
 /// The product in burn's operations.

@@ -3,14 +3,12 @@
 //! Field names are the checkpoint's keys, so loading needs no table of names.
 
 use burn::prelude::*;
-use burn::tensor::activation::silu;
 use burn::tensor::{DType, TensorData};
 
 use crate::cache::{CacheOptions, KvCache};
-use crate::cast;
 use crate::config::Olmo2Config;
 use crate::input::{ForwardInput, ForwardOutput, InputError, Tokens};
-use crate::linear::{Embedding, Linear, project};
+use crate::linear::{Embedding, Linear, project, project_gated};
 use crate::norm::RmsNorm;
 use crate::pass::Pass;
 use crate::plan::Plan;
@@ -46,8 +44,7 @@ impl<B: Backend> Mlp<B> {
 
     /// `[batch, seq, hidden_size]` to the same, with products in `precision`.
     pub fn forward(&self, x: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
-        let [gate, up] = project(x, precision, [&self.gate_proj, &self.up_proj]);
-        let mixed = cast::silu_mul(gate, &up).unwrap_or_else(|gate| silu(gate) * up);
+        let mixed = project_gated(x, precision, &self.gate_proj, &self.up_proj);
         let [out] = project(mixed, precision, [&self.down_proj]);
         out
     }

@@ -1,5 +1,6 @@
 //! The types of weights that are widened while they are read.
 
+use super::WeightData;
 use crate::simd::Simd;
 use half::{bf16, f16};
 
@@ -18,6 +19,8 @@ pub(super) trait Element: Copy + Send + Sync {
     /// `LANES` elements in order.
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
     fn widen(self) -> f32;
+    /// The elements of a weight that is made of them.
+    fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]>;
 }
 
 impl Element for f32 {
@@ -37,6 +40,12 @@ impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+    fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]> {
+        match data {
+            WeightData::F32(elements) => Some(elements),
+            _ => None,
+        }
     }
 }
 
@@ -59,6 +68,12 @@ impl Element for bf16 {
     fn widen(self) -> f32 {
         self.to_f32()
     }
+    fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]> {
+        match data {
+            WeightData::Bf16(elements) => Some(elements),
+            _ => None,
+        }
+    }
 }
 
 impl Element for f16 {
@@ -78,5 +93,11 @@ impl Element for f16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self.to_f32()
+    }
+    fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]> {
+        match data {
+            WeightData::F16(elements) => Some(elements),
+            _ => None,
+        }
     }
 }

@@ -1,28 +1,58 @@
 //! The end of a panel of a prefill: sums to outputs.
 
 use super::Product;
+use crate::activation;
 use crate::simd::Simd;
 use std::ops::Range;
 
 /// Where the sums of a piece's features go.
 pub(super) struct Finish<'a> {
     pub(super) product: &'a Product<'a>,
+    /// The gate that it is multiplied with.
+    pub(super) gate: Option<&'a Product<'a>>,
     /// Rows of the output.
     pub(super) rows: Range<usize>,
     /// Rows of sums, at least as many.
     pub(super) padded: usize,
 }
 
-impl Finish<'_> {
-    /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`.
+impl<'a> Finish<'a> {
+    /// Of a product and its gate.
+    pub(super) fn new(
+        (product, gate): (&'a Product<'a>, Option<&'a Product<'a>>),
+        rows: &Range<usize>,
+        padded: usize,
+    ) -> Self {
+        Self {
+            product,
+            gate,
+            rows: rows.clone(),
+            padded,
+        }
+    }
+
+    /// How many arrays of sums a piece has.
+    pub(super) fn sums(&self) -> usize {
+        1 + usize::from(self.gate.is_some())
+    }
+
+    /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`;
+    /// where there is a gate, multiplied by `silu` of its sums and bias.
     #[inline(always)]
-    pub(super) fn write<S: Simd>(&self, s: S, features: Range<usize>, sums: &mut [f32]) {
+    pub(super) fn write<S: Simd>(
+        &self,
+        s: S,
+        features: Range<usize>,
+        sums: &mut [f32],
+        gate: &mut [f32],
+    ) {
         let (padded, out_features) = (self.padded, self.product.out_features);
         assert!(sums.len() >= features.len() * padded && padded >= self.rows.len());
-        if let Some(bias) = self.product.bias {
-            for (n, sums) in features.clone().zip(sums.chunks_exact_mut(padded)) {
-                sums.iter_mut().for_each(|sum| *sum += bias[n]);
-            }
+        add_bias(self.product, features.clone(), sums, padded);
+        if let Some(product) = self.gate {
+            add_bias(product, features.clone(), gate, padded);
+            let sums = &mut sums[..features.len() * padded];
+            activation::gate_in_place(s, gate, sums);
         }
         let (whole_rows, whole_features) = (
             self.rows.len() / S::LANES * S::LANES,
@@ -49,6 +79,15 @@ impl Finish<'_> {
                 // SAFETY: inside the output, and this thread's own feature.
                 unsafe { *to = sums[n * padded + row] };
             }
+        }
+    }
+}
+
+/// Adds the bias of some features to their sums, `[features][padded]`.
+fn add_bias(product: &Product<'_>, features: Range<usize>, sums: &mut [f32], padded: usize) {
+    if let Some(bias) = product.bias {
+        for (n, sums) in features.zip(sums.chunks_exact_mut(padded)) {
+            sums.iter_mut().for_each(|sum| *sum += bias[n]);
         }
     }
 }

@@ -13,6 +13,7 @@
 mod decode;
 mod element;
 mod finish;
+mod gated;
 mod int8;
 mod next_panel;
 mod pairs;
@@ -25,6 +26,9 @@ use crate::buffer::SharedMut;
 use crate::quant::{BLOCK, Q4, Q8, blocks};
 use crate::{level, pool, simd};
 use half::{bf16, f16};
+
+pub use gated::project_gated;
+pub(crate) use gated::project_gated_to;
 
 /// Most rows of activations that are treated as a decoding step.
 pub const DECODE_ROWS: usize = 16;
@@ -167,6 +171,17 @@ pub(crate) fn project_to(
     outputs: Vec<SharedMut<'_>>,
 ) {
     let products = check(x, in_features, weights, outputs);
+    multiply(x, in_features, activations, products, false);
+}
+
+/// Does the products; if they are `gated`, as [`jobs`] says.
+fn multiply(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    products: Vec<Product<'_>>,
+    gated: bool,
+) {
     let rows = x.len() / in_features;
     let out: usize = products.iter().map(|product| product.out_features).sum();
     let work = out * in_features * rows;
@@ -180,6 +195,7 @@ pub(crate) fn project_to(
         in_features,
         level: level::level(),
         parts,
+        gated,
     };
     let (quantised, floats): (Vec<_>, Vec<_>) = products
         .into_iter()
@@ -231,6 +247,18 @@ struct Input<'a> {
     in_features: usize,
     level: level::Level,
     parts: usize,
+    /// Whether the products are a gate's, then that of what it is multiplied with; only in prefills,
+    /// and with weights of one format.
+    gated: bool,
+}
+
+/// What the pieces of a prefill are of: each product alone, or the second with the first as its
+/// gate, to the output of the second.
+fn jobs<'a, P>(input: &Input<'_>, products: &'a [P]) -> Vec<(&'a P, Option<&'a P>)> {
+    match products {
+        [gate, up] if input.gated => vec![(up, Some(gate))],
+        _ => products.iter().map(|product| (product, None)).collect(),
+    }
 }
 
 /// One weight with its output.

@@ -37,29 +37,29 @@ impl NextPanel {
         wait: 0,
     };
 
-    /// What most probably follows a panel that has the `bytes` of some `features`, whose rows at
-    /// `weights` have `stride` bytes: as many features, and of each what follows, at most `most`
-    /// bytes, or after the last the first ones of the next features. (Another thread may have taken those.)
+    /// What most probably follows a panel that has `bytes` of some `rows`, which have `stride`
+    /// bytes each: of as many rows what follows, at most `most` bytes, or after the last the first ones
+    /// of the rows at `then`. (Another thread may have taken those.)
     pub(super) fn new(
-        weights: *const u8,
+        [here, then]: [*const u8; 2],
         stride: usize,
-        features: Range<usize>,
+        rows: usize,
         bytes: Range<usize>,
         most: usize,
         steps: usize,
     ) -> Self {
-        let (n, first) = match bytes.end < stride {
-            true => (features.start, bytes.end),
-            false => (features.end, 0),
+        let (row, first) = match bytes.end < stride {
+            true => (here.wrapping_add(bytes.end), bytes.end),
+            false => (then, 0),
         };
         let bytes = most.min(stride - first);
-        let lines = features.len() * bytes.div_ceil(LINE);
+        let lines = rows * bytes.div_ceil(LINE);
         Self {
-            row: weights.wrapping_add(n * stride + first),
+            row,
             stride,
             bytes,
             asked: 0,
-            rows: features.len(),
+            rows,
             lines: lines.div_ceil(steps),
             every: (steps / lines).max(1),
             wait: 0,
@@ -105,8 +105,8 @@ mod tests {
 
     /// Where the lines of a panel of features 2 to 5 are, of rows of 1000 bytes, in order.
     fn offsets(bytes: Range<usize>) -> Vec<usize> {
-        let weights = std::ptr::without_provenance(4096);
-        let mut next = NextPanel::new(weights, 1000, 2..5, bytes, 400, 7);
+        let rows = [2, 5].map(|n| std::ptr::without_provenance(4096 + n * 1000));
+        let mut next = NextPanel::new(rows, 1000, 3, bytes, 400, 7);
         std::iter::from_fn(|| next.take())
             .map(|line| line.addr() - 4096)
             .collect()
@@ -136,8 +136,8 @@ mod tests {
     impl Kernel for Steps {
         #[inline(always)]
         fn run<S: Int8>(self, s: S) {
-            let weights = std::ptr::without_provenance(4096);
-            let mut next = NextPanel::new(weights, 1000, 0..3, 0..400, 400, self.steps);
+            let rows = [std::ptr::without_provenance(4096); 2];
+            let mut next = NextPanel::new(rows, 1000, 3, 0..400, 400, self.steps);
             for step in 1..=self.steps {
                 next.step(s);
                 let asked = (3 - next.rows) * 7 + next.asked / LINE;

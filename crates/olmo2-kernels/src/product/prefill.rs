@@ -6,10 +6,11 @@
 use super::element::Element;
 use super::finish::Finish;
 use super::next_panel::{NextPanel, STEP};
-use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, pieces};
+use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, jobs, pieces};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
+use half::{bf16, f16};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -37,9 +38,10 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
         with_scratch(&PACKED, padded * input.in_features, |packed| {
             pack(input, rows.clone(), packed);
             let packed = &*packed;
-            let features = products.iter().map(|product| product.out_features);
+            let jobs = jobs(input, products);
+            let features = jobs.iter().map(|(product, _)| product.out_features);
             pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                multiply(input, rows.clone(), packed, &products[i], range);
+                multiply(input, packed, Finish::new(jobs[i], &rows, padded), range);
             });
         });
     }
@@ -107,54 +109,48 @@ impl Kernel for Pack<'_> {
     }
 }
 
-fn multiply(
-    input: &Input<'_>,
-    rows: Range<usize>,
-    packed: &[f32],
-    product: &Product<'_>,
-    range: Range<usize>,
-) {
-    match product.data {
-        WeightData::F32(weight) => run(input, rows, packed, product, weight, range),
-        WeightData::Bf16(weight) => run(input, rows, packed, product, weight, range),
-        WeightData::F16(weight) => run(input, rows, packed, product, weight, range),
+fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
+    match finish.product.data {
+        WeightData::F32(_) => run::<f32>(input, packed, finish, range),
+        WeightData::Bf16(_) => run::<bf16>(input, packed, finish, range),
+        WeightData::F16(_) => run::<f16>(input, packed, finish, range),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantised weights have kernels of their own")
         }
     }
 }
 
-fn run<E: Element>(
-    input: &Input<'_>,
-    rows: Range<usize>,
-    packed: &[f32],
-    product: &Product<'_>,
-    weight: &[E],
-    range: Range<usize>,
-) {
-    let padded = rows.len().next_multiple_of(LANES);
+fn run<E: Element>(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
+    let padded = finish.padded;
     assert_eq!(packed.len(), padded * input.in_features);
-    assert_eq!(weight.len(), product.out_features * input.in_features);
-    let len = PANEL_ROWS * (PANEL_STRIDE + padded);
-    with_scratch(&PANEL, len, |scratch| {
-        let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * PANEL_STRIDE);
+    let (panel, sums) = (PANEL_ROWS * PANEL_STRIDE, PANEL_ROWS * padded);
+    with_scratch(&PANEL, panel + finish.sums() * sums, |scratch| {
+        let (panel, rest) = scratch.split_at_mut(panel);
+        let (sums, gate_sums) = rest.split_at_mut(sums);
         let blocks = Blocks {
             packed,
             padded,
             in_features: input.in_features,
-            weight,
+            weight: elements::<E>(input, finish.product),
+            gate: finish.gate.map(|gate| elements::<E>(input, gate)),
             range,
             next: NextPanel::NOTHING,
             panel,
             sums,
-            finish: Finish {
-                product,
-                rows,
-                padded,
-            },
+            gate_sums,
+            finish,
         };
         dispatch(input.level, blocks);
     });
+}
+
+/// The elements of a weight that is known to have such, as many as its shape says.
+fn elements<'a, E: Element>(input: &Input<'_>, product: &Product<'a>) -> &'a [E] {
+    let Some(elements) = E::of(&product.data) else {
+        unreachable!("a gate is in the format of what it is multiplied with");
+    };
+    assert_eq!(elements.len(), product.out_features * input.in_features);
+    elements
 }
 
 /// The outputs of a piece.
@@ -164,12 +160,15 @@ struct Blocks<'a, E> {
     padded: usize,
     in_features: usize,
     weight: &'a [E],
+    gate: Option<&'a [E]>,
     range: Range<usize>,
     next: NextPanel,
     /// `[PANEL_ROWS][PANEL_STRIDE]`.
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     sums: &'a mut [f32],
+    /// As many, where there is a gate.
+    gate_sums: &'a mut [f32],
     finish: Finish<'a>,
 }
 
@@ -178,24 +177,38 @@ impl<E: Element> Kernel for Blocks<'_, E> {
     fn run<S: Simd>(mut self, s: S) {
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
-            for k in (0..self.in_features).step_by(PANEL_INPUTS) {
-                let inputs = k..self.in_features.min(k + PANEL_INPUTS);
-                self.fill(s, features.clone(), inputs.clone());
-                self.next = self.next_panel::<S>(features.clone(), inputs.clone());
-                self.tiles(s, features.len(), inputs);
+            let (weight, gate) = (self.weight, self.gate.unwrap_or(self.weight));
+            if self.gate.is_some() {
+                self.sum(s, [gate, &weight[n * self.in_features..]], features.clone());
+                std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            self.finish.write(s, features, self.sums);
+            let then = &gate[features.end * self.in_features..];
+            self.sum(s, [weight, then], features.clone());
+            self.finish.write(s, features, self.sums, self.gate_sums);
         }
     }
 }
 
-impl<E: Element> Blocks<'_, E> {
-    /// Widens a block of the weight into the panel.
+impl<'a, E: Element> Blocks<'a, E> {
+    /// The sums of some features of a weight; after them come the rows of `then`.
     #[inline(always)]
-    fn fill<S: Simd>(&mut self, s: S, features: Range<usize>, inputs: Range<usize>) {
+    fn sum<S: Simd>(&mut self, s: S, [weight, then]: [&'a [E]; 2], features: Range<usize>) {
+        let weight = &weight[features.start * self.in_features..];
+        let count = features.len();
+        for k in (0..self.in_features).step_by(PANEL_INPUTS) {
+            let inputs = k..self.in_features.min(k + PANEL_INPUTS);
+            self.fill(s, weight, count, inputs.clone());
+            self.next = self.next_panel::<S>([weight, then], count, inputs.clone());
+            self.tiles(s, count, inputs);
+        }
+    }
+
+    /// Widens a block of the weight's first rows into the panel.
+    #[inline(always)]
+    fn fill<S: Simd>(&mut self, s: S, weight: &[E], features: usize, inputs: Range<usize>) {
         let whole = inputs.len() - inputs.len() % S::LANES;
-        for (n, to) in features.zip(self.panel.chunks_exact_mut(PANEL_STRIDE)) {
-            let from = &self.weight[n * self.in_features..][inputs.clone()];
+        for (n, to) in (0..features).zip(self.panel.chunks_exact_mut(PANEL_STRIDE)) {
+            let from = &weight[n * self.in_features..][inputs.clone()];
             let to = &mut to[..from.len()];
             for i in (0..whole).step_by(S::LANES) {
                 // SAFETY: `i + LANES` is at most the length of both.
@@ -208,11 +221,16 @@ impl<E: Element> Blocks<'_, E> {
     }
 
     /// The weights of the panel that follows.
-    fn next_panel<S: Simd>(&self, features: Range<usize>, inputs: Range<usize>) -> NextPanel {
+    fn next_panel<S: Simd>(
+        &self,
+        weights: [&[E]; 2],
+        features: usize,
+        inputs: Range<usize>,
+    ) -> NextPanel {
         let size = size_of::<E>();
-        let tiles = self.padded.div_ceil(2 * S::LANES) * features.len().div_ceil(S::PREFILL_ROWS);
+        let tiles = self.padded.div_ceil(2 * S::LANES) * features.div_ceil(S::PREFILL_ROWS);
         NextPanel::new(
-            self.weight.as_ptr().cast(),
+            weights.map(|weight| weight.as_ptr().cast()),
             size * self.in_features,
             features,
             size * inputs.start..size * inputs.end,

@@ -23,14 +23,14 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    fn new(seed: u64, len: usize) -> Self {
+    pub(super) fn new(seed: u64, len: usize) -> Self {
         let f32 = noise(seed, len);
         let bf16 = f32.iter().map(|&x| bf16::from_f32(x)).collect();
         let f16 = f32.iter().map(|&x| f16::from_f32(x)).collect();
         Self { f32, bf16, f16 }
     }
 
-    fn all(&self) -> [WeightData<'_>; 3] {
+    pub(super) fn all(&self) -> [WeightData<'_>; 3] {
         [
             WeightData::F32(&self.f32),
             WeightData::Bf16(&self.bf16),

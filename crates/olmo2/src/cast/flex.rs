@@ -1,4 +1,4 @@
-//! burn-flex: products and `silu(gate) * up` on the slices that its tensors hold.
+//! burn-flex: products on the slices that its tensors hold.
 
 use std::any::{Any, TypeId};
 
@@ -28,17 +28,8 @@ pub(crate) fn project<B: Backend, const N: usize>(
     }
     let [rows, input] = x.dims();
     let x = contiguous(x);
-    let held = linears.map(|linear| {
-        let bias = linear
-            .bias
-            .as_ref()
-            .map(|bias| contiguous(&bias.val().cast(DType::F32)));
-        (Held::new(&linear.weight), bias)
-    });
-    let weights = held.each_ref().map(|(weight, bias)| WeightRef {
-        data: weight.data(),
-        bias: bias.as_ref().map(f32s),
-    });
+    let held = linears.map(Held::new);
+    let weights = held.each_ref().map(Held::weight);
     let outputs = owned::project(f32s(&x), input, rounding, &weights);
     let mut widths = linears.map(|linear| linear.weight.dims()[0]).into_iter();
     Some(outputs.map(|values| {
@@ -47,40 +38,55 @@ pub(crate) fn project<B: Backend, const N: usize>(
     }))
 }
 
-/// A weight as kernels read it.
-enum Held<'a> {
+/// `silu(gate(x)) * up(x)`, under the same conditions.
+pub(crate) fn project_gated<B: Backend>(
+    x: &Tensor<B, 2>,
+    rounding: Activations,
+    linears: [&Linear<B>; 2],
+) -> Option<Tensor<B, 2>> {
+    if !computes(x) {
+        return None;
+    }
+    let [rows, input] = x.dims();
+    let x = contiguous(x);
+    let held = linears.map(Held::new);
+    let weights = held.each_ref().map(Held::weight);
+    let mixed = owned::project_gated(f32s(&x), input, rounding, &weights);
+    Some(from_vec(mixed, [rows, linears[1].weight.dims()[0]]))
+}
+
+/// A weight and its bias as kernels read them.
+struct Held<'a> {
+    weight: HeldWeight<'a>,
+    bias: Option<FlexTensor>,
+}
+
+enum HeldWeight<'a> {
     Float(FlexTensor),
     Packed(&'a Packed),
 }
 
 impl<'a> Held<'a> {
-    fn new<B: Backend>(weight: &'a Weight<B>) -> Self {
-        match weight {
-            Weight::Float(param) => Self::Float(contiguous(&param.val())),
-            Weight::Packed(packed) => Self::Packed(packed),
-        }
+    fn new<B: Backend>(linear: &'a Linear<B>) -> Self {
+        let weight = match &linear.weight {
+            Weight::Float(param) => HeldWeight::Float(contiguous(&param.val())),
+            Weight::Packed(packed) => HeldWeight::Packed(packed),
+        };
+        let bias = linear.bias.as_ref();
+        let bias = bias.map(|bias| contiguous(&bias.val().cast(DType::F32)));
+        Self { weight, bias }
     }
 
-    fn data(&self) -> WeightData<'_> {
-        match self {
-            Self::Float(tensor) => weight_data(tensor),
-            Self::Packed(packed) => packed.data(),
+    fn weight(&self) -> WeightRef<'_> {
+        let data = match &self.weight {
+            HeldWeight::Float(tensor) => weight_data(tensor),
+            HeldWeight::Packed(packed) => packed.data(),
+        };
+        WeightRef {
+            data,
+            bias: self.bias.as_ref().map(f32s),
         }
     }
-}
-
-/// `silu(gate) * up` in the memory of `gate`, or `gate` back; f32 only.
-pub(crate) fn silu_mul<B: Backend>(
-    gate: Tensor<B, 3>,
-    up: &Tensor<B, 3>,
-) -> Result<Tensor<B, 3>, Tensor<B, 3>> {
-    if !computes(&gate) {
-        return Err(gate);
-    }
-    // Whole, so that what it holds is what the tensor shows.
-    let mut gate = to_flex(gate).to_contiguous();
-    olmo2_kernels::silu_mul(gate.storage_mut(), f32s(&contiguous(up)));
-    Ok(from_flex(gate))
 }
 
 /// Zeros as the allocator gives them, in new memory untouched: `Tensor::zeros` of burn-flex copies them
@@ -189,12 +195,22 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_gate_keeps_its_values() {
+    fn a_gated_product_is_that_of_burn() {
         let device = Default::default();
-        let gate = Tensor::<Flex, 3>::from_data([[[1.0, -2.0], [3.0, 0.5]]], &device);
-        let held = gate.clone().into_data();
-        let mixed = silu_mul(gate.clone(), &gate).unwrap().into_data();
-        assert_ne!(mixed, held);
-        assert_eq!(gate.into_data(), held);
+        let [gate, up] = [(); 2].map(|()| Linear::<Flex>::new([5, 3], true, 1.0, &device));
+        for rows in [2, 20] {
+            let x = Tensor::random([rows, 3], burn::tensor::Distribution::Default, &device);
+            let [a, b] = [&gate, &up].map(|linear| {
+                let bias = linear.bias.as_ref().unwrap().val();
+                let weight = linear.weight.tensor(DType::F32, &device);
+                x.clone().matmul(weight.transpose()) + bias.unsqueeze()
+            });
+            let right = burn::tensor::activation::silu(a) * b;
+            let mixed = project_gated(&x, Activations::F32, [&gate, &up]).unwrap();
+            let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-5);
+            mixed
+                .into_data()
+                .assert_approx_eq(&right.into_data(), tolerance);
+        }
     }
 }

@@ -20,11 +20,12 @@ pub(crate) fn project<B: Backend, const N: usize>(
     None
 }
 
-pub(crate) fn silu_mul<B: Backend>(
-    gate: Tensor<B, 3>,
-    _up: &Tensor<B, 3>,
-) -> Result<Tensor<B, 3>, Tensor<B, 3>> {
-    Err(gate)
+pub(crate) fn project_gated<B: Backend>(
+    _x: &Tensor<B, 2>,
+    _rounding: Activations,
+    _linears: [&Linear<B>; 2],
+) -> Option<Tensor<B, 2>> {
+    None
 }
 
 pub(crate) fn attend<B: Backend>(

@@ -14,7 +14,7 @@ mod four;
 mod prefill;
 mod single;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wide;
 
 use super::{DECODE_ROWS, Input, Product, WeightData};

@@ -9,7 +9,7 @@ use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, pieces};
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, jobs, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
@@ -35,15 +35,41 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         with_scratch(&PACKED, padded * extent.words(), |packed| {
             pack(input, extent, rows.clone(), packed);
             let packed = &*packed;
-            let features = matrices.iter().map(|matrix| matrix.product.out_features);
+            let jobs = jobs(input, matrices);
+            let features = jobs.iter().map(|(matrix, _)| matrix.product.out_features);
             pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                let (matrix, rows) = (&matrices[i], rows.clone());
-                match matrix.data {
-                    Data::Eight(format) => run(input, packed, rows, format, matrix, range),
-                    Data::Four(format) => run(input, packed, rows, format, matrix, range),
-                }
+                let (matrix, gate) = jobs[i];
+                let products = (matrix.product, gate.map(|gate| gate.product));
+                let finish = Finish::new(products, &rows, padded);
+                multiply(
+                    input,
+                    packed,
+                    (&matrix.data, gate.map(|gate| &gate.data)),
+                    finish,
+                    range,
+                );
             });
         });
+    }
+}
+
+fn multiply(
+    input: &Input<'_>,
+    packed: &[f32],
+    formats: (&Data<'_>, Option<&Data<'_>>),
+    finish: Finish<'_>,
+    range: Range<usize>,
+) {
+    match formats {
+        (&Data::Eight(up), None) => run(input, packed, (up, None), finish, range),
+        (&Data::Four(up), None) => run(input, packed, (up, None), finish, range),
+        (&Data::Eight(up), Some(&Data::Eight(gate))) => {
+            run(input, packed, (up, Some(gate)), finish, range);
+        }
+        (&Data::Four(up), Some(&Data::Four(gate))) => {
+            run(input, packed, (up, Some(gate)), finish, range);
+        }
+        _ => unreachable!("a gate is in the format of what it is multiplied with"),
     }
 }
 
@@ -70,19 +96,21 @@ fn pack(input: &Input<'_>, extent: Extent, rows: Range<usize>, packed: &mut [f32
 fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
-    rows: Range<usize>,
-    format: F,
-    matrix: &Matrix<'_>,
+    (format, gate): (F, Option<F>),
+    finish: Finish<'_>,
     range: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
-    let padded = rows.len().next_multiple_of(LANES);
+    let padded = finish.padded;
     assert_eq!(packed.len(), padded * extent.words());
-    with_scratch(&PANELS, PANEL + PANEL_ROWS * padded, |scratch| {
-        let (panel, sums) = scratch.split_at_mut(PANEL);
+    let sums = PANEL_ROWS * padded;
+    with_scratch(&PANELS, PANEL + finish.sums() * sums, |scratch| {
+        let (panel, rest) = scratch.split_at_mut(PANEL);
+        let (sums, gate_sums) = rest.split_at_mut(sums);
         let (weights, scales) = panel.split_at_mut(PANEL_ROWS * STRIDE / 4);
         let panels = Panels {
             format,
+            gate,
             packed: packed.as_ptr(),
             extent,
             padded,
@@ -91,20 +119,18 @@ fn run<F: Format>(
             weights: weights.as_mut_ptr().cast(),
             scales,
             sums,
-            finish: Finish {
-                product: matrix.product,
-                rows,
-                padded,
-            },
+            gate_sums,
+            finish,
         };
         dispatch(input.level, panels);
     });
 }
 
-/// The outputs of a piece. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range` reaches,
 /// `packed` the tiles of `padded` rows; at `weights` is a panel.
 struct Panels<'a, F> {
     format: F,
+    gate: Option<F>,
     packed: *const f32,
     extent: Extent,
     padded: usize,
@@ -115,6 +141,8 @@ struct Panels<'a, F> {
     scales: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     sums: &'a mut [f32],
+    /// As many, where there is a gate.
+    gate_sums: &'a mut [f32],
     finish: Finish<'a>,
 }
 
@@ -123,40 +151,49 @@ impl<F: Format> Kernel for Panels<'_, F> {
     fn run<S: Int8>(mut self, s: S) {
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
-            for first in (0..self.blocks).step_by(BLOCKS) {
-                let blocks = first..self.blocks.min(first + BLOCKS);
-                self.fill(s, features.clone(), blocks.clone());
-                let mut row = 0;
-                while row + S::INT8_COLUMNS * S::LANES <= self.padded {
-                    match S::INT8_COLUMNS {
-                        2 => self.column::<S, 2>(s, features.len(), row, blocks.clone()),
-                        _ => self.column::<S, 1>(s, features.len(), row, blocks.clone()),
-                    }
-                    row += S::INT8_COLUMNS * S::LANES;
-                }
-                while row < self.padded {
-                    self.column::<S, 1>(s, features.len(), row, blocks.clone());
-                    row += S::LANES;
-                }
+            if let Some(gate) = self.gate {
+                self.sum(s, gate, features.clone());
+                std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            self.finish.write(s, features, self.sums);
+            self.sum(s, self.format, features.clone());
+            self.finish.write(s, features, self.sums, self.gate_sums);
         }
     }
 }
 
 impl<F: Format> Panels<'_, F> {
+    /// The sums of some features of a matrix.
+    #[inline(always)]
+    fn sum<S: Int8>(&mut self, s: S, format: F, features: Range<usize>) {
+        for first in (0..self.blocks).step_by(BLOCKS) {
+            let blocks = first..self.blocks.min(first + BLOCKS);
+            self.fill(s, format, features.clone(), blocks.clone());
+            let mut row = 0;
+            while row + S::INT8_COLUMNS * S::LANES <= self.padded {
+                match S::INT8_COLUMNS {
+                    2 => self.column::<S, 2>(s, features.len(), row, blocks.clone()),
+                    _ => self.column::<S, 1>(s, features.len(), row, blocks.clone()),
+                }
+                row += S::INT8_COLUMNS * S::LANES;
+            }
+            while row < self.padded {
+                self.column::<S, 1>(s, features.len(), row, blocks.clone());
+                row += S::LANES;
+            }
+        }
+    }
+
     /// Unpacks some blocks of some rows into the panel.
     #[inline(always)]
-    fn fill<S: Int8>(&mut self, s: S, features: Range<usize>, blocks: Range<usize>) {
+    fn fill<S: Int8>(&mut self, s: S, format: F, features: Range<usize>, blocks: Range<usize>) {
         for (n, scales) in features.clone().zip(self.scales.chunks_exact_mut(BLOCKS)) {
             let start = n * self.blocks + blocks.start;
             let row = n - features.start;
             // SAFETY: the row has these blocks; the panel's takes `BLOCKS`, a multiple of a step.
             unsafe {
                 let to = self.weights.add(row * STRIDE);
-                self.format.unpack(s, start, blocks.len(), to);
-                self.format
-                    .unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
+                format.unpack(s, start, blocks.len(), to);
+                format.unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
             }
         }
     }

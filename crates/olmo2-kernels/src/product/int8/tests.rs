@@ -9,7 +9,7 @@ use crate::reference;
 use half::f16;
 
 /// A matrix in both formats.
-struct Weights {
+pub(in crate::product) struct Weights {
     eight: (Vec<i8>, Vec<f16>),
     four: (Vec<u8>, Vec<u8>, Vec<u8>),
     top: f32,
@@ -17,7 +17,7 @@ struct Weights {
 
 impl Weights {
     /// Quantised noise, with quants of every value and, in four bits, any table.
-    fn new(seed: u64, out: usize, k: usize) -> Self {
+    pub(in crate::product) fn new(seed: u64, out: usize, k: usize) -> Self {
         let rows = noise(seed, out * k);
         let count = out * blocks(k);
         let mut eight = (vec![0; count * BLOCK], vec![f16::ZERO; count]);
@@ -34,7 +34,7 @@ impl Weights {
         Self { eight, four, top }
     }
 
-    fn all(&self) -> [WeightData<'_>; 2] {
+    pub(in crate::product) fn all(&self) -> [WeightData<'_>; 2] {
         let (quants, scales) = &self.eight;
         let (codes, steps, selectors) = &self.four;
         [

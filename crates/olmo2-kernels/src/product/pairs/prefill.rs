@@ -9,7 +9,7 @@ use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::next_panel::{NextPanel, STEP};
 use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, pieces};
+use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, jobs, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
 use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs};
@@ -37,9 +37,10 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
         with_scratch(&PACKED, padded * pairs, |packed| {
             pack(input, rows.clone(), pairs, packed);
             let packed = &*packed;
-            let features = products.iter().map(|product| product.out_features);
+            let jobs = jobs(input, products);
+            let features = jobs.iter().map(|(product, _)| product.out_features);
             pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                multiply(input, rows.clone(), packed, &products[i], range);
+                multiply(input, packed, Finish::new(jobs[i], &rows, padded), range);
             });
         });
     }
@@ -94,34 +95,28 @@ impl Kernel for Transpose<'_> {
     }
 }
 
-fn multiply(
-    input: &Input<'_>,
-    rows: Range<usize>,
-    packed: &[f32],
-    product: &Product<'_>,
-    range: Range<usize>,
-) {
-    let padded = rows.len().next_multiple_of(LANES);
+fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
+    let padded = finish.padded;
     let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
     assert_eq!(packed.len(), padded * pairs);
-    with_scratch(&PANELS, PANEL_ROWS * (STRIDE + padded), |scratch| {
-        let (panel, sums) = scratch.split_at_mut(PANEL_ROWS * STRIDE);
+    let (panel, sums) = (PANEL_ROWS * STRIDE, PANEL_ROWS * padded);
+    with_scratch(&PANELS, panel + finish.sums() * sums, |scratch| {
+        let (panel, rest) = scratch.split_at_mut(panel);
+        let (sums, gate_sums) = rest.split_at_mut(sums);
         let panels = Panels {
             level: input.level,
             packed,
             padded,
             pairs,
             in_features: input.in_features,
-            weights: weights(input, product),
+            weight: weights(input, finish.product),
+            gate: finish.gate.map(|gate| weights(input, gate)),
             range,
             next: NextPanel::NOTHING,
             panel,
             sums,
-            finish: Finish {
-                product,
-                rows,
-                padded,
-            },
+            gate_sums,
+            finish,
         };
         dispatch_pairs(input.level, panels);
     });
@@ -136,13 +131,16 @@ pub(super) struct Panels<'a> {
     /// Pairs of a row there.
     pub(super) pairs: usize,
     in_features: usize,
-    weights: &'a [bf16],
+    weight: &'a [bf16],
+    gate: Option<&'a [bf16]>,
     range: Range<usize>,
     next: NextPanel,
     /// `[PANEL_ROWS][STRIDE]`.
     pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     pub(super) sums: &'a mut [f32],
+    /// As many, where there is a gate.
+    gate_sums: &'a mut [f32],
     finish: Finish<'a>,
 }
 
@@ -152,23 +150,45 @@ impl PairKernel for Panels<'_> {
         assert_eq!(S::LANES, LANES);
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
-            for first in (0..self.pairs).step_by(PAIRS) {
-                let pairs = first..self.pairs.min(first + PAIRS);
-                self.fill(features.clone(), pairs.clone());
-                self.multiply(s, p, features.clone(), pairs);
+            let (weight, gate) = (self.weight, self.gate.unwrap_or(self.weight));
+            if self.gate.is_some() {
+                let then = &weight[n * self.in_features..];
+                self.sum(s, p, [gate, then], features.clone());
+                std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            self.finish.write(s, features, self.sums);
+            let then = &gate[features.end * self.in_features..];
+            self.sum(s, p, [weight, then], features.clone());
+            self.finish.write(s, features, self.sums, self.gate_sums);
         }
     }
 }
 
-impl Panels<'_> {
-    /// Copies a block of the weights into the panel, with zeros behind the last.
+impl<'a> Panels<'a> {
+    /// The sums of some features of a weight; after them come the rows of `then`.
     #[inline(always)]
-    fn fill(&mut self, features: Range<usize>, pairs: Range<usize>) {
+    fn sum<S: Int8, P: Pairs<S>>(
+        &mut self,
+        s: S,
+        p: P,
+        [weight, then]: [&'a [bf16]; 2],
+        features: Range<usize>,
+    ) {
+        let weight = &weight[features.start * self.in_features..];
+        let count = features.len();
+        for first in (0..self.pairs).step_by(PAIRS) {
+            let pairs = first..self.pairs.min(first + PAIRS);
+            self.fill(weight, count, pairs.clone());
+            self.next = self.next_panel([weight, then], count, pairs.clone());
+            self.multiply(s, p, count, pairs);
+        }
+    }
+
+    /// Copies a block of the weight's first rows into the panel, with zeros behind the last.
+    #[inline(always)]
+    fn fill(&mut self, weight: &[bf16], features: usize, pairs: Range<usize>) {
         let numbers = 2 * pairs.start..self.in_features.min(2 * pairs.end);
-        for (n, to) in features.zip(self.panel.chunks_exact_mut(STRIDE)) {
-            let from = &self.weights[n * self.in_features..][numbers.clone()];
+        for (n, to) in (0..features).zip(self.panel.chunks_exact_mut(STRIDE)) {
+            let from = &weight[n * self.in_features..][numbers.clone()];
             let to = to[..pairs.len()].as_mut_ptr().cast::<bf16>();
             // SAFETY: the panel's row has room for two numbers in each of its pairs.
             unsafe {
@@ -180,11 +200,11 @@ impl Panels<'_> {
     }
 
     /// The weights of the panel that follows.
-    fn next_panel(&self, features: Range<usize>, pairs: Range<usize>) -> NextPanel {
+    fn next_panel(&self, weights: [&[bf16]; 2], features: usize, pairs: Range<usize>) -> NextPanel {
         let row = 2 * self.in_features;
-        let tiles = self.padded.div_ceil(2 * LANES) * features.len().div_ceil(TILE_ROWS);
+        let tiles = self.padded.div_ceil(2 * LANES) * features.div_ceil(TILE_ROWS);
         NextPanel::new(
-            self.weights.as_ptr().cast(),
+            weights.map(|weight| weight.as_ptr().cast()),
             row,
             features,
             4 * pairs.start..row.min(4 * pairs.end),
@@ -195,19 +215,12 @@ impl Panels<'_> {
 
     /// Adds the panel's terms to the sums of its features.
     #[inline(always)]
-    fn multiply<S: Int8, P: Pairs<S>>(
-        &mut self,
-        s: S,
-        p: P,
-        features: Range<usize>,
-        pairs: Range<usize>,
-    ) {
+    fn multiply<S: Int8, P: Pairs<S>>(&mut self, s: S, p: P, features: usize, pairs: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
         if let Some(amx) = Amx::of(self.level) {
-            return self.multiply_tiles(amx, features.len(), pairs);
+            return self.multiply_tiles(amx, features, pairs);
         }
-        self.next = self.next_panel(features.clone(), pairs.clone());
-        let (features, mut row) = (features.len(), 0);
+        let mut row = 0;
         while row + 2 * LANES <= self.padded {
             self.column::<S, P, 2>(s, p, features, row, pairs.clone());
             row += 2 * LANES;

@@ -1,0 +1,124 @@
+//! The first half of a feed-forward block: `silu(x gate^T) * (x up^T)`.
+
+use super::{Activations, DECODE_ROWS, WeightRef, check, multiply, project_to};
+use crate::activation;
+use crate::buffer::{SharedMut, Unwritten};
+
+/// `out = silu(x gate^T + bias) * (x up^T + bias)`, `[rows, out]`, with the bits of
+/// [`project`](super::project) and then [`silu_mul`](crate::silu_mul).
+///
+/// A prefill multiplies while the sums are in the cache, and neither product goes to memory, if
+/// both weights are in one format.
+///
+/// # Panics
+/// `in_features` is 0, the weights differ in shape, or a length does not fit the others.
+pub fn project_gated(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    weights: &[WeightRef<'_>; 2],
+    out: &mut [f32],
+) {
+    project_gated_to(x, in_features, activations, weights, SharedMut::new(out));
+}
+
+/// The same; `weights` are the gate's and the one that it is multiplied with.
+pub(crate) fn project_gated_to(
+    x: &[f32],
+    in_features: usize,
+    activations: Activations,
+    weights: &[WeightRef<'_>; 2],
+    out: SharedMut<'_>,
+) {
+    let format = |i: usize| std::mem::discriminant(&weights[i].data);
+    let products = check(x, in_features, weights, vec![out, out]);
+    if x.len() > DECODE_ROWS * in_features && format(0) == format(1) {
+        return multiply(x, in_features, activations, products, true);
+    }
+    let mut up = Unwritten::new(out.len());
+    project_to(x, in_features, activations, weights, vec![out, up.shared()]);
+    // SAFETY: the product writes all of it.
+    activation::silu_mul_to(out, &unsafe { up.written() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::with_level;
+    use crate::pool;
+    use crate::product::tests::{Weights, levels, noise, same_bits};
+    use crate::product::{WeightData, int8, project};
+
+    /// Asserts the bits of two products and `silu_mul` after them, at every level.
+    fn assert_gated(x: &[f32], k: usize, kind: Activations, weights: &[WeightRef<'_>; 2]) {
+        let len = x.len() / k * weights[0].data.out_features(k).unwrap();
+        for level in levels() {
+            let (mut right, mut up) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+            let mut out = vec![f32::NAN; len];
+            with_level(level, || {
+                project(x, k, kind, weights, &mut [&mut right, &mut up]);
+                crate::silu_mul(&mut right, &up);
+                project_gated(x, k, kind, weights, &mut out);
+            })
+            .unwrap();
+            assert!(same_bits(&out, &right), "{level} {kind:?} {weights:?}");
+        }
+    }
+
+    #[test]
+    fn a_gated_product_has_the_bits_of_two_products() {
+        for (k, n) in [(33, 9), (100, 100), (2080, 200)] {
+            let floats = [1, 2].map(|seed| Weights::new(seed, n * k));
+            let blocks = [1, 2].map(|seed| int8::tests::Weights::new(seed, n, k));
+            let bias = [3, 4].map(|seed| noise(seed, n));
+            let formats = |i: usize| floats[i].all().into_iter().chain(blocks[i].all());
+            let pairs: Vec<[WeightData<'_>; 2]> =
+                formats(0).zip(formats(1)).map(Into::into).collect();
+            for m in [0, 1, 16, 17, 50] {
+                let x = noise(m as u64, m * k);
+                for pair in &pairs {
+                    let [gate, up] = pair.map(WeightRef::new);
+                    let biased = [gate.with_bias(&bias[0]), up.with_bias(&bias[1])];
+                    for weights in [[gate, up], biased, [gate, biased[1]]] {
+                        for kind in [Activations::F32, Activations::Bf16] {
+                            assert_gated(&x, k, kind, &weights);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn formats_may_differ_and_rows_be_more_than_are_packed_at_a_time() {
+        let (k, n) = (64, 100);
+        let (floats, blocks) = (Weights::new(1, n * k), int8::tests::Weights::new(2, n, k));
+        let ([f32, bf16, _], [q8, q4]) = (floats.all(), blocks.all());
+        for m in [20, 530] {
+            let x = noise(5, m * k);
+            for pair in [[f32, bf16], [q8, q4], [bf16, q8], [q4, q4], [bf16, bf16]] {
+                assert_gated(&x, k, Activations::Bf16, &pair.map(WeightRef::new));
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let (k, n, m) = (96, 1000, 40);
+        let (blocks, x) = (int8::tests::Weights::new(2, n, k), noise(5, m * k));
+        for threads in [1, 2, 3] {
+            pool::set_threads(threads);
+            for data in blocks.all() {
+                assert_gated(&x, k, Activations::F32, &[WeightRef::new(data); 2]);
+            }
+        }
+        pool::set_threads(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "an output's length")]
+    fn weights_of_two_shapes_panic() {
+        let weights = [&[1.0; 8][..], &[1.0; 12]].map(|data| WeightRef::new(WeightData::F32(data)));
+        project_gated(&[1.0; 4], 4, Activations::F32, &weights, &mut [0.0; 2]);
+    }
+}
