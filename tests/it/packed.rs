@@ -20,7 +20,9 @@ use olmo2_tests::{divergence, golden_folder, values};
 use crate::checkpoint::Checkpoint;
 use crate::quantize::{choices, record_of};
 
-const IDS: [u32; 12] = [3, 1, 4, 1, 0, 2, 3, 4, 1, 2, 0, 3];
+const IDS: [u32; 30] = [
+    3, 1, 4, 1, 0, 2, 3, 4, 1, 2, 0, 3, 2, 2, 1, 4, 0, 3, 1, 1, 2, 4, 3, 0, 1, 3, 2, 4, 0, 1,
+];
 
 fn load<B: Backend>(folder: &Path, quantize: Option<Quantize>) -> Olmo2<B> {
     let options = LoadOptions {
@@ -30,10 +32,10 @@ fn load<B: Backend>(folder: &Path, quantize: Option<Quantize>) -> Olmo2<B> {
     Olmo2::load(folder, &options, &B::Device::default()).expect("a model")
 }
 
-/// Logits of a prompt over a cache, then of one more token.
+/// Logits of a prompt over a cache, as many tokens as make a prefill, then of some and of one more.
 fn logits<B: Backend>(model: &Olmo2<B>) -> Vec<f32> {
     let mut cache = model.new_cache(CacheOptions::default());
-    let chunks: [&[u32]; 2] = [&IDS[..7], &IDS[7..8]];
+    let chunks: [&[u32]; 3] = [&IDS[..20], &IDS[20..27], &IDS[27..28]];
     let feed = |ids: &&[u32]| {
         let input = ForwardInput::ids(ids).with_cache(&mut cache);
         values(model.forward(input).expect("valid").logits.expect("logits"))

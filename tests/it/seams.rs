@@ -15,10 +15,12 @@ fn load<B: Backend>(name: &str) -> Olmo2<B> {
     Olmo2::load(&golden_folder(name), &LoadOptions::default(), &device).expect("a model")
 }
 
-/// Logits of a prompt in two chunks over a cache, then of one more token.
+/// Logits of a prompt in two chunks over a cache, the first of as many tokens as make a prefill,
+/// then of one more token.
 fn cached<B: Backend>(model: &Olmo2<B>) -> Vec<f32> {
     let mut cache = model.new_cache(Default::default());
-    let chunks: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6], &[5, 3, 5, 8, 9], &[7]];
+    let prompt: Vec<u32> = (0..20).map(|i| i * 7 % 10).collect();
+    let chunks: [&[u32]; 3] = [&prompt, &[5, 3, 5, 8, 9], &[7]];
     let feed = |ids: &&[u32]| {
         let input = ForwardInput::ids(ids).with_cache(&mut cache);
         values(model.forward(input).expect("valid").logits.expect("logits"))

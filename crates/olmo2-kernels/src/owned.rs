@@ -103,7 +103,12 @@ mod tests {
                             project(&x, k, kind, &weights)
                         };
                         let outputs = with_level(level, run).unwrap();
-                        assert_eq!(outputs, [right.clone(), right]);
+                        assert_eq!(outputs, [right.clone(), right.clone()]);
+                        let run = || {
+                            crate::project_gated(&x, k, kind, &weights, &mut right);
+                            project_gated(&x, k, kind, &weights)
+                        };
+                        assert_eq!(with_level(level, run).unwrap(), right);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! The holders of weight matrices, and the one function in which a weight decides its product.
+//! The holders of weight matrices, and where a weight decides its product.
 
 use burn::module::Param;
 use burn::nn::Initializer;
@@ -33,7 +33,7 @@ impl<B: Backend> Linear<B> {
     }
 }
 
-/// Multiplies one input by several weights: q, k and v, or gate and up.
+/// Multiplies one input by several weights: q, k and v.
 ///
 /// A backend with an own kernel for the weight's format does it in one pass over memory; every
 /// other multiplies by a transposed view, in the dtype of `x`.
@@ -56,7 +56,7 @@ pub(crate) fn project<B: Backend, const N: usize>(
     })
 }
 
-/// `silu(gate(x)) * up(x)`; a backend with an own kernel does it in one pass.
+/// `silu(gate(x)) * up(x)`, under the same conditions in one call.
 ///
 /// # Shapes
 /// - `x`: `[batch, seq, in]`

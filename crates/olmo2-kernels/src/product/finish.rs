@@ -39,6 +39,33 @@ impl<'a> Finish<'a> {
         1 + usize::from(self.gate.is_some())
     }
 
+    /// Adds the bias, and multiplies by `silu` of the gate's sums and bias.
+    #[inline(always)]
+    fn mix<S: Simd>(&self, s: S, features: Range<usize>, sums: &mut [f32], gate: &mut [f32]) {
+        let padded = self.padded;
+        add_bias(self.product, features.clone(), sums, padded);
+        if let Some(product) = self.gate {
+            add_bias(product, features.clone(), gate, padded);
+            let sums = &mut sums[..features.len() * padded];
+            activation::gate_in_place(s, gate, sums);
+        }
+    }
+
+    /// Asks for the lines of the output that some rows of a piece are written to. They lie far
+    /// apart: without, an Intel Xeon with AMX waits for each, a tenth of a product.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, features: &Range<usize>) {
+        let out_features = self.product.out_features;
+        for row in rows {
+            let first = (self.rows.start + row) * out_features + features.start;
+            let row = self.product.out.at(first, features.len());
+            for n in (0..features.len()).step_by(LINE) {
+                s.prefetch(row.wrapping_add(n));
+            }
+            s.prefetch(row.wrapping_add(features.len() - 1));
+        }
+    }
+
     /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`;
     /// where there is a gate, multiplied by `silu` of its sums and bias.
     #[inline(always)]
@@ -51,18 +78,14 @@ impl<'a> Finish<'a> {
     ) {
         let (padded, out_features) = (self.padded, self.product.out_features);
         assert!(sums.len() >= features.len() * padded && padded >= self.rows.len());
-        add_bias(self.product, features.clone(), sums, padded);
-        if let Some(product) = self.gate {
-            add_bias(product, features.clone(), gate, padded);
-            let sums = &mut sums[..features.len() * padded];
-            activation::gate_in_place(s, gate, sums);
-        }
+        self.mix(s, features.clone(), sums, gate);
         let (whole_rows, whole_features) = (
             self.rows.len() / S::LANES * S::LANES,
             features.len() / S::LANES * S::LANES,
         );
         let place =
             |row: usize, n: usize| (self.rows.start + row) * out_features + features.start + n;
+        self.prefetch(s, 0..whole_rows.min(S::LANES), &features);
         for row in (0..whole_rows).step_by(S::LANES) {
             self.prefetch(
                 s,
@@ -87,23 +110,6 @@ impl<'a> Finish<'a> {
                 // SAFETY: inside the output, and this thread's own feature.
                 unsafe { *to = sums[n * padded + row] };
             }
-        }
-    }
-}
-
-impl Finish<'_> {
-    /// Asks for the lines of the output that some rows of a piece are written to. They lie far apart:
-    /// without, an Intel Xeon with AMX waits for each, a tenth of a product.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, features: &Range<usize>) {
-        let out_features = self.product.out_features;
-        for row in rows {
-            let first = (self.rows.start + row) * out_features + features.start;
-            let row = self.product.out.at(first, features.len());
-            for n in (0..features.len()).step_by(LINE) {
-                s.prefetch(row.wrapping_add(n));
-            }
-            s.prefetch(row.wrapping_add(features.len() - 1));
         }
     }
 }

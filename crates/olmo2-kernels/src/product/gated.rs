@@ -4,11 +4,12 @@ use super::{Activations, DECODE_ROWS, WeightRef, check, multiply, project_to};
 use crate::activation;
 use crate::buffer::{SharedMut, Unwritten};
 
-/// `out = silu(x gate^T + bias) * (x up^T + bias)`, `[rows, out]`, with the bits of
-/// [`project`](super::project) and then [`silu_mul`](crate::silu_mul).
+/// `out = silu(x gate^T + bias) * (x up^T + bias)`, `[rows, out]`, where `weights` are those of the
+/// gate and of what it is multiplied with; the bits are those of [`project`](super::project) and then
+/// [`silu_mul`](crate::silu_mul).
 ///
-/// A prefill multiplies while the sums are in the cache, and neither product goes to memory, if
-/// both weights are in one format.
+/// If both weights are in one format, a prefill multiplies while the sums are in the cache, and
+/// neither product goes to memory.
 ///
 /// # Panics
 /// `in_features` is 0, the weights differ in shape, or a length does not fit the others.
@@ -22,7 +23,6 @@ pub fn project_gated(
     project_gated_to(x, in_features, activations, weights, SharedMut::new(out));
 }
 
-/// The same; `weights` are the gate's and the one that it is multiplied with.
 pub(crate) fn project_gated_to(
     x: &[f32],
     in_features: usize,
@@ -31,7 +31,10 @@ pub(crate) fn project_gated_to(
     out: SharedMut<'_>,
 ) {
     let format = |i: usize| std::mem::discriminant(&weights[i].data);
+    // Both have one output; of a gated pair only the second is written, as `jobs` says.
     let products = check(x, in_features, weights, vec![out, out]);
+    let [gate, up] = [&products[0], &products[1]].map(|product| product.out_features);
+    assert_eq!(gate, up, "the weights differ in shape");
     if x.len() > DECODE_ROWS * in_features && format(0) == format(1) {
         return multiply(x, in_features, activations, products, true);
     }
@@ -79,7 +82,7 @@ mod tests {
                 for pair in &pairs {
                     let [gate, up] = pair.map(WeightRef::new);
                     let biased = [gate.with_bias(&bias[0]), up.with_bias(&bias[1])];
-                    for weights in [[gate, up], biased, [gate, biased[1]]] {
+                    for weights in [[gate, up], biased, [gate, biased[1]], [biased[0], up]] {
                         for kind in [Activations::F32, Activations::Bf16] {
                             assert_gated(&x, k, kind, &weights);
                         }
@@ -116,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "an output's length")]
+    #[should_panic(expected = "the weights differ in shape")]
     fn weights_of_two_shapes_panic() {
         let weights = [&[1.0; 8][..], &[1.0; 12]].map(|data| WeightRef::new(WeightData::F32(data)));
-        project_gated(&[1.0; 4], 4, Activations::F32, &weights, &mut [0.0; 2]);
+        project_gated(&[], 4, Activations::F32, &weights, &mut []);
     }
 }

@@ -197,7 +197,12 @@ mod tests {
     #[test]
     fn a_gated_product_is_that_of_burn() {
         let device = Default::default();
-        let [gate, up] = [(); 2].map(|()| Linear::<Flex>::new([5, 3], true, 1.0, &device));
+        let [gate, up] = [0.5, -2.0].map(|bias| {
+            let mut linear = Linear::<Flex>::new([5, 3], true, 1.0, &device);
+            let bias = Tensor::full([5], bias, &device);
+            linear.bias = Some(burn::module::Param::from_tensor(bias));
+            linear
+        });
         for rows in [2, 20] {
             let x = Tensor::random([rows, 3], burn::tensor::Distribution::Default, &device);
             let [a, b] = [&gate, &up].map(|linear| {

@@ -1,6 +1,6 @@
 //! Few rows of activations, lanes along `in`: a step takes `LANES` blocks of one or two rows of
-//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is asked for ahead, into
-//! the second-level cache. One row with 8 bits has a kernel of its own, [`single`].
+//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is asked for ahead,
+//! into the second-level cache. One row with 8 bits has a kernel of its own, [`single`].
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{Format, Tail};
@@ -19,30 +19,54 @@ use std::ops::Range;
 /// Activations below which a second thread costs more than it saves.
 const NUMBERS_PER_THREAD: usize = 8192;
 
-/// Which rows of weights a thread reads by turns.
+/// In which order a thread reads the rows of weights.
 trait Order {
-    /// Bytes of quants that are asked for ahead of a stream.
+    /// Bytes of quants that are asked for ahead.
     const AHEAD: usize;
-    /// Whether rows are those of [`Product::far_group`].
-    const IS_FAR: bool;
+    /// Some features, and how many.
+    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize);
+    /// The blocks that [`AHEAD`](Self::AHEAD) counts from, while blocks `at` of rows that begin at
+    /// `starts` are read.
+    fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R];
 }
 
-/// Adjacent rows: one stream, in the order of addresses. A loop in C on a Zen 4, one thread, read four
-/// bits at .43 of a plain read with 4 KB ahead into the first level, at .95 with 16 KB into the second.
+/// Adjacent rows: one stream, in the order of addresses. A loop in C on a Zen 4, one thread, read
+/// four bits at .43 of a plain read with 4 KB ahead into the first level, at .95 with 16 KB into the
+/// second.
 struct Near;
 
 impl Order for Near {
     const AHEAD: usize = 16384;
-    const IS_FAR: bool = false;
+
+    #[inline(always)]
+    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
+        product.near_group(group)
+    }
+    #[inline(always)]
+    fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R] {
+        let mut base = starts;
+        for r in 0..R {
+            base[r] = starts[0] + R * (at[0] - starts[0]) + r * S::LANES;
+        }
+        base
+    }
 }
 
-/// Rows from far-apart quarters: four streams, which an Intel Xeon with AMX reads faster, 4 bits in two
-/// threads at 25 GB/s for 21 of 30.
+/// Rows of far-apart quarters, one or two by turns: four streams, which an Intel Xeon with AMX reads
+/// faster (4 bits in two threads at 25 GB/s for 21, where a plain read has 30).
 struct Far;
 
 impl Order for Far {
     const AHEAD: usize = 2048;
-    const IS_FAR: bool = true;
+
+    #[inline(always)]
+    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
+        product.far_group(group)
+    }
+    #[inline(always)]
+    fn base<S: Int8, const R: usize>(at: [usize; R], _: [usize; R]) -> [usize; R] {
+        at
+    }
 }
 
 thread_local! {
@@ -137,10 +161,7 @@ impl<F: Format, O: Order> Kernel for Tiles<'_, F, O> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (features, count) = match O::IS_FAR {
-                true => self.product.far_group(group),
-                false => self.product.near_group(group),
-            };
+            let (features, count) = O::group(self.product, group);
             self.outputs(s, &features[..count]);
         }
     }
@@ -208,14 +229,9 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
             for r in 0..R {
                 at[r] += b;
             }
-            let mut next = at;
-            for r in 0..R {
-                if !O::IS_FAR {
-                    next[r] = starts[0] + R * b + r * S::LANES;
-                }
-            }
+            let base = Some(O::base::<S, R>(at, starts));
             // SAFETY: blocks `b` to `b + LANES` of each feature's row are there.
-            unsafe { step::<S, F, O, R, M>(s, &self.format, at, &rows, b, &mut sums, Some(next)) };
+            unsafe { step::<S, F, O, R, M>(s, &self.format, at, &rows, b, &mut sums, base) };
         }
         for r in 0..R {
             if whole < self.blocks {
@@ -236,7 +252,7 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
 }
 
 /// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations; meanwhile
-/// memory brings as many that follow those of `next` by [`Order::AHEAD`].
+/// memory brings as many that follow those of `base` by [`Order::AHEAD`].
 ///
 /// # Safety
 /// The blocks are there in both.
@@ -248,7 +264,7 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
     rows: &[Row; M],
     b: usize,
     sums: &mut [[S::V; M]; R],
-    next: Option<[usize; R]>,
+    base: Option<[usize; R]>,
 ) {
     let mut dots = [[[s.zero_ints(); 4]; M]; R];
     // SAFETY: promised by the caller, and a step of activations is complete.
@@ -258,8 +274,8 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
                 // Once for each line.
                 let fresh = (i * S::GROUPS * F::BYTES).is_multiple_of(64);
-                if let Some(next) = next.filter(|_| fresh) {
-                    format.prefetch_quants(s, next[r] + i * S::GROUPS, S::GROUPS, O::AHEAD);
+                if let Some(base) = base.filter(|_| fresh) {
+                    format.prefetch_quants(s, base[r] + i * S::GROUPS, S::GROUPS, O::AHEAD);
                 }
                 for m in 0..M {
                     let quants = rows[m].quants.add((b + i * S::GROUPS) * BLOCK);
@@ -271,8 +287,8 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
         }
         for r in 0..R {
             let weight_scales = format.scales(s, at[r]);
-            if let Some(next) = next {
-                format.prefetch_scales(s, next[r], O::AHEAD);
+            if let Some(base) = base {
+                format.prefetch_scales(s, base[r], O::AHEAD);
             }
             for m in 0..M {
                 let mut terms = s.reduce(dots[r][m]);

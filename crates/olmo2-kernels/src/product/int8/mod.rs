@@ -49,6 +49,7 @@ struct Matrix<'a> {
     product: &'a Product<'a>,
 }
 
+#[derive(Clone, Copy)]
 enum Data<'a> {
     Eight(Eight),
     Four(Four<'a>),

@@ -44,7 +44,7 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
                 multiply(
                     input,
                     packed,
-                    (&matrix.data, gate.map(|gate| &gate.data)),
+                    (matrix.data, gate.map(|gate| gate.data)),
                     finish,
                     range,
                 );
@@ -56,17 +56,17 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
 fn multiply(
     input: &Input<'_>,
     packed: &[f32],
-    formats: (&Data<'_>, Option<&Data<'_>>),
+    formats: (Data<'_>, Option<Data<'_>>),
     finish: Finish<'_>,
     range: Range<usize>,
 ) {
     match formats {
-        (&Data::Eight(up), None) => run(input, packed, (up, None), finish, range),
-        (&Data::Four(up), None) => run(input, packed, (up, None), finish, range),
-        (&Data::Eight(up), Some(&Data::Eight(gate))) => {
+        (Data::Eight(up), None) => run(input, packed, (up, None), finish, range),
+        (Data::Four(up), None) => run(input, packed, (up, None), finish, range),
+        (Data::Eight(up), Some(Data::Eight(gate))) => {
             run(input, packed, (up, Some(gate)), finish, range);
         }
-        (&Data::Four(up), Some(&Data::Four(gate))) => {
+        (Data::Four(up), Some(Data::Four(gate))) => {
             run(input, packed, (up, Some(gate)), finish, range);
         }
         _ => unreachable!("a gate is in the format of what it is multiplied with"),

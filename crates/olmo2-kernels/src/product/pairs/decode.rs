@@ -1,8 +1,9 @@
 //! Few rows of activations: four rows of weights at once from far-apart quarters of all, as
 //! [`crate::product::decode`] does and for its reasons.
 
-use super::{NUMBERS, weights};
+use super::NUMBERS;
 use crate::buffer::{Scratch, with_scratch};
+use crate::product::prefill::elements;
 use crate::product::{Input, Product, pieces};
 use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
 use half::bf16;
@@ -32,7 +33,7 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
                 stride,
                 rows: input.rows,
                 in_features: input.in_features,
-                weights: weights(input, product),
+                weights: elements(input, product),
                 groups,
                 product,
             };

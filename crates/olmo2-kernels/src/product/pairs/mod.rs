@@ -10,8 +10,7 @@ mod prefill;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
-use super::{DECODE_ROWS, Input, Product, WeightData};
-use half::bf16;
+use super::{DECODE_ROWS, Input, Product};
 
 /// Numbers of a vector of the level that has the instruction.
 const NUMBERS: usize = 32;
@@ -22,13 +21,4 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
     } else {
         prefill::project(input, products);
     }
-}
-
-/// The weights of a product that is known to have them in bf16, as many as its shape says.
-fn weights<'a>(input: &Input<'_>, product: &Product<'a>) -> &'a [bf16] {
-    let WeightData::Bf16(weights) = product.data else {
-        unreachable!("only bf16 weights come here");
-    };
-    assert_eq!(weights.len(), product.out_features * input.in_features);
-    weights
 }

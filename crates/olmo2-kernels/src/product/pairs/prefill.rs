@@ -1,14 +1,14 @@
 //! Many rows of activations: lanes are rows, packed once in tiles of 16 by pairs; weights are
 //! copied into a panel of the second-level cache and broadcast a pair at a time.
 
+use super::NUMBERS;
 use super::decode::Round;
-use super::{NUMBERS, weights};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
 use crate::product::finish::Finish;
 use crate::product::next_panel::{NextPanel, STEP};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD};
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD, elements};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, jobs, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -109,8 +109,8 @@ fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<
             padded,
             pairs,
             in_features: input.in_features,
-            weight: weights(input, finish.product),
-            gate: finish.gate.map(|gate| weights(input, gate)),
+            weight: elements(input, finish.product),
+            gate: finish.gate.map(|gate| elements(input, gate)),
             range,
             next: NextPanel::NOTHING,
             panel,
@@ -150,13 +150,14 @@ impl PairKernel for Panels<'_> {
         assert_eq!(S::LANES, LANES);
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
-            let (weight, gate) = (self.weight, self.gate.unwrap_or(self.weight));
+            let weight = self.weight;
+            let first = self.gate.unwrap_or(weight);
             if self.gate.is_some() {
                 let then = &weight[n * self.in_features..];
-                self.sum(s, p, [gate, then], features.clone());
+                self.sum(s, p, [first, then], features.clone());
                 std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            let then = &gate[features.end * self.in_features..];
+            let then = &first[features.end * self.in_features..];
             self.sum(s, p, [weight, then], features.clone());
             self.finish.write(s, features, self.sums, self.gate_sums);
         }
