@@ -44,6 +44,13 @@ struct SiluMul<'a> {
 impl Kernel for SiluMul<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        self.run_on(s);
+    }
+}
+
+impl SiluMul<'_> {
+    #[inline(always)]
+    fn run_on<S: Simd>(self, s: S) {
         let (len, gate, up) = (self.up.len(), self.gate, self.up.as_ptr());
         let full = len - len % S::LANES;
         for i in (0..full).step_by(S::LANES) {
@@ -68,18 +75,12 @@ impl Kernel for SiluMul<'_> {
     }
 }
 
-/// `up = silu(gate) * up` over whole vectors, with the bits of [`silu_mul`]; a length that is no
-/// multiple of a vector is a defect of the caller.
+/// [`silu_mul`] on the calling thread, inside another kernel.
 #[inline(always)]
-pub(crate) fn gate_in_place<S: Simd>(s: S, gate: &[f32], up: &mut [f32]) {
-    assert!(gate.len() >= up.len() && up.len().is_multiple_of(S::LANES));
-    for i in (0..up.len()).step_by(S::LANES) {
-        // SAFETY: a vector from `i` is inside both, as asserted.
-        unsafe {
-            let (gate, at) = (gate.as_ptr().add(i), up.as_mut_ptr().add(i));
-            s.store(at, apply(s, s.load(gate), s.load(at)));
-        }
-    }
+pub(crate) fn silu_mul_here<S: Simd>(s: S, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(up.len(), gate.len(), "`up` and `gate` differ in length");
+    let gate = gate.as_mut_ptr();
+    SiluMul { gate, up }.run_on(s);
 }
 
 #[inline(always)]

@@ -1,9 +1,10 @@
 //! CPU kernels on plain slices, with no tensor library in sight: products with weights as they
 //! lie in the file, floats or blocks, and the quantisers that make blocks; attention over a KV
-//! cache; norms, alone, with a residual or a rotation; `silu(gate) * up`; the thread pool they run
-//! on, the file map, and the machine's [`limits`]. Each kernel is one generic function,
-//! instantiated for AVX-512, AVX2 and portable code ([`level`] picks at run time; with AMX, prefills
-//! of bf16 have one more), and is tested against [`mod@reference`].
+//! cache; norms, alone, with a residual or a rotation; `silu(gate) * up`, alone or at the end of its
+//! products; the thread pool they run on, the file map, and the machine's [`limits`]. Each kernel is
+//! one generic function, instantiated for AVX-512, AVX2 and portable code ([`level`] picks at run
+//! time; with AMX, prefills of bf16 have one more, and few rows read blocks in another order), and is
+//! tested against [`mod@reference`].
 //!
 //! This crate holds the project's only `unsafe` code; every module that needs it says so.
 #![deny(unsafe_op_in_unsafe_fn)]

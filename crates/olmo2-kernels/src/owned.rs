@@ -15,13 +15,9 @@ pub fn project<const N: usize>(
     activations: Activations,
     weights: &[WeightRef<'_>; N],
 ) -> [Vec<f32>; N] {
-    assert_ne!(in_features, 0, "`in_features` is 0");
-    let rows = x.len() / in_features;
-    let mut lengths = weights.iter().map(|weight| {
-        let out = weight.data.out_features(in_features);
-        rows * out.expect("a weight is a whole number of rows")
-    });
-    let mut outputs = [(); N].map(|()| Unwritten::new(lengths.next().unwrap_or_default()));
+    let mut outputs = weights
+        .each_ref()
+        .map(|weight| output(x, in_features, weight));
     let shared = outputs.iter_mut().map(Unwritten::shared).collect();
     project_to(x, in_features, activations, weights, shared);
     // SAFETY: the kernel writes every element of all outputs.
@@ -38,13 +34,18 @@ pub fn project_gated(
     activations: Activations,
     weights: &[WeightRef<'_>; 2],
 ) -> Vec<f32> {
-    assert_ne!(in_features, 0, "`in_features` is 0");
-    let out = weights[1].data.out_features(in_features);
-    let out = out.expect("a weight is a whole number of rows");
-    let mut output = Unwritten::new(x.len() / in_features * out);
+    let mut output = output(x, in_features, &weights[1]);
     project_gated_to(x, in_features, activations, weights, output.shared());
     // SAFETY: the kernel writes every element.
     unsafe { output.written() }
+}
+
+/// Room for the product of `x` with a weight.
+fn output(x: &[f32], in_features: usize, weight: &WeightRef<'_>) -> Unwritten {
+    assert_ne!(in_features, 0, "`in_features` is 0");
+    let out = weight.data.out_features(in_features);
+    let out = out.expect("a weight is a whole number of rows");
+    Unwritten::new(x.len() / in_features * out)
 }
 
 /// [`rms_norm`](crate::rms_norm).

@@ -5,10 +5,11 @@
 //! Lanes run along `in`: an output is `LANES` partial sums, each taking its terms in order, and
 //! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
 
-use super::element::Element;
+use super::element::{Element, elements};
 use super::{Input, Product, WeightData, pieces};
 use crate::buffer::{Scratch, with_scratch};
 use crate::simd::{Kernel, Simd, dispatch};
+use half::{bf16, f16};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -110,9 +111,9 @@ impl Kernel for Part<'_> {
 
 fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, groups: Range<usize>) {
     match product.data {
-        WeightData::F32(weight) => run(input, rows, product, weight, groups),
-        WeightData::Bf16(weight) => run(input, rows, product, weight, groups),
-        WeightData::F16(weight) => run(input, rows, product, weight, groups),
+        WeightData::F32(_) => run::<f32>(input, rows, product, groups),
+        WeightData::Bf16(_) => run::<bf16>(input, rows, product, groups),
+        WeightData::F16(_) => run::<f16>(input, rows, product, groups),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantised weights have kernels of their own")
         }
@@ -123,18 +124,16 @@ fn run<E: Element>(
     input: &Input<'_>,
     rows: &Rows<'_>,
     product: &Product<'_>,
-    weight: &[E],
     groups: Range<usize>,
 ) {
     let x = if E::SPLIT { rows.parted } else { rows.ordered };
     assert_eq!(x.len(), rows.stride * input.rows);
-    assert_eq!(weight.len(), product.out_features * input.in_features);
     let tiles = Tiles {
         x: x.as_ptr(),
         x_stride: rows.stride,
         rows: input.rows,
         in_features: input.in_features,
-        weight: weight.as_ptr(),
+        weight: elements::<E>(input, product).as_ptr(),
         groups,
         product,
     };

@@ -1,6 +1,6 @@
 //! The types of weights that are widened while they are read.
 
-use super::WeightData;
+use super::{Input, Product, WeightData};
 use crate::simd::Simd;
 use half::{bf16, f16};
 
@@ -100,4 +100,13 @@ impl Element for f16 {
             _ => None,
         }
     }
+}
+
+/// The elements of a weight that is known to have such, as many as its shape says.
+pub(super) fn elements<'a, E: Element>(input: &Input<'_>, product: &Product<'a>) -> &'a [E] {
+    let Some(elements) = E::of(&product.data) else {
+        unreachable!("who calls knows the format, and a gate has that of its product");
+    };
+    assert_eq!(elements.len(), product.out_features * input.in_features);
+    elements
 }

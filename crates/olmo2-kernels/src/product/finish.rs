@@ -39,16 +39,25 @@ impl<'a> Finish<'a> {
         1 + usize::from(self.gate.is_some())
     }
 
-    /// Adds the bias, and multiplies by `silu` of the gate's sums and bias.
+    /// Finished sums with their bias, multiplied by `silu` of the gate's.
     #[inline(always)]
-    fn mix<S: Simd>(&self, s: S, features: Range<usize>, sums: &mut [f32], gate: &mut [f32]) {
-        let padded = self.padded;
-        add_bias(self.product, features.clone(), sums, padded);
-        if let Some(product) = self.gate {
-            add_bias(product, features.clone(), gate, padded);
-            let sums = &mut sums[..features.len() * padded];
-            activation::gate_in_place(s, gate, sums);
-        }
+    fn mix<'s, S: Simd>(
+        &self,
+        s: S,
+        features: Range<usize>,
+        sums: &'s mut [f32],
+        gate: &'s mut [f32],
+    ) -> &'s [f32] {
+        let len = features.len() * self.padded;
+        let sums = &mut sums[..len];
+        add_bias(self.product, features.clone(), sums, self.padded);
+        let Some(product) = self.gate else {
+            return sums;
+        };
+        let gate = &mut gate[..len];
+        add_bias(product, features, gate, self.padded);
+        activation::silu_mul_here(s, gate, sums);
+        gate
     }
 
     /// Asks for the lines of the output that some rows of a piece are written to. They lie far
@@ -77,8 +86,8 @@ impl<'a> Finish<'a> {
         gate: &mut [f32],
     ) {
         let (padded, out_features) = (self.padded, self.product.out_features);
-        assert!(sums.len() >= features.len() * padded && padded >= self.rows.len());
-        self.mix(s, features.clone(), sums, gate);
+        assert!(padded >= self.rows.len());
+        let sums = self.mix(s, features.clone(), sums, gate);
         let (whole_rows, whole_features) = (
             self.rows.len() / S::LANES * S::LANES,
             features.len() / S::LANES * S::LANES,

@@ -30,12 +30,12 @@ pub(crate) fn project_gated_to(
     weights: &[WeightRef<'_>; 2],
     out: SharedMut<'_>,
 ) {
-    let format = |i: usize| std::mem::discriminant(&weights[i].data);
-    // Both have one output; of a gated pair only the second is written, as `jobs` says.
-    let products = check(x, in_features, weights, vec![out, out]);
-    let [gate, up] = [&products[0], &products[1]].map(|product| product.out_features);
+    let [gate, up] = weights.map(|weight| weight.data.out_features(in_features));
     assert_eq!(gate, up, "the weights differ in shape");
-    if x.len() > DECODE_ROWS * in_features && format(0) == format(1) {
+    let [gate, up] = weights.map(|weight| std::mem::discriminant(&weight.data));
+    if x.len() > DECODE_ROWS * in_features && gate == up {
+        // Both have one output; of a gated pair only the second is written, as `jobs` says.
+        let products = check(x, in_features, weights, vec![out, out]);
         return multiply(x, in_features, activations, products, true);
     }
     let mut up = Unwritten::new(out.len());

@@ -3,7 +3,7 @@
 //! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
 //! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
 
-use super::element::Element;
+use super::element::{Element, elements};
 use super::finish::Finish;
 use super::next_panel::{NextPanel, STEP};
 use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, jobs, pieces};
@@ -147,15 +147,6 @@ fn run<E: Element>(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range:
     });
 }
 
-/// The elements of a weight that is known to have such, as many as its shape says.
-pub(super) fn elements<'a, E: Element>(input: &Input<'_>, product: &Product<'a>) -> &'a [E] {
-    let Some(elements) = E::of(&product.data) else {
-        unreachable!("who calls knows the format, and a gate has that of its product");
-    };
-    assert_eq!(elements.len(), product.out_features * input.in_features);
-    elements
-}
-
 /// The outputs of a piece.
 struct Blocks<'a, E> {
     packed: &'a [f32],
@@ -181,16 +172,12 @@ impl<E: Element> Kernel for Blocks<'_, E> {
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
             let weight = self.weight;
-            let first = self.gate.unwrap_or(weight);
-            if self.gate.is_some() {
-                self.sum(
-                    s,
-                    [first, &weight[n * self.in_features..]],
-                    features.clone(),
-                );
+            if let Some(gate) = self.gate {
+                let then = &weight[n * self.in_features..];
+                self.sum(s, [gate, then], features.clone());
                 std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            let then = &first[features.end * self.in_features..];
+            let then = &self.gate.unwrap_or(weight)[features.end * self.in_features..];
             self.sum(s, [weight, then], features.clone());
             self.finish.write(s, features, self.sums, self.gate_sums);
         }

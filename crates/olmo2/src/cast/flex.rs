@@ -23,18 +23,13 @@ pub(crate) fn project<B: Backend, const N: usize>(
     rounding: Activations,
     linears: [&Linear<B>; N],
 ) -> Option<[Tensor<B, 2>; N]> {
-    if !computes(x) {
-        return None;
-    }
-    let [rows, input] = x.dims();
-    let x = contiguous(x);
-    let held = linears.map(Held::new);
-    let weights = held.each_ref().map(Held::weight);
-    let outputs = owned::project(f32s(&x), input, rounding, &weights);
+    let outputs = with_slices(x, linears, |x, input, weights| {
+        owned::project(x, input, rounding, weights)
+    })?;
     let mut widths = linears.map(|linear| linear.weight.dims()[0]).into_iter();
     Some(outputs.map(|values| {
         let out = widths.next().unwrap_or_default();
-        from_vec(values, [rows, out])
+        from_vec(values, [x.dims()[0], out])
     }))
 }
 
@@ -44,15 +39,25 @@ pub(crate) fn project_gated<B: Backend>(
     rounding: Activations,
     linears: [&Linear<B>; 2],
 ) -> Option<Tensor<B, 2>> {
+    let mixed = with_slices(x, linears, |x, input, weights| {
+        owned::project_gated(x, input, rounding, weights)
+    })?;
+    Some(from_vec(mixed, [x.dims()[0], linears[1].weight.dims()[0]]))
+}
+
+/// Calls `work` with the elements of `x`, their number in a row, and the weights, if kernels
+/// compute with them.
+fn with_slices<B: Backend, T, const N: usize>(
+    x: &Tensor<B, 2>,
+    linears: [&Linear<B>; N],
+    work: impl FnOnce(&[f32], usize, &[WeightRef<'_>; N]) -> T,
+) -> Option<T> {
     if !computes(x) {
         return None;
     }
-    let [rows, input] = x.dims();
-    let x = contiguous(x);
     let held = linears.map(Held::new);
     let weights = held.each_ref().map(Held::weight);
-    let mixed = owned::project_gated(f32s(&x), input, rounding, &weights);
-    Some(from_vec(mixed, [rows, linears[1].weight.dims()[0]]))
+    Some(work(f32s(&contiguous(x)), x.dims()[1], &weights))
 }
 
 /// A weight and its bias as kernels read them.

@@ -126,8 +126,8 @@ fn run<F: Format>(
     });
 }
 
-/// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range` reaches,
-/// `packed` the tiles of `padded` rows; at `weights` is a panel.
+/// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range`
+/// reaches, `packed` the tiles of `padded` rows; at `weights` is a panel.
 struct Panels<'a, F> {
     format: F,
     gate: Option<F>,

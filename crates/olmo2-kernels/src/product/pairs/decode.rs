@@ -3,7 +3,7 @@
 
 use super::NUMBERS;
 use crate::buffer::{Scratch, with_scratch};
-use crate::product::prefill::elements;
+use crate::product::element::elements;
 use crate::product::{Input, Product, pieces};
 use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
 use half::bf16;

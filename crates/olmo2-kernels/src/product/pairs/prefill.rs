@@ -6,9 +6,10 @@ use super::decode::Round;
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
+use crate::product::element::elements;
 use crate::product::finish::Finish;
 use crate::product::next_panel::{NextPanel, STEP};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD, elements};
+use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, jobs, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -151,13 +152,12 @@ impl PairKernel for Panels<'_> {
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
             let weight = self.weight;
-            let first = self.gate.unwrap_or(weight);
-            if self.gate.is_some() {
+            if let Some(gate) = self.gate {
                 let then = &weight[n * self.in_features..];
-                self.sum(s, p, [first, then], features.clone());
+                self.sum(s, p, [gate, then], features.clone());
                 std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
-            let then = &first[features.end * self.in_features..];
+            let then = &self.gate.unwrap_or(weight)[features.end * self.in_features..];
             self.sum(s, p, [weight, then], features.clone());
             self.finish.write(s, features, self.sums, self.gate_sums);
         }
@@ -179,8 +179,7 @@ impl<'a> Panels<'a> {
         for first in (0..self.pairs).step_by(PAIRS) {
             let pairs = first..self.pairs.min(first + PAIRS);
             self.fill(weight, count, pairs.clone());
-            self.next = self.next_panel([weight, then], count, pairs.clone());
-            self.multiply(s, p, count, pairs);
+            self.multiply(s, p, [weight, then], count, pairs);
         }
     }
 
@@ -214,13 +213,21 @@ impl<'a> Panels<'a> {
         )
     }
 
-    /// Adds the panel's terms to the sums of its features.
+    /// Adds the terms of the panel, which is of the first of `weights`, to the sums of its features.
     #[inline(always)]
-    fn multiply<S: Int8, P: Pairs<S>>(&mut self, s: S, p: P, features: usize, pairs: Range<usize>) {
+    fn multiply<S: Int8, P: Pairs<S>>(
+        &mut self,
+        s: S,
+        p: P,
+        weights: [&[bf16]; 2],
+        features: usize,
+        pairs: Range<usize>,
+    ) {
         #[cfg(target_arch = "x86_64")]
         if let Some(amx) = Amx::of(self.level) {
             return self.multiply_tiles(amx, features, pairs);
         }
+        self.next = self.next_panel(weights, features, pairs.clone());
         let mut row = 0;
         while row + 2 * LANES <= self.padded {
             self.column::<S, P, 2>(s, p, features, row, pairs.clone());
