@@ -2,9 +2,8 @@
 //! type they do where nothing else limits them. A benchmark's figures mean little without.
 #![allow(unsafe_code, reason = "vector loads")]
 
-use crate::level::Level;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Amx, PairTiles};
+use crate::simd::Amx;
 use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs, has_pairs};
 use crate::{level, pool};
 use std::hint::black_box;
@@ -22,6 +21,8 @@ pub struct Peaks {
     pub bf16_tiles: Option<f64>,
     /// Dot products of bytes.
     pub int8: f64,
+    /// Products of tiles of blocks of 32 bytes, which more than 8 rows take where the level has them.
+    pub int8_tiles: Option<f64>,
 }
 
 impl Peaks {
@@ -29,6 +30,7 @@ impl Peaks {
     pub fn of_prefill(self) -> Self {
         Self {
             bf16: self.bf16_tiles.or(self.bf16),
+            int8: self.int8_tiles.unwrap_or(self.int8),
             ..self
         }
     }
@@ -39,25 +41,45 @@ pub fn peaks() -> Peaks {
     let level = level::level();
     let chains = |operations: usize| (operations * lanes() * CHAINS * ROUNDS) as f64;
     let pairs = || best(|| dispatch_pairs(level, Bf16), chains(4));
+    #[cfg(target_arch = "x86_64")]
+    let (bf16_tiles, int8_tiles) = {
+        let amx = Amx::of(level);
+        (amx.map(tiles::peak_of_pairs), amx.map(tiles::peak_of_bytes))
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (bf16_tiles, int8_tiles) = (None, None);
     Peaks {
         f32: best(|| dispatch(level, F32), chains(2)),
         bf16: has_pairs(level).then(pairs),
-        bf16_tiles: peak_of_tiles(level),
+        bf16_tiles,
         int8: best(|| dispatch(level, Bytes), chains(8)),
+        int8_tiles,
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn peak_of_tiles(level: Level) -> Option<f64> {
-    const ROUNDS: usize = 1 << 16;
-    let amx = Amx::of(level)?;
-    let work = || PairTiles::with(amx, |tiles| tiles.spin(ROUNDS));
-    Some(best(work, (PairTiles::OPERATIONS * ROUNDS) as f64))
-}
+mod tiles {
+    use super::best;
+    use crate::simd::{Amx, ByteTiles, Int8, PairTiles, TileKernel, dispatch_tiles};
 
-#[cfg(not(target_arch = "x86_64"))]
-fn peak_of_tiles(_: Level) -> Option<f64> {
-    None
+    const ROUNDS: usize = 1 << 16;
+
+    pub(super) fn peak_of_pairs(amx: Amx) -> f64 {
+        let work = || PairTiles::with(amx, |tiles| tiles.spin(ROUNDS));
+        best(work, (PairTiles::OPERATIONS * ROUNDS) as f64)
+    }
+
+    pub(super) fn peak_of_bytes(amx: Amx) -> f64 {
+        struct Spin;
+        impl TileKernel for Spin {
+            #[inline(always)]
+            fn run<S: Int8>(self, _: S, tiles: &ByteTiles) {
+                tiles.spin(ROUNDS);
+            }
+        }
+        let work = || dispatch_tiles(amx, Spin);
+        best(work, (ByteTiles::OPERATIONS * ROUNDS) as f64)
+    }
 }
 
 /// f32 in a vector of the level in use.
@@ -228,6 +250,7 @@ fn walk<S: Int8, const STREAMS: usize, const AHEAD: usize>(s: S, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::Level;
 
     #[test]
     fn peaks_are_of_a_machine_that_works() {
@@ -236,6 +259,7 @@ mod tests {
             bf16,
             bf16_tiles,
             int8,
+            int8_tiles,
         } = peaks();
         assert!(f32 > 0.1 && f32.is_finite(), "{f32}");
         assert!(int8 > 0.1 && int8.is_finite(), "{int8}");
@@ -245,10 +269,11 @@ mod tests {
         if level::level() > Level::Scalar {
             assert!(int8 < 10.0 * f32, "int8 {int8}, f32 {f32}");
         }
-        for peak in [bf16, bf16_tiles].into_iter().flatten() {
+        for peak in [bf16, bf16_tiles, int8_tiles].into_iter().flatten() {
             assert!(peak > 0.1 && peak.is_finite(), "{peak}");
         }
         assert!(bf16_tiles.is_none() || bf16.is_some());
+        assert_eq!(bf16_tiles.is_some(), int8_tiles.is_some());
     }
 
     #[test]

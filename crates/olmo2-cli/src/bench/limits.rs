@@ -113,6 +113,8 @@ pub(super) struct Limits {
     /// In tiles of AMX, which prefills of more than 16 tokens take.
     pub(super) peak_bf16_tiles_gops: Option<f64>,
     pub(super) peak_int8_gops: Option<f64>,
+    /// The same of blocks of 32 bytes.
+    pub(super) peak_int8_tiles_gops: Option<f64>,
     /// The type whose peak counts: of most of the layers' products.
     pub(super) product_type: Option<&'static str>,
     pub(super) prefill_share_of_peak: Option<f64>,
@@ -142,6 +144,7 @@ impl Limits {
             peak_bf16_gops: peak(|peaks| peaks.bf16),
             peak_bf16_tiles_gops: peak(|peaks| peaks.bf16_tiles),
             peak_int8_gops: peak(|peaks| Some(peaks.int8)),
+            peak_int8_tiles_gops: peak(|peaks| peaks.int8_tiles),
             product_type: peaks.first().map(|peaks| works.token.product_type(*peaks)),
             prefill_share_of_peak: share(prefill, works.prefill, Peaks::of_prefill),
             decode_share_of_peak: works
@@ -178,6 +181,7 @@ mod tests {
         bf16: Some(200.0),
         bf16_tiles: None,
         int8: 400.0,
+        int8_tiles: None,
     };
 
     fn work(f32: u64, bf16: u64, int8: u64) -> Work {

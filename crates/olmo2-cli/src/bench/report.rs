@@ -101,6 +101,7 @@ impl Limits {
             ("bf16", self.peak_bf16_gops),
             ("bf16 in tiles", self.peak_bf16_tiles_gops),
             ("int8", self.peak_int8_gops),
+            ("int8 in tiles", self.peak_int8_tiles_gops),
         ];
         let peak = |(name, peak): (&str, Option<f64>)| Some(format!("{name} {:.0}", peak?));
         let peaks: Vec<String> = peaks.into_iter().filter_map(peak).collect();

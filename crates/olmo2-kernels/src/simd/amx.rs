@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 /// Numbers of a tile's row, and its rows.
 pub(crate) const SIDE: usize = 16;
 
-/// A CPU with AMX for bf16, and a system that lets this process use it.
+/// A CPU with AMX for bf16 and bytes, and a system that lets this process use it.
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
 
@@ -21,7 +21,7 @@ impl Amx {
     }
 }
 
-/// Whether the CPU has AMX for bf16, and the system gives leave; it is asked for here.
+/// Whether the CPU has AMX for bf16 and bytes, and the system gives leave; it is asked for here.
 pub(crate) fn may_use_tiles() -> bool {
     has_amx() && is_permitted()
 }
@@ -29,8 +29,8 @@ pub(crate) fn may_use_tiles() -> bool {
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
-    /// Leaf 7, EDX: AMX-BF16 and AMX-TILE.
-    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    /// Leaf 7, EDX: AMX-BF16, AMX-TILE and AMX-INT8.
+    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     // SAFETY: every x86-64 CPU has the instruction, and leaf 0 tells whether there is a leaf 7.
     #[allow(unused_unsafe, reason = "safe since Rust 1.94")]
     unsafe {
@@ -69,59 +69,59 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
-/// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
-/// it, and lets nobody keep it.
-pub(crate) struct PairTiles {
-    /// It is of one thread.
-    _thread: PhantomData<*mut ()>,
-}
-
-impl Drop for PairTiles {
-    fn drop(&mut self) {
-        // SAFETY: an `Amx` was there, so the CPU has the instruction.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
-    }
-}
-
-impl PairTiles {
-    /// Strips of weight rows.
-    pub(crate) const STRIPS: usize = 3;
-    /// Pairs of a step.
-    pub(crate) const PAIRS: usize = SIDE;
-
-    /// Runs `work`, which makes no others, with configured tiles.
-    #[inline(always)]
-    pub(crate) fn with(_: Amx, work: impl FnOnce(&Self)) {
-        let mut shapes = Shapes {
+impl Shapes {
+    /// Of tiles 0 to 7: rows, and bytes of each.
+    fn new(tiles: [(u8, u16); 8]) -> Self {
+        let mut shapes = Self {
             palette: 1,
             start_row: 0,
             reserved: [0; 14],
             bytes_of_row: [0; 16],
             rows: [0; 16],
         };
-        shapes.bytes_of_row[..8].fill(64);
-        shapes.rows[..8].fill(SIDE as u8);
-        // SAFETY: the CPU has AMX, whose first palette has eight tiles of 16 rows of 64 bytes.
+        for (i, (rows, bytes)) in tiles.into_iter().enumerate() {
+            shapes.rows[i] = rows;
+            shapes.bytes_of_row[i] = bytes;
+        }
+        shapes
+    }
+}
+
+/// This thread's tiles while they have shapes.
+struct Configured {
+    /// It is of one thread.
+    _thread: PhantomData<*mut ()>,
+}
+
+impl Configured {
+    /// # Safety
+    /// The first palette, of eight tiles of at most 16 rows of 64 bytes, has these shapes, and the
+    /// thread has no others until this is dropped.
+    unsafe fn new(_: Amx, shapes: &Shapes) -> Self {
+        // SAFETY: the CPU has AMX, the caller promises the shapes.
         unsafe {
             asm!(
                 "ldtilecfg [{shapes}]",
-                shapes = in(reg) &raw const shapes,
+                shapes = in(reg) &raw const *shapes,
                 options(nostack, readonly, preserves_flags),
             );
         }
-        let tiles = Self {
+        Self {
             _thread: PhantomData,
-        };
-        work(&tiles);
+        }
     }
+}
 
-    /// Operations of a round of [`spin`](Self::spin): four products of tiles, a multiply-add
-    /// counting as two.
-    pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 2 * SIDE;
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: an `Amx` was there, so the CPU has the instruction.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
 
-    /// Multiplies zeros that are in registers already, for as many rounds.
-    pub(crate) fn spin(&self, rounds: usize) {
+/// Products of tiles of zeros, four a round, by one of the instructions; tiles have their shapes.
+macro_rules! spin {
+    ($product:literal, $rounds:ident) => {
         // SAFETY: the tiles are configured, and no memory is touched.
         unsafe {
             asm!(
@@ -132,18 +132,48 @@ impl PairTiles {
                 "tilezero tmm4",
                 "tilezero tmm5",
                 "2:",
-                "tdpbf16ps tmm0, tmm4, tmm5",
-                "tdpbf16ps tmm1, tmm4, tmm5",
-                "tdpbf16ps tmm2, tmm4, tmm5",
-                "tdpbf16ps tmm3, tmm4, tmm5",
+                concat!($product, " tmm0, tmm4, tmm5"),
+                concat!($product, " tmm1, tmm4, tmm5"),
+                concat!($product, " tmm2, tmm4, tmm5"),
+                concat!($product, " tmm3, tmm4, tmm5"),
                 "sub {rounds}, 1",
                 "ja 2b",
-                rounds = inout(reg) rounds => _,
+                rounds = inout(reg) $rounds => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
                 out("tmm5") _,
                 options(nostack, nomem),
             );
         }
+    };
+}
+
+/// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
+/// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
+/// it, and lets nobody keep it.
+pub(crate) struct PairTiles(#[allow(dead_code, reason = "dropped at the end")] Configured);
+
+impl PairTiles {
+    /// Strips of weight rows.
+    pub(crate) const STRIPS: usize = 3;
+    /// Pairs of a step.
+    pub(crate) const PAIRS: usize = SIDE;
+
+    /// Runs `work`, which makes no others, with configured tiles.
+    #[inline(always)]
+    pub(crate) fn with(amx: Amx, work: impl FnOnce(&Self)) {
+        let shapes = Shapes::new([(SIDE as u8, 64); 8]);
+        // SAFETY: the palette's own shapes; `work` makes no others.
+        let tiles = Self(unsafe { Configured::new(amx, &shapes) });
+        work(&tiles);
+    }
+
+    /// Operations of a round of [`spin`](Self::spin): four products of tiles, a multiply-add
+    /// counting as two.
+    pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 2 * SIDE;
+
+    /// Multiplies zeros that are in registers already, for as many rounds.
+    pub(crate) fn spin(&self, rounds: usize) {
+        spin!("tdpbf16ps", rounds);
     }
 
     /// Adds `steps` steps of 16 pairs to `sums`, or puts them there where `is_first`.
@@ -209,6 +239,76 @@ impl PairTiles {
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _,
                 options(nostack),
+            );
+        }
+    }
+}
+
+/// Products of blocks of 32 signed bytes: 16 weight rows with 16 rows of activations.
+pub(crate) struct ByteTiles(#[allow(dead_code, reason = "dropped at the end")] Configured);
+
+/// Exact dot products of a block, `[weight row][row of activations]`.
+pub(crate) type Dots = [[i32; SIDE]; SIDE];
+
+impl ByteTiles {
+    /// # Safety
+    /// This thread makes no other tiles until these are dropped.
+    pub(crate) unsafe fn new(amx: Amx) -> Self {
+        const SUMS: (u8, u16) = (SIDE as u8, 64);
+        const WEIGHTS: (u8, u16) = (SIDE as u8, 32);
+        const X: (u8, u16) = (8, 64);
+        let shapes = Shapes::new([SUMS, SUMS, SUMS, SUMS, WEIGHTS, X, WEIGHTS, X]);
+        // SAFETY: smaller than the palette's, and the caller makes no others.
+        Self(unsafe { Configured::new(amx, &shapes) })
+    }
+
+    /// Operations of a round of [`spin`](Self::spin), as [`PairTiles::OPERATIONS`].
+    pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 32;
+
+    /// Multiplies blocks of zeros that are in registers already, for as many rounds.
+    pub(crate) fn spin(&self, rounds: usize) {
+        spin!("tdpbssd", rounds);
+    }
+
+    /// The products of two blocks. Two, so that the second is multiplied while the first is on its
+    /// way to memory.
+    ///
+    /// Of each block, `weights` has 16 rows of 32 bytes, `stride` bytes apart, and `x` `[8, 16, 4]`
+    /// bytes.
+    ///
+    /// # Safety
+    /// `weights` and `x` are valid to read, `dots` to write.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply(
+        &self,
+        weights: [*const u8; 2],
+        stride: usize,
+        x: [*const u8; 2],
+        dots: *mut [Dots; 2],
+    ) {
+        // SAFETY: the tiles are configured; memory is promised by the caller.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tileloadd tmm4, [{w0} + {stride}]",
+                "tileloadd tmm5, [{x0} + {line}]",
+                "tdpbssd tmm0, tmm4, tmm5",
+                "tilezero tmm1",
+                "tileloadd tmm6, [{w1} + {stride}]",
+                "tileloadd tmm7, [{x1} + {line}]",
+                "tdpbssd tmm1, tmm6, tmm7",
+                "tilestored [{dots} + {line}], tmm0",
+                "tilestored [{dots} + {line} + 1024], tmm1",
+                w0 = in(reg) weights[0],
+                w1 = in(reg) weights[1],
+                stride = in(reg) stride,
+                x0 = in(reg) x[0],
+                x1 = in(reg) x[1],
+                line = in(reg) 64_usize,
+                dots = in(reg) dots,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+                out("tmm7") _,
+                options(nostack, preserves_flags),
             );
         }
     }

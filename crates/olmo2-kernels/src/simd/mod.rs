@@ -17,7 +17,7 @@ mod x86;
 mod x86_int8;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Amx, PairTiles, SIDE, may_use_tiles};
+pub(crate) use amx::{Amx, ByteTiles, Dots, PairTiles, SIDE, may_use_tiles};
 pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
@@ -117,6 +117,20 @@ pub(crate) trait Pairs<S: Int8>: Copy {
 pub(crate) trait PairKernel {
     /// Runs on the level of `simd`; to be `#[inline(always)]`.
     fn run<S: Int8, P: Pairs<S>>(self, simd: S, pairs: P);
+}
+
+/// A function for CPUs with AMX for bytes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait TileKernel {
+    /// Runs on the level of `simd`, which is AVX-512; to be `#[inline(always)]`.
+    fn run<S: Int8>(self, simd: S, tiles: &ByteTiles);
+}
+
+/// Runs `kernel`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn dispatch_tiles(amx: Amx, kernel: impl TileKernel) {
+    // SAFETY: a CPU with `Level::Amx` has what AVX-512's kernels want.
+    unsafe { x86_int8::run_tiles(amx, kernel) };
 }
 
 /// Whether [`dispatch_pairs`] runs kernels at `level`.

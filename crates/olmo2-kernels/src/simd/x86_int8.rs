@@ -6,7 +6,7 @@
 
 use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
-use super::{PairKernel, Pairs};
+use super::{Amx, ByteTiles, PairKernel, Pairs, TileKernel};
 use crate::quant::Q4Scales;
 use half::f16;
 use std::arch::x86_64::*;
@@ -23,6 +23,14 @@ pub(super) struct Avx512Bf16(());
 pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
     // SAFETY: promised by the caller.
     kernel.run(unsafe { Avx512::new() }, Avx512Bf16(()));
+}
+
+/// # Safety
+/// The CPU has what [`super::x86::run_avx512`] asks for. `kernel` dispatches no other.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,bmi2,fma,f16c")]
+pub(super) unsafe fn run_tiles(amx: Amx, kernel: impl TileKernel) {
+    // SAFETY: promised by the caller; tiles are made here and in `PairTiles::with` alone.
+    unsafe { kernel.run(Avx512::new(), &ByteTiles::new(amx)) };
 }
 
 impl Pairs<Avx512> for Avx512Bf16 {
@@ -73,6 +81,7 @@ impl Int8 for Avx512 {
         fn dot(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn dot_q8(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn prepare_q8(w: __m512i) -> __m512i { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
+        fn toggle_signs(w: __m512i) -> __m512i { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
         fn reduce(x: [__m512i; 4]) -> __m512i {
             _mm512_permutexvar_epi32(
                 _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
@@ -191,6 +200,7 @@ impl Int8 for Avx2 {
             ))
         }
         fn prepare_q8(w: __m256i) -> __m256i { w }
+        fn toggle_signs(w: __m256i) -> __m256i { _mm256_xor_si256(w, _mm256_set1_epi8(-128)) }
         fn reduce(x: [__m256i; 4]) -> __m256i {
             _mm256_permutevar8x32_epi32(reduce256(x), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
         }

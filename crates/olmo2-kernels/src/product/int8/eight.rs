@@ -69,12 +69,18 @@ impl Format for Eight {
         s.halves(s.prepare_q8(first), s.prepare_q8(second))
     }
     #[inline(always)]
-    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8) {
+    fn in_place(&self, block: usize) -> Option<*const u8> {
+        Some(self.quants.wrapping_add(block * BLOCK).cast())
+    }
+    #[inline(always)]
+    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8, signed: bool) {
         // SAFETY: the caller promises the blocks and the room.
         unsafe {
             let p = self.quants.add(block * BLOCK).cast::<u8>();
             for i in [0, 16 * S::GROUPS] {
-                s.store_bytes(to.add(i), s.prepare_q8(s.load_bytes(p.add(i))));
+                let bytes = s.load_bytes(p.add(i));
+                let bytes = if signed { bytes } else { s.prepare_q8(bytes) };
+                s.store_bytes(to.add(i), bytes);
             }
         }
     }

@@ -34,6 +34,13 @@ pub(super) trait Format: Copy + Sync {
     where
         Self: 'a;
 
+    /// Signed weights in order from `block`, where they lie so.
+    #[inline(always)]
+    fn in_place(&self, block: usize) -> Option<*const u8> {
+        let _ = block;
+        None
+    }
+
     /// Asks for both.
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
@@ -55,35 +62,39 @@ pub(super) trait Format: Copy + Sync {
         }
     }
 
-    /// Weights of `count` blocks from `block`, in order; `to` has room for `count` blocks,
-    /// rounded up to `GROUPS`.
+    /// Weights of `count` blocks from `block`, in order, signed or as [`dot`](Self::dot) wants them;
+    /// `to` has room for `count` blocks, rounded up to `GROUPS`.
     #[inline(always)]
-    unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8) {
+    unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8, signed: bool) {
         let whole = count - count % S::GROUPS;
         for b in (0..whole).step_by(S::GROUPS) {
             if b.is_multiple_of(S::LANES) {
                 self.prefetch(s, block + b, S::LANES, ROW_AHEAD);
             }
             // SAFETY: `b` stays below `count`.
-            unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK)) };
+            unsafe { self.unpack_step(s, block + b, to.add(b * BLOCK), signed) };
         }
         if whole < count {
             let mut tail = Tail::ZERO;
             // SAFETY: the blocks from `whole` to `count` are there, and a whole step fits the room.
             unsafe {
                 let last = self.tail(block + whole, count - whole, &mut tail);
-                last.unpack_step(s, 0, to.add(whole * BLOCK));
+                last.unpack_step(s, 0, to.add(whole * BLOCK), signed);
             }
         }
     }
 
     /// Weights of `GROUPS` blocks from `block`, in order.
     #[inline(always)]
-    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8) {
+    unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8, signed: bool) {
         // SAFETY: the caller promises the blocks and the room.
         unsafe {
             let (lower, upper) = self.halves(s, block);
-            let (first, second) = s.whole(lower, upper);
+            let (mut first, mut second) = s.whole(lower, upper);
+            if signed {
+                debug_assert_eq!(S::BIAS, 128);
+                (first, second) = (s.toggle_signs(first), s.toggle_signs(second));
+            }
             s.store_bytes(to, first);
             s.store_bytes(to.add(16 * S::GROUPS), second);
         }

@@ -15,7 +15,11 @@ mod prefill;
 mod single;
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod wide_tiles;
 
 use super::{DECODE_ROWS, Input, Product, WeightData};
 use crate::level::Level;

@@ -11,14 +11,16 @@ use crate::product::finish::Finish;
 use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
 use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, jobs, pieces};
 use crate::quant::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Amx, dispatch_tiles};
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
 /// Blocks of a panel: 96 rows of 2048 bytes are 192 KB.
-const BLOCKS: usize = 64;
+pub(super) const BLOCKS: usize = 64;
 /// Apart in the panel, so that rows do not fall on one set of the cache.
-const STRIDE: usize = BLOCKS * BLOCK + 64;
+pub(super) const STRIDE: usize = BLOCKS * BLOCK + 64;
 /// Words of a panel: weights, then scales `[PANEL_ROWS, BLOCKS]`.
 const PANEL: usize = PANEL_ROWS * (STRIDE / 4 + BLOCKS);
 
@@ -122,77 +124,125 @@ fn run<F: Format>(
             gate_sums,
             finish,
         };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = Amx::of(input.level) {
+            return dispatch_tiles(amx, panels);
+        }
         dispatch(input.level, panels);
     });
 }
 
 /// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range`
 /// reaches, `packed` the tiles of `padded` rows; at `weights` is a panel.
-struct Panels<'a, F> {
-    format: F,
+pub(super) struct Panels<'a, F> {
+    pub(super) format: F,
     gate: Option<F>,
-    packed: *const f32,
-    extent: Extent,
-    padded: usize,
+    pub(super) packed: *const f32,
+    pub(super) extent: Extent,
+    pub(super) padded: usize,
     blocks: usize,
     range: Range<usize>,
-    weights: *mut u8,
+    pub(super) weights: *mut u8,
     /// `[PANEL_ROWS][BLOCKS]`.
-    scales: &'a mut [f32],
+    pub(super) scales: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
-    sums: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
     /// As many, where there is a gate.
     gate_sums: &'a mut [f32],
     finish: Finish<'a>,
 }
 
-impl<F: Format> Kernel for Panels<'_, F> {
+/// What a panel is multiplied with.
+pub(super) trait Multiply<F: Format> {
+    /// Whether the panel's weights are signed, or as the format's dot product wants them.
+    const SIGNED: bool;
+    /// Adds the panel's terms, of some blocks, to the sums of its first `features`.
+    fn multiply<S: Int8>(
+        &self,
+        s: S,
+        panels: &mut Panels<'_, F>,
+        features: usize,
+        blocks: Range<usize>,
+    );
+}
+
+/// Dot products of vectors.
+struct Vectors;
+
+impl<F: Format> Multiply<F> for Vectors {
+    const SIGNED: bool = false;
+
     #[inline(always)]
-    fn run<S: Int8>(mut self, s: S) {
-        for n in self.range.clone().step_by(PANEL_ROWS) {
-            let features = n..self.range.end.min(n + PANEL_ROWS);
-            if let Some(gate) = self.gate {
-                self.sum(s, gate, features.clone());
-                std::mem::swap(&mut self.sums, &mut self.gate_sums);
+    fn multiply<S: Int8>(
+        &self,
+        s: S,
+        panels: &mut Panels<'_, F>,
+        features: usize,
+        blocks: Range<usize>,
+    ) {
+        let mut row = 0;
+        while row + S::INT8_COLUMNS * S::LANES <= panels.padded {
+            match S::INT8_COLUMNS {
+                2 => panels.column::<S, 2>(s, features, row, blocks.clone()),
+                _ => panels.column::<S, 1>(s, features, row, blocks.clone()),
             }
-            self.sum(s, self.format, features.clone());
-            self.finish.write(s, features, self.sums, self.gate_sums);
+            row += S::INT8_COLUMNS * S::LANES;
+        }
+        while row < panels.padded {
+            panels.column::<S, 1>(s, features, row, blocks.clone());
+            row += S::LANES;
         }
     }
 }
 
+impl<F: Format> Kernel for Panels<'_, F> {
+    #[inline(always)]
+    fn run<S: Int8>(self, s: S) {
+        self.outputs(s, &Vectors);
+    }
+}
+
 impl<F: Format> Panels<'_, F> {
+    /// Writes the outputs.
+    #[inline(always)]
+    pub(super) fn outputs<S: Int8, M: Multiply<F>>(mut self, s: S, m: &M) {
+        for n in self.range.clone().step_by(PANEL_ROWS) {
+            let features = n..self.range.end.min(n + PANEL_ROWS);
+            if let Some(gate) = self.gate {
+                self.sum(s, m, gate, features.clone());
+                std::mem::swap(&mut self.sums, &mut self.gate_sums);
+            }
+            self.sum(s, m, self.format, features.clone());
+            self.finish.write(s, features, self.sums, self.gate_sums);
+        }
+    }
+
     /// The sums of some features of a matrix.
     #[inline(always)]
-    fn sum<S: Int8>(&mut self, s: S, format: F, features: Range<usize>) {
+    fn sum<S: Int8, M: Multiply<F>>(&mut self, s: S, m: &M, format: F, features: Range<usize>) {
         for first in (0..self.blocks).step_by(BLOCKS) {
             let blocks = first..self.blocks.min(first + BLOCKS);
-            self.fill(s, format, features.clone(), blocks.clone());
-            let mut row = 0;
-            while row + S::INT8_COLUMNS * S::LANES <= self.padded {
-                match S::INT8_COLUMNS {
-                    2 => self.column::<S, 2>(s, features.len(), row, blocks.clone()),
-                    _ => self.column::<S, 1>(s, features.len(), row, blocks.clone()),
-                }
-                row += S::INT8_COLUMNS * S::LANES;
-            }
-            while row < self.padded {
-                self.column::<S, 1>(s, features.len(), row, blocks.clone());
-                row += S::LANES;
-            }
+            self.fill::<S, M>(s, format, features.clone(), blocks.clone());
+            m.multiply(s, self, features.len(), blocks);
         }
     }
 
     /// Unpacks some blocks of some rows into the panel.
     #[inline(always)]
-    fn fill<S: Int8>(&mut self, s: S, format: F, features: Range<usize>, blocks: Range<usize>) {
+    fn fill<S: Int8, M: Multiply<F>>(
+        &mut self,
+        s: S,
+        format: F,
+        features: Range<usize>,
+        blocks: Range<usize>,
+    ) {
         for (n, scales) in features.clone().zip(self.scales.chunks_exact_mut(BLOCKS)) {
             let start = n * self.blocks + blocks.start;
             let row = n - features.start;
             // SAFETY: the row has these blocks; the panel's takes `BLOCKS`, a multiple of a step.
             unsafe {
                 let to = self.weights.add(row * STRIDE);
-                format.unpack(s, start, blocks.len(), to);
+                format.unpack(s, start, blocks.len(), to, M::SIGNED);
                 format.unpack_scales(s, start, blocks.len(), scales.as_mut_ptr());
             }
         }

@@ -2,7 +2,7 @@
 //! against themselves.
 
 use crate::level::Level;
-use crate::product::tests::{assert_same_bits, levels, noise, product};
+use crate::product::tests::{assert_same_bits, levels, noise, product, same_bits};
 use crate::product::{Activations, WeightData, WeightRef, project};
 use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantise_q4, quantise_q8};
 use crate::reference;
@@ -139,6 +139,24 @@ fn a_row_has_the_same_bits_in_any_prefill() {
     for (k, n) in [(100, 9), (2048, 300), (4200, 30)] {
         for data in Weights::new(6, n, k).all() {
             assert_same_bits(&[17, 18, 31, 32, 50], &[1, 2, 3], k, data);
+        }
+    }
+}
+
+/// Tiles take terms in the order of vectors.
+#[test]
+fn tiles_give_the_bits_of_vectors() {
+    if !Level::Amx.is_available() {
+        return;
+    }
+    for (k, n) in [(33, 9), (100, 100), (530, 16), (2048, 37), (4200, 120)] {
+        for data in Weights::new(6, n, k).all() {
+            for m in [9, 16, 17, 50] {
+                let x = noise(m as u64, m * k);
+                let [vectors, tiles] = [Level::Avx512, Level::Amx]
+                    .map(|level| product(level, &x, k, WeightRef::new(data)));
+                assert!(same_bits(&vectors, &tiles), "{m} rows of {k} by {n}");
+            }
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
-//! a buffer of the first-level cache, and broadcast four bytes at a time.
+//! a buffer of the first-level cache, and broadcast four bytes at a time; or, where there is AMX, 16
+//! are multiplied in [tiles](super::wide_tiles).
 
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
+#[cfg(target_arch = "x86_64")]
+use super::wide_tiles;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::level::Level;
 use crate::product::{Input, MOST_LANES as LANES, Product, pieces};
 use crate::quant::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Amx;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -38,7 +44,11 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         dispatch(input.level, tiles);
         let packed = &*packed;
         let features = matrices.iter().map(|matrix| matrix.product.out_features);
-        pieces::run_by(input.parts, ROWS, features, |i, range| {
+        let at_a_time = match input.level {
+            Level::Amx => LANES,
+            _ => ROWS,
+        };
+        pieces::run_by(input.parts, at_a_time, features, |i, range| {
             let matrix = &matrices[i];
             match matrix.data {
                 Data::Eight(format) => run(input, packed, format, matrix, range),
@@ -66,19 +76,23 @@ fn run<F: Format>(
         range,
         product: matrix.product,
     };
+    #[cfg(target_arch = "x86_64")]
+    if let Some(amx) = Amx::of(input.level) {
+        return wide_tiles::run(amx, features);
+    }
     dispatch(input.level, features);
 }
 
 /// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
 /// `packed` the tiles of 16 rows.
-struct Features<'a, F> {
-    format: F,
-    packed: *const f32,
-    extent: Extent,
+pub(super) struct Features<'a, F> {
+    pub(super) format: F,
+    pub(super) packed: *const f32,
+    pub(super) extent: Extent,
     rows: usize,
-    blocks: usize,
-    range: Range<usize>,
-    product: &'a Product<'a>,
+    pub(super) blocks: usize,
+    pub(super) range: Range<usize>,
+    pub(super) product: &'a Product<'a>,
 }
 
 /// Some blocks of some rows of weights.
@@ -127,7 +141,7 @@ impl<F: Format> Features<'_, F> {
             // SAFETY: the row has these blocks; the buffer takes `BLOCKS`, a multiple of a step.
             unsafe {
                 self.format
-                    .unpack(s, start, blocks.len(), to.weights[r].as_mut_ptr());
+                    .unpack(s, start, blocks.len(), to.weights[r].as_mut_ptr(), false);
                 let scales = to.scales[r].as_mut_ptr();
                 self.format.unpack_scales(s, start, blocks.len(), scales);
             }
@@ -201,10 +215,10 @@ impl<F: Format> Features<'_, F> {
     /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
     /// writes them to the rows from `first`.
     #[inline(always)]
-    fn finish<S: Int8>(
+    pub(super) fn finish<S: Int8, const R: usize>(
         &self,
         s: S,
-        sums: &mut [[S::V; ROWS]],
+        sums: &mut [[S::V; R]],
         first: usize,
         features: Range<usize>,
     ) {
@@ -220,8 +234,8 @@ impl<F: Format> Features<'_, F> {
             }
             half /= 2;
         }
-        let mut lanes = [[0.0; LANES]; ROWS];
-        for r in 0..ROWS {
+        let mut lanes = [[0.0; LANES]; R];
+        for r in 0..R {
             // SAFETY: a vector has at most 16 elements.
             unsafe { s.store(lanes[r].as_mut_ptr(), sums[0][r]) };
         }

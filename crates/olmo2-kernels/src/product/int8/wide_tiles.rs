@@ -1,0 +1,207 @@
+//! Up to 16 rows of activations by AMX: 16 rows of weights at a time, those of 8 bits where they lie.
+//! A tile's sums take two blocks of a lane, one after the other, as [`super::wide`]'s do.
+
+use super::activations::Tile;
+use super::format::Format;
+use super::tiles::{Room, add};
+use super::wide::Features;
+use crate::buffer::{Scratch, with_scratch};
+use crate::quant::BLOCK;
+use crate::simd::{Amx, ByteTiles, Dots, Int8, SIDE, Simd, TileKernel, dispatch_tiles};
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Blocks that are multiplied at a time, two of each lane: 16 rows of 1024 bytes.
+const BLOCKS: usize = 2 * SIDE;
+/// Apart where they are unpacked, so that rows do not fall on one set of the cache.
+const STRIDE: usize = BLOCKS * BLOCK + 64;
+/// Words of 16 rows of unpacked weights.
+const WEIGHTS: usize = SIDE * STRIDE / 4;
+
+thread_local! {
+    static UNPACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+/// Writes the outputs of some features.
+pub(super) fn run<F: Format>(amx: Amx, features: Features<'_, F>) {
+    with_scratch(&UNPACKED, WEIGHTS, |unpacked| {
+        dispatch_tiles(amx, Strips { features, unpacked });
+    });
+}
+
+/// Some features, with room for unpacked weights of 16 of their rows, [`STRIDE`] bytes apart.
+struct Strips<'a, F> {
+    features: Features<'a, F>,
+    unpacked: &'a mut [f32],
+}
+
+/// Scales of the blocks of 16 rows.
+#[repr(C, align(64))]
+struct Scales([[f32; BLOCKS]; SIDE]);
+
+/// Partial sums, `[lane][row of weights]`.
+type Sums<S> = [[<S as Simd>::V; SIDE]; SIDE];
+
+/// Blocks of 16 rows: signed weights, so many bytes apart, and their [`Scales`].
+#[derive(Clone, Copy)]
+struct Strip {
+    weights: *const u8,
+    stride: usize,
+    scales: *const f32,
+}
+
+impl<F: Format> TileKernel for Strips<'_, F> {
+    #[inline(always)]
+    fn run<S: Int8>(mut self, s: S, tiles: &ByteTiles) {
+        assert!(S::LANES == SIDE);
+        let (range, blocks) = (self.features.range.clone(), self.features.blocks);
+        let mut scales = Scales([[0.0; BLOCKS]; SIDE]);
+        for n in range.clone().step_by(SIDE) {
+            let features = n..range.end.min(n + SIDE);
+            let mut sums = MaybeUninit::<Sums<S>>::uninit();
+            if blocks < SIDE {
+                sums.write([[s.splat(0.0); SIDE]; SIDE]);
+            }
+            for first in (0..blocks).step_by(BLOCKS) {
+                let blocks = first..blocks.min(first + BLOCKS);
+                let strip = self.fill(s, features.clone(), blocks.clone(), &mut scales);
+                self.multiply(s, tiles, strip, n + SIDE, blocks, sums.as_mut_ptr());
+            }
+            // SAFETY: the first blocks have written each lane that has any, and the others are 0.
+            let sums = unsafe { sums.assume_init_mut() };
+            self.features.finish(s, sums, 0, features);
+        }
+    }
+}
+
+impl<F: Format> Strips<'_, F> {
+    /// Some blocks of some features, and whatever lies behind the last.
+    #[inline(always)]
+    fn fill<S: Int8>(
+        &mut self,
+        s: S,
+        features: Range<usize>,
+        blocks: Range<usize>,
+        scales: &mut Scales,
+    ) -> Strip {
+        let Features {
+            format,
+            blocks: row,
+            ..
+        } = self.features;
+        let first = features.start * row + blocks.start;
+        let is_whole = features.start + SIDE <= self.features.product.out_features;
+        let in_place = if is_whole {
+            format.in_place(first)
+        } else {
+            None
+        };
+        assert!(self.unpacked.len() == WEIGHTS && features.len() <= SIDE);
+        let unpacked = self.unpacked.as_mut_ptr().cast::<u8>();
+        for r in 0..features.len() {
+            let start = first + r * row;
+            // SAFETY: the row has these blocks; there is room for `BLOCKS`.
+            unsafe {
+                if in_place.is_none() {
+                    let to = unpacked.add(r * STRIDE);
+                    format.unpack(s, start, blocks.len(), to, true);
+                }
+                format.unpack_scales(s, start, blocks.len(), scales.0[r].as_mut_ptr());
+            }
+        }
+        let (weights, stride) = match in_place {
+            Some(weights) => (weights, row * BLOCK),
+            None => (unpacked.cast_const(), STRIDE),
+        };
+        Strip {
+            weights,
+            stride,
+            scales: scales.0.as_ptr().cast(),
+        }
+    }
+
+    /// Adds the terms of some blocks to the partial sums; meanwhile memory brings those of the 16
+    /// rows from `next` on.
+    #[inline(always)]
+    fn multiply<S: Int8>(
+        &self,
+        s: S,
+        tiles: &ByteTiles,
+        strip: Strip,
+        next: usize,
+        blocks: Range<usize>,
+        sums: *mut Sums<S>,
+    ) {
+        let Features {
+            format,
+            extent,
+            packed,
+            blocks: row,
+            ..
+        } = self.features;
+        let tile = Tile::at::<S>(extent, packed, 0);
+        let count = blocks.len();
+        let lanes = SIDE.min(count);
+        let mut room = Room::EMPTY;
+        // SAFETY: the strip and the tile have these blocks; the room's halves are written before
+        // they are read.
+        unsafe {
+            let x = tile.quants.add(blocks.start * BLOCK * SIDE);
+            multiply_lane(tiles, strip, x, 0, count, room.at(0));
+            for lane in 0..lanes {
+                if lane + 1 < lanes {
+                    multiply_lane(tiles, strip, x, lane + 1, count, room.at(lane + 1));
+                }
+                let ahead = (next + lane) * row + blocks.start;
+                format.prefetch(s, ahead, count, 0);
+                let mut acc = [s.splat(0.0); SIDE];
+                let sums = sums.cast::<[S::V; SIDE]>().add(lane);
+                if blocks.start > 0 {
+                    acc = *sums;
+                }
+                let dots = room.at(lane).cast_const().cast::<Dots>();
+                let scales = strip.scales.add(lane);
+                let own = tile.scales.add((blocks.start + lane) * SIDE);
+                add(s, &mut acc, dots, (scales, BLOCKS), s.load(own));
+                if lane + SIDE < count {
+                    let (scales, own) = (scales.add(SIDE), own.add(SIDE * SIDE));
+                    add(s, &mut acc, dots.add(1), (scales, BLOCKS), s.load(own));
+                }
+                *sums = acc;
+            }
+        }
+    }
+}
+
+/// The products of the blocks of a lane, of which there are one or two.
+///
+/// # Safety
+/// The strip and the activations have them.
+#[inline(always)]
+unsafe fn multiply_lane(
+    tiles: &ByteTiles,
+    strip: Strip,
+    x: *const u8,
+    lane: usize,
+    count: usize,
+    dots: *mut [Dots; 2],
+) {
+    let second = if lane + SIDE < count {
+        lane + SIDE
+    } else {
+        lane
+    };
+    // SAFETY: promised by the caller.
+    unsafe {
+        tiles.multiply(
+            [
+                strip.weights.add(lane * BLOCK),
+                strip.weights.add(second * BLOCK),
+            ],
+            strip.stride,
+            [x.add(lane * BLOCK * SIDE), x.add(second * BLOCK * SIDE)],
+            dots,
+        );
+    }
+}
