@@ -270,6 +270,35 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_whether_a_share_is_that_of_tiles() {
+        let bytes = work(0, 0, 40_000_000_000);
+        let works = Works {
+            token: bytes,
+            prefill: bytes,
+            decode: Some(bytes),
+        };
+        let told = |int8_tiles| {
+            let run = || Run {
+                seconds: 0.2,
+                steps: Vec::new(),
+                peaks: Some(Peaks {
+                    int8_tiles,
+                    ..PEAKS
+                }),
+            };
+            format!("{:?}", Limits::of(&[run()], &[run()], works).lines())
+        };
+        let plain = told(None);
+        assert!(
+            plain.contains("int8 400 Gop/s, prefill 0.50 of int8, decode 0.50 of int8"),
+            "{plain}"
+        );
+        let tiled = told(Some(800.0));
+        let shares = "int8 in tiles 800 Gop/s, prefill 0.25 of int8 in tiles, decode 0.50 of int8";
+        assert!(tiled.contains(shares), "{tiled}");
+    }
+
+    #[test]
     fn the_type_is_that_of_most_products() {
         let without = Peaks {
             bf16: None,

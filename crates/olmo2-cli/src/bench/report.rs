@@ -88,7 +88,7 @@ fn rate(rate: Option<f64>) -> String {
 }
 
 impl Limits {
-    fn lines(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let (Some(read), Some(share)) =
             (self.read_gigabytes_per_second, self.decode_share_of_read)
@@ -107,12 +107,18 @@ impl Limits {
         let peaks: Vec<String> = peaks.into_iter().filter_map(peak).collect();
         if let Some(product_type) = self.product_type {
             let mut text = format!("{} Gop/s", peaks.join(", "));
-            for (name, share) in [
-                ("prefill", self.prefill_share_of_peak),
-                ("decode", self.decode_share_of_peak),
+            let tiles = match product_type {
+                "bf16" => self.peak_bf16_tiles_gops,
+                "int8" => self.peak_int8_tiles_gops,
+                _ => None,
+            };
+            let tiles = if tiles.is_some() { " in tiles" } else { "" };
+            for (name, share, tiles) in [
+                ("prefill", self.prefill_share_of_peak, tiles),
+                ("decode", self.decode_share_of_peak, ""),
             ] {
                 if let Some(share) = share {
-                    text += &format!(", {name} {share:.2} of {product_type}");
+                    text += &format!(", {name} {share:.2} of {product_type}{tiles}");
                 }
             }
             lines.push(("multiply-adds", text));

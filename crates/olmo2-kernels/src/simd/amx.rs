@@ -150,7 +150,9 @@ macro_rules! spin {
 /// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
 /// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
 /// it, and lets nobody keep it.
-pub(crate) struct PairTiles(#[allow(dead_code, reason = "dropped at the end")] Configured);
+pub(crate) struct PairTiles {
+    _shapes: Configured,
+}
 
 impl PairTiles {
     /// Strips of weight rows.
@@ -163,8 +165,8 @@ impl PairTiles {
     pub(crate) fn with(amx: Amx, work: impl FnOnce(&Self)) {
         let shapes = Shapes::new([(SIDE as u8, 64); 8]);
         // SAFETY: the palette's own shapes; `work` makes no others.
-        let tiles = Self(unsafe { Configured::new(amx, &shapes) });
-        work(&tiles);
+        let _shapes = unsafe { Configured::new(amx, &shapes) };
+        work(&Self { _shapes });
     }
 
     /// Operations of a round of [`spin`](Self::spin): four products of tiles, a multiply-add
@@ -245,7 +247,9 @@ impl PairTiles {
 }
 
 /// Products of blocks of 32 signed bytes: 16 weight rows with 16 rows of activations.
-pub(crate) struct ByteTiles(#[allow(dead_code, reason = "dropped at the end")] Configured);
+pub(crate) struct ByteTiles {
+    _shapes: Configured,
+}
 
 /// Exact dot products of a block, `[weight row][row of activations]`.
 pub(crate) type Dots = [[i32; SIDE]; SIDE];
@@ -259,7 +263,8 @@ impl ByteTiles {
         const X: (u8, u16) = (8, 64);
         let shapes = Shapes::new([SUMS, SUMS, SUMS, SUMS, WEIGHTS, X, WEIGHTS, X]);
         // SAFETY: smaller than the palette's, and the caller makes no others.
-        Self(unsafe { Configured::new(amx, &shapes) })
+        let _shapes = unsafe { Configured::new(amx, &shapes) };
+        Self { _shapes }
     }
 
     /// Operations of a round of [`spin`](Self::spin), as [`PairTiles::OPERATIONS`].

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 const _: () = assert!(PIECE_ROWS.is_multiple_of(SIDE) && BLOCKS.is_multiple_of(2));
 
-/// Products of two blocks, and of the two before.
+/// Products of two blocks, and of the two before: what tiles store reaches loads late.
 #[repr(C, align(64))]
 pub(super) struct Room([MaybeUninit<[Dots; 2]>; 2]);
 
