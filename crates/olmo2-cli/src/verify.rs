@@ -17,6 +17,13 @@ use crate::words::count;
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let folder = Path::new(&args.model);
+    if !folder.exists() {
+        return Err(Failure::new(
+            format!("there is no folder `{}`", folder.display()),
+            "`--model` takes the folder of a record, which `cargo xtask convert` makes",
+        )
+        .into());
+    }
     let Some(receipt) = Receipt::read(folder)? else {
         let folder = folder.display();
         return Err(Failure::new(

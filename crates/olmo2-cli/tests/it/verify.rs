@@ -32,11 +32,15 @@ fn a_flipped_bit_is_found_and_named() {
 }
 
 #[test]
-fn a_checkpoint_is_no_record() {
+fn a_checkpoint_is_no_record_and_no_folder_is_said() {
     let told = run(&["verify", "--model", &golden("gqa-tiny")]);
     assert_eq!(told.code, 1);
     assert!(
         told.stderr.contains("is no record") && told.stderr.contains("\nhint: "),
         "{told:?}"
     );
+    let told = run(&["verify", "--model", "/no/such"]);
+    assert_eq!(told.code, 1);
+    let right = "error: there is no folder `/no/such`\nhint: ";
+    assert!(told.stderr.starts_with(right), "{told:?}");
 }

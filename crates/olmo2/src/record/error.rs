@@ -72,16 +72,29 @@ impl RecordError {
     /// One sentence on what to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "make room and run it again: it goes on where it stopped"
-            }
+            Self::Io { source, .. } => return io_hint(source.kind()).map(Into::into),
             Self::Weights(error) => return error.hint(),
             Self::Quantize(error) => return Some(error.hint()),
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
             Self::Stopped => "run it again: it goes on where it stopped",
-            Self::Io { .. } | Self::Busy { .. } => return None,
+            Self::Busy { .. } => return None,
         };
         Some(hint.into())
+    }
+}
+
+fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull => {
+            Some("make room and run it again: it goes on where it stopped")
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Some("a record is a folder: choose a path where no file stands")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some("choose a folder that you may write to")
+        }
+        _ => None,
     }
 }
