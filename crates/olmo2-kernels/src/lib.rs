@@ -3,8 +3,8 @@
 //! cache; norms, alone, with a residual or a rotation; `silu(gate) * up`, alone or at the end of its
 //! products; the thread pool they run on, the file map, and the machine's [`limits`]. Each kernel is
 //! one generic function, instantiated for AVX-512, AVX2 and portable code ([`level`] picks at run
-//! time; with AMX, prefills of bf16 have one more, and few rows read blocks in another order), and is
-//! tested against [`mod@reference`].
+//! time; with AMX, prefills of bf16 and more than 8 rows of blocks have one more, and fewer read blocks in
+//! another order), and is tested against [`mod@reference`].
 //!
 //! This crate holds the project's only `unsafe` code; every module that needs it says so.
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -26,7 +26,7 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// Those that a prefill can reach.
+    /// Those that a prefill of more than 16 rows can reach.
     pub fn of_prefill(self) -> Self {
         Self {
             bf16: self.bf16_tiles.or(self.bf16),

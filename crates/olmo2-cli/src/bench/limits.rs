@@ -113,7 +113,7 @@ pub(super) struct Limits {
     /// In tiles of AMX, which prefills of more than 16 tokens take.
     pub(super) peak_bf16_tiles_gops: Option<f64>,
     pub(super) peak_int8_gops: Option<f64>,
-    /// The same of blocks of 32 bytes.
+    /// In tiles of AMX of blocks of 32, which more than 8 tokens or sequences at a time take.
     pub(super) peak_int8_tiles_gops: Option<f64>,
     /// The type whose peak counts: of most of the layers' products.
     pub(super) product_type: Option<&'static str>,
@@ -267,35 +267,6 @@ mod tests {
         };
         let seconds = work(0, 10_000_000_000, 0).seconds(without);
         assert!((seconds - 0.1).abs() < 1e-9, "{seconds}");
-    }
-
-    #[test]
-    fn it_is_told_whether_a_share_is_that_of_tiles() {
-        let bytes = work(0, 0, 40_000_000_000);
-        let works = Works {
-            token: bytes,
-            prefill: bytes,
-            decode: Some(bytes),
-        };
-        let told = |int8_tiles| {
-            let run = || Run {
-                seconds: 0.2,
-                steps: Vec::new(),
-                peaks: Some(Peaks {
-                    int8_tiles,
-                    ..PEAKS
-                }),
-            };
-            format!("{:?}", Limits::of(&[run()], &[run()], works).lines())
-        };
-        let plain = told(None);
-        assert!(
-            plain.contains("int8 400 Gop/s, prefill 0.50 of int8, decode 0.50 of int8"),
-            "{plain}"
-        );
-        let tiled = told(Some(800.0));
-        let shares = "int8 in tiles 800 Gop/s, prefill 0.25 of int8 in tiles, decode 0.50 of int8";
-        assert!(tiled.contains(shares), "{tiled}");
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn rate(rate: Option<f64>) -> String {
 }
 
 impl Limits {
-    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+    fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let (Some(read), Some(share)) =
             (self.read_gigabytes_per_second, self.decode_share_of_read)
@@ -124,5 +124,32 @@ impl Limits {
             lines.push(("multiply-adds", text));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_whether_a_share_is_that_of_tiles() {
+        let told = |product_type| {
+            let limits = Limits {
+                peak_f32_gops: Some(100.0),
+                peak_bf16_gops: Some(200.0),
+                peak_bf16_tiles_gops: Some(800.0),
+                peak_int8_gops: Some(400.0),
+                product_type: Some(product_type),
+                prefill_share_of_peak: Some(0.25),
+                decode_share_of_peak: Some(0.5),
+                ..Limits::default()
+            };
+            limits.lines()[0].1.clone()
+        };
+        let peaks = "f32 100, bf16 200, bf16 in tiles 800, int8 400 Gop/s";
+        for (product_type, of) in [("f32", "f32"), ("bf16", "bf16 in tiles"), ("int8", "int8")] {
+            let right = format!("{peaks}, prefill 0.25 of {of}, decode 0.50 of {product_type}");
+            assert_eq!(told(product_type), right);
+        }
     }
 }

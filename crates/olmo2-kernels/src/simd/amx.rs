@@ -5,6 +5,7 @@
 
 use crate::level::{self, Level};
 use std::arch::asm;
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 /// Numbers of a tile's row, and its rows.
@@ -87,6 +88,10 @@ impl Shapes {
     }
 }
 
+thread_local! {
+    static CONFIGURED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// This thread's tiles while they have shapes.
 struct Configured {
     /// It is of one thread.
@@ -94,10 +99,16 @@ struct Configured {
 }
 
 impl Configured {
+    /// # Panics
+    /// The thread's tiles have shapes already.
+    ///
     /// # Safety
-    /// The first palette, of eight tiles of at most 16 rows of 64 bytes, has these shapes, and the
-    /// thread has no others until this is dropped.
+    /// The first palette, of eight tiles of at most 16 rows of 64 bytes, has these shapes.
     unsafe fn new(_: Amx, shapes: &Shapes) -> Self {
+        assert!(
+            !CONFIGURED.replace(true),
+            "a kernel of tiles inside another"
+        );
         // SAFETY: the CPU has AMX, the caller promises the shapes.
         unsafe {
             asm!(
@@ -116,6 +127,26 @@ impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: an `Amx` was there, so the CPU has the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        CONFIGURED.set(false);
+    }
+}
+
+/// Reads the ends of rows that assembly is about to read: AddressSanitizer, under which the tests
+/// run, does not see what that does.
+///
+/// # Safety
+/// They are valid.
+#[inline(always)]
+unsafe fn show(start: *const u8, stride: usize, rows: usize, bytes: usize) {
+    if cfg!(test) {
+        for row in 0..rows {
+            // SAFETY: promised by the caller.
+            unsafe {
+                let row = start.add(row * stride);
+                row.read_volatile();
+                row.add(bytes - 1).read_volatile();
+            }
+        }
     }
 }
 
@@ -160,11 +191,14 @@ impl PairTiles {
     /// Pairs of a step.
     pub(crate) const PAIRS: usize = SIDE;
 
-    /// Runs `work`, which makes no others, with configured tiles.
+    /// Runs `work` with configured tiles.
+    ///
+    /// # Panics
+    /// Inside `work` of another.
     #[inline(always)]
     pub(crate) fn with(amx: Amx, work: impl FnOnce(&Self)) {
         let shapes = Shapes::new([(SIDE as u8, 64); 8]);
-        // SAFETY: the palette's own shapes; `work` makes no others.
+        // SAFETY: the palette's own shapes.
         let _shapes = unsafe { Configured::new(amx, &shapes) };
         work(&Self { _shapes });
     }
@@ -198,6 +232,9 @@ impl PairTiles {
         debug_assert_ne!(steps, 0);
         // SAFETY: the tiles are configured; memory is promised by the caller.
         unsafe {
+            show(weights, weights_stride, SIDE * Self::STRIPS, steps * 64);
+            show(x, 64, steps * SIDE, 64);
+            show(sums, sums_stride, SIDE * Self::STRIPS, 64);
             asm!(
                 "test {is_first:e}, {is_first:e}",
                 "jz 2f",
@@ -255,14 +292,14 @@ pub(crate) struct ByteTiles {
 pub(crate) type Dots = [[i32; SIDE]; SIDE];
 
 impl ByteTiles {
-    /// # Safety
-    /// This thread makes no other tiles until these are dropped.
-    pub(crate) unsafe fn new(amx: Amx) -> Self {
+    /// # Panics
+    /// This thread has other tiles.
+    pub(crate) fn new(amx: Amx) -> Self {
         const SUMS: (u8, u16) = (SIDE as u8, 64);
         const WEIGHTS: (u8, u16) = (SIDE as u8, 32);
         const X: (u8, u16) = (8, 64);
         let shapes = Shapes::new([SUMS, SUMS, SUMS, SUMS, WEIGHTS, X, WEIGHTS, X]);
-        // SAFETY: smaller than the palette's, and the caller makes no others.
+        // SAFETY: no larger than the palette's.
         let _shapes = unsafe { Configured::new(amx, &shapes) };
         Self { _shapes }
     }
@@ -293,6 +330,10 @@ impl ByteTiles {
     ) {
         // SAFETY: the tiles are configured; memory is promised by the caller.
         unsafe {
+            for i in 0..2 {
+                show(weights[i], stride, SIDE, 32);
+                show(x[i], 64, 8, 64);
+            }
             asm!(
                 "tilezero tmm0",
                 "tileloadd tmm4, [{w0} + {stride}]",

@@ -59,10 +59,8 @@ pub(crate) trait Int8: Simd {
     fn dot(self, sum: Self::I, w: Self::B, a: Self::B) -> Self::I;
     /// The same for [prepared](Self::prepare_q8) weights of eight bits.
     fn dot_q8(self, sum: Self::I, w: Self::B, a: Self::B) -> Self::I;
-    /// Signed weights as `dot_q8` wants them.
+    /// Signed weights as `dot_q8` wants them; where these are larger by 128, the reverse too.
     fn prepare_q8(self, w: Self::B) -> Self::B;
-    /// Bytes that are 128 too large as signed ones, and the reverse.
-    fn toggle_signs(self, w: Self::B) -> Self::B;
     /// The sums of each group of four registers, `[register][group]`.
     fn reduce(self, x: [Self::I; 4]) -> Self::I;
 
@@ -182,10 +180,6 @@ impl Int8 for Portable {
     #[inline(always)]
     fn prepare_q8(self, w: B) -> B {
         w
-    }
-    #[inline(always)]
-    fn toggle_signs(self, w: B) -> B {
-        w.map(|byte| byte ^ 128)
     }
     #[inline(always)]
     fn reduce(self, x: [I; 4]) -> I {

@@ -127,6 +127,9 @@ pub(crate) trait TileKernel {
 }
 
 /// Runs `kernel`.
+///
+/// # Panics
+/// This thread runs another, or pairs in tiles.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn dispatch_tiles(amx: Amx, kernel: impl TileKernel) {
     // SAFETY: a CPU with `Level::Amx` has what AVX-512's kernels want.

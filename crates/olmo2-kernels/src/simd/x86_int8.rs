@@ -26,11 +26,11 @@ pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
 }
 
 /// # Safety
-/// The CPU has what [`super::x86::run_avx512`] asks for. `kernel` dispatches no other.
+/// The CPU has what [`super::x86::run_avx512`] asks for.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,bmi2,fma,f16c")]
 pub(super) unsafe fn run_tiles(amx: Amx, kernel: impl TileKernel) {
-    // SAFETY: promised by the caller; tiles are made here and in `PairTiles::with` alone.
-    unsafe { kernel.run(Avx512::new(), &ByteTiles::new(amx)) };
+    // SAFETY: promised by the caller.
+    kernel.run(unsafe { Avx512::new() }, &ByteTiles::new(amx));
 }
 
 impl Pairs<Avx512> for Avx512Bf16 {
@@ -81,7 +81,6 @@ impl Int8 for Avx512 {
         fn dot(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn dot_q8(sum: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(sum, w, a) }
         fn prepare_q8(w: __m512i) -> __m512i { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
-        fn toggle_signs(w: __m512i) -> __m512i { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
         fn reduce(x: [__m512i; 4]) -> __m512i {
             _mm512_permutexvar_epi32(
                 _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
@@ -200,7 +199,6 @@ impl Int8 for Avx2 {
             ))
         }
         fn prepare_q8(w: __m256i) -> __m256i { w }
-        fn toggle_signs(w: __m256i) -> __m256i { _mm256_xor_si256(w, _mm256_set1_epi8(-128)) }
         fn reduce(x: [__m256i; 4]) -> __m256i {
             _mm256_permutevar8x32_epi32(reduce256(x), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
         }

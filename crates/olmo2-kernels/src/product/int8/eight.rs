@@ -68,6 +68,7 @@ impl Format for Eight {
         };
         s.halves(s.prepare_q8(first), s.prepare_q8(second))
     }
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn in_place(&self, block: usize) -> Option<*const u8> {
         Some(self.quants.wrapping_add(block * BLOCK).cast())

@@ -13,10 +13,10 @@ pub(super) trait Format: Copy + Sync {
     /// Bytes of a block's quants.
     const BYTES: usize;
 
-    /// Whether the weights that kernels see are larger by [`Int8::BIAS`].
+    /// Whether the weights that [`dot`](Self::dot) takes are larger by [`Int8::BIAS`].
     fn is_biased<S: Int8>() -> bool;
-    /// Adds products of weights, as [`halves`](Self::halves) or [`unpack`](Self::unpack) gives
-    /// them, and activations.
+    /// Adds products of weights, as [`halves`](Self::halves) gives them, and
+    /// activations.
     fn dot<S: Int8>(s: S, sum: S::I, w: S::B, a: S::B) -> S::I;
     /// `GROUPS` blocks from `block`: their lower and upper halves.
     unsafe fn halves<S: Int8>(&self, s: S, block: usize) -> (S::B, S::B);
@@ -35,6 +35,7 @@ pub(super) trait Format: Copy + Sync {
         Self: 'a;
 
     /// Signed weights in order from `block`, where they lie so.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn in_place(&self, block: usize) -> Option<*const u8> {
         let _ = block;
@@ -84,7 +85,7 @@ pub(super) trait Format: Copy + Sync {
         }
     }
 
-    /// Weights of `GROUPS` blocks from `block`, in order.
+    /// Weights of `GROUPS` blocks from `block`, as [`unpack`](Self::unpack) gives them.
     #[inline(always)]
     unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8, signed: bool) {
         // SAFETY: the caller promises the blocks and the room.
@@ -92,8 +93,8 @@ pub(super) trait Format: Copy + Sync {
             let (lower, upper) = self.halves(s, block);
             let (mut first, mut second) = s.whole(lower, upper);
             if signed {
-                debug_assert_eq!(S::BIAS, 128);
-                (first, second) = (s.toggle_signs(first), s.toggle_signs(second));
+                debug_assert!(S::Q8_IS_BIASED && S::BIAS == 128);
+                (first, second) = (s.prepare_q8(first), s.prepare_q8(second));
             }
             s.store_bytes(to, first);
             s.store_bytes(to.add(16 * S::GROUPS), second);

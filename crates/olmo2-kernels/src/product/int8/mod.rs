@@ -3,8 +3,9 @@
 //!
 //! Up to 16 rows of activations an output is `LANES` partial sums in f32, one for the blocks
 //! that leave the same rest, each taking its blocks in order: for few rows lanes run along `in`
-//! ([`decode`], and [`single`] for one row with 8 bits), for more they are rows ([`wide`]), with the same bits. Beyond 16 rows
-//! ([`prefill`]) there is one sum, over blocks in order.
+//! ([`decode`], and [`single`] for one row with 8 bits), for more they are rows ([`wide`]), with the
+//! same bits. Beyond 16 rows ([`prefill`]) there is one sum, over blocks in order. With AMX the last
+//! two multiply tiles, to the same bits again.
 
 mod activations;
 mod decode;

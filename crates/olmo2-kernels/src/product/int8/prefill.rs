@@ -1,5 +1,6 @@
 //! Many rows of activations: lanes are rows, packed once in tiles; weights are unpacked into a
-//! panel of the second-level cache and broadcast four bytes at a time. An output is one sum over
+//! panel of the second-level cache and broadcast four bytes at a time, or multiplied by AMX
+//! ([`super::tiles`]). An output is one sum over
 //! blocks in order, so a row's bits do not depend on the rows beside it.
 
 use super::activations::{Extent, PackTiles, Tile};

@@ -147,14 +147,20 @@ fn a_row_has_the_same_bits_in_any_prefill() {
 #[test]
 fn tiles_give_the_bits_of_vectors() {
     if !Level::Amx.is_available() {
+        eprintln!("left out: this CPU has no AMX");
         return;
     }
-    for (k, n) in [(33, 9), (100, 100), (530, 16), (2048, 37), (4200, 120)] {
+    let shapes = [(33, 9), (100, 100), (2048, 37), (4200, 120)];
+    // About a lane's first and second block, and a second chunk of blocks.
+    let edges = [480, 512, 530, 1000, 1024, 1056, 1664].map(|k| (k, 33));
+    for (k, n) in shapes.into_iter().chain(edges) {
+        let bias = noise(7, n);
         for data in Weights::new(6, n, k).all() {
             for m in [9, 16, 17, 50] {
                 let x = noise(m as u64, m * k);
-                let [vectors, tiles] = [Level::Avx512, Level::Amx]
-                    .map(|level| product(level, &x, k, WeightRef::new(data)));
+                let weight = WeightRef::new(data).with_bias(&bias);
+                let [vectors, tiles] =
+                    [Level::Avx512, Level::Amx].map(|level| product(level, &x, k, weight));
                 assert!(same_bits(&vectors, &tiles), "{m} rows of {k} by {n}");
             }
         }

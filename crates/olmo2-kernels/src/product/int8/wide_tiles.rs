@@ -9,7 +9,6 @@ use crate::buffer::{Scratch, with_scratch};
 use crate::quant::BLOCK;
 use crate::simd::{Amx, ByteTiles, Dots, Int8, SIDE, Simd, TileKernel, dispatch_tiles};
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Blocks that are multiplied at a time, two of each lane: 16 rows of 1024 bytes.
@@ -57,20 +56,16 @@ impl<F: Format> TileKernel for Strips<'_, F> {
         assert!(S::LANES == SIDE);
         let (range, blocks) = (self.features.range.clone(), self.features.blocks);
         let mut scales = Scales([[0.0; BLOCKS]; SIDE]);
+        // A lane's first block puts its sum there; a lane without blocks stays 0.
+        let mut sums: Sums<S> = [[s.splat(0.0); SIDE]; SIDE];
         for n in range.clone().step_by(SIDE) {
             let features = n..range.end.min(n + SIDE);
-            let mut sums = MaybeUninit::<Sums<S>>::uninit();
-            if blocks < SIDE {
-                sums.write([[s.splat(0.0); SIDE]; SIDE]);
-            }
             for first in (0..blocks).step_by(BLOCKS) {
                 let blocks = first..blocks.min(first + BLOCKS);
                 let strip = self.fill(s, features.clone(), blocks.clone(), &mut scales);
-                self.multiply(s, tiles, strip, n + SIDE, blocks, sums.as_mut_ptr());
+                self.multiply(s, tiles, strip, n + SIDE, blocks, &mut sums);
             }
-            // SAFETY: the first blocks have written each lane that has any, and the others are 0.
-            let sums = unsafe { sums.assume_init_mut() };
-            self.features.finish(s, sums, 0, features);
+            self.features.finish(s, &mut sums, 0, features);
         }
     }
 }
@@ -121,8 +116,8 @@ impl<F: Format> Strips<'_, F> {
         }
     }
 
-    /// Adds the terms of some blocks to the partial sums; meanwhile memory brings those of the 16
-    /// rows from `next` on.
+    /// Adds the terms of some blocks to the partial sums; meanwhile memory brings those of
+    /// rows from `next` on, one for each lane.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -131,7 +126,7 @@ impl<F: Format> Strips<'_, F> {
         strip: Strip,
         next: usize,
         blocks: Range<usize>,
-        sums: *mut Sums<S>,
+        sums: &mut Sums<S>,
     ) {
         let Features {
             format,
@@ -156,9 +151,8 @@ impl<F: Format> Strips<'_, F> {
                 let ahead = (next + lane) * row + blocks.start;
                 format.prefetch(s, ahead, count, 0);
                 let mut acc = [s.splat(0.0); SIDE];
-                let sums = sums.cast::<[S::V; SIDE]>().add(lane);
                 if blocks.start > 0 {
-                    acc = *sums;
+                    acc = sums[lane];
                 }
                 let dots = room.at(lane).cast_const().cast::<Dots>();
                 let scales = strip.scales.add(lane);
@@ -168,7 +162,7 @@ impl<F: Format> Strips<'_, F> {
                     let (scales, own) = (scales.add(SIDE), own.add(SIDE * SIDE));
                     add(s, &mut acc, dots.add(1), (scales, BLOCKS), s.load(own));
                 }
-                *sums = acc;
+                sums[lane] = acc;
             }
         }
     }
