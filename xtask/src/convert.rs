@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
-use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubOptions, Notice, Progress, parse_id};
+use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubError, HubOptions, Notice, Progress, parse_id};
 use olmo2::record::{ConvertEvent, ConvertProgress, StoredDtype};
 use olmo2::{QuantFormat, Quantize};
 
@@ -144,9 +144,18 @@ fn source_folder(args: &ConvertArgs) -> Result<PathBuf> {
     let mut bar = Bar::new();
     let fetched = hub.fetch(&id, revision(args), Files::Model, &mut bar);
     bar.0.finish_and_clear();
-    fetched.map_err(|error| match error.hint() {
-        Some(hint) => anyhow!("{error}\nhint: {hint}"),
-        None => anyhow!(error),
+    fetched.map_err(|error| {
+        // Perhaps a folder was meant.
+        let meant = match error {
+            HubError::Network { .. } | HubError::RepoNotFound { .. } => {
+                format!("`{}` is no folder here, and on the hub: ", args.source)
+            }
+            _ => String::new(),
+        };
+        match error.hint() {
+            Some(hint) => anyhow!("{meant}{error}\nhint: {hint}"),
+            None => anyhow!("{meant}{error}"),
+        }
     })
 }
 

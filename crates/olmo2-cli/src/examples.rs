@@ -50,8 +50,8 @@ Method:
   of the keys and values that a token attends to, over its time. Prefill's share of the peak
   counts the matrices of the layers: not attention, nor the head, which only the last position
   meets. The peak is int8's for quantised weights, bf16's for bf16 weights with `--dtype bf16`
-  where the CPU has such products, else f32's. With `--batch` decoding has a share of the peak
-  too, which counts the head.
+  where the CPU has such products, else f32's; of the first two that in tiles where the CPU has
+  AMX. With `--batch` decoding has a share of the peak of vectors too, which counts the head.
 
 Examples:
   olmo2-cli bench --model ./olmo2-1b --threads 2

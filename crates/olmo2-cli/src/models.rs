@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use olmo2::hub::{CachedModel, Hub, HubOptions, Revision, cached_models, parse_id, remove};
 use serde_json::{Value, json};
 
@@ -26,7 +26,9 @@ pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
             writeln!(out, "removed `{id}`: {} freed", size(freed))?;
         }
         ModelsCommand::Revisions { id, json } => {
-            let revisions = Hub::new(options).revisions(&meant(id)?)?;
+            let id = meant(id)?;
+            let asked = || format!("cannot ask for the revisions of `{id}`");
+            let revisions = Hub::new(options).revisions(&id).with_context(asked)?;
             match json {
                 true => writeln!(out, "{}", revisions_json(&revisions))?,
                 false => write!(out, "{}", revisions_text(&revisions))?,
