@@ -47,20 +47,6 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_file_is_no_place_for_a_record() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("file");
-    fs::write(&out, "mine").expect("a file");
-    for out in [out.clone(), out.join("below")] {
-        let options = ConvertOptions::new(golden_folder("gqa-tiny"), &out);
-        let error = convert(&options, &mut ()).expect_err("a file is in the way");
-        let hint = error.hint().unwrap_or_default();
-        assert!(hint.starts_with("a record is a folder"), "{error}: {hint}");
-    }
-    assert_eq!(fs::read_to_string(out).expect("a file"), "mine");
-}
-
-#[test]
 fn every_golden_converts_and_reads_back_the_same() {
     for golden in GOLDENS {
         let source = golden_folder(golden);

@@ -335,3 +335,17 @@ fn a_part_with_other_tensors_is_refused_by_their_names() {
          0..16384, found 24576..40960"
     );
 }
+
+#[test]
+fn a_file_is_no_place_for_a_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("file");
+    fs::write(&out, "mine").expect("a file");
+    for out in [out.clone(), out.join("below")] {
+        let options = ConvertOptions::new(golden_folder("gqa-tiny"), &out);
+        let error = convert(&options, &mut ()).expect_err("a file is in the way");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.starts_with("a record is a folder"), "{error}: {hint}");
+    }
+    assert_eq!(fs::read_to_string(out).expect("a file"), "mine");
+}
