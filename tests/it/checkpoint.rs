@@ -143,7 +143,7 @@ impl Checkpoint {
 
     /// Maps the weights.
     pub(crate) fn open(&self) -> Result<Weights, WeightsError> {
-        Weights::open(self.path(), &self.config())
+        olmo2::format::open(self.path(), &self.config())
     }
 
     /// The message of the error that opening ends with, the folder left out.

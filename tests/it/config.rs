@@ -1,8 +1,8 @@
 //! `config.json` in both spellings, and what is refused.
 
 use olmo2::Olmo2Config;
+use olmo2::RotaryEmbedding;
 use olmo2::config::RopeKind;
-use olmo2::rope::RotaryEmbedding;
 use olmo2_tests::golden_folder;
 
 /// A config with these further fields.

@@ -30,7 +30,7 @@ fn to_record(source: &Path, out: &Path) -> ConvertReport {
 
 fn weights(folder: &Path) -> Weights {
     let config = Olmo2Config::from_folder(folder).expect("a config");
-    Weights::open(folder, &config).expect("weights")
+    olmo2::format::open(folder, &config).expect("weights")
 }
 
 /// All files of a record but the receipt, by name.
@@ -221,7 +221,7 @@ fn a_conversion_goes_on_where_it_stopped_and_ends_with_the_same_bytes() {
         let error = convert(&options, &mut StopAt(at, counts)).expect_err("it was ended");
         assert!(matches!(error, ConvertError::Record(RecordError::Stopped)));
         let config = Olmo2Config::from_folder(&source).unwrap();
-        Weights::open(out, &config).map(|_| ()).unwrap_err()
+        olmo2::format::open(out, &config).map(|_| ()).unwrap_err()
     };
     for done in 1..5 {
         let out = tempfile::tempdir().unwrap();

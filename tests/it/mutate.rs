@@ -99,7 +99,7 @@ fn run(config: &Olmo2Config, weights: &Weights) {
 
 /// Opens the weights, and holds what comes out against what may.
 fn check(folder: &Path, config: &Olmo2Config) {
-    match Weights::open(folder, config) {
+    match olmo2::format::open(folder, config) {
         Ok(weights) => {
             for (name, weight) in weights.iter() {
                 let Some(tensor) = weight.float() else {

@@ -12,7 +12,7 @@ use burn::tensor::DType;
 use burn_store::ModuleSnapshot;
 use olmo2::{
     CacheOptions, ForwardInput, GenerateParams, LoadOptions, Olmo2, Olmo2Config, Precision,
-    QuantFormat, Quantize, Session, StoredWeight, Weight, Weights, demo, layout,
+    QuantFormat, Quantize, Session, StoredWeight, Weight, demo, layout,
 };
 use olmo2_tests::backends::Flex;
 use olmo2_tests::{divergence, golden_folder, values};
@@ -127,7 +127,7 @@ fn blocks_answer_nearly_as_the_floats() {
 #[test]
 fn loading_a_quantised_record_copies_nothing() {
     let (record, config) = record_of(&golden_folder("gqa-tiny"), choices()[2]);
-    let weights = Weights::open(record.path(), &config).expect("weights");
+    let weights = olmo2::format::open(record.path(), &config).expect("weights");
     let device = Default::default();
     let model = Olmo2::<Flex>::from_weights(&config, &weights, &LoadOptions::default(), &device);
     let model = model.expect("a model");
@@ -252,7 +252,7 @@ fn bf16_on_flex_keeps_f32_between_products() {
 #[test]
 fn f16_converts_weights_at_load() {
     let (record, config) = record_of(&golden_folder("gqa-tiny"), choices()[3]);
-    let weights = Weights::open(record.path(), &config).expect("weights");
+    let weights = olmo2::format::open(record.path(), &config).expect("weights");
     let options = LoadOptions {
         precision: Precision::F16,
         ..LoadOptions::default()

@@ -88,7 +88,7 @@ fn arrays(name: &str, weight: &StoredWeight) -> Vec<(String, StoredTensor)> {
 fn parts_are_what_burn_store_writes_and_reads() {
     for quantize in choices() {
         let (folder, config) = record_of(&golden_folder("gqa-tiny"), quantize);
-        let weights = Weights::open(folder.path(), &config).expect("weights");
+        let weights = olmo2::format::open(folder.path(), &config).expect("weights");
         for part in parts(&config) {
             let names = part.tensors.iter().map(|spec| spec.name.as_str());
             let arrays: Vec<_> = names
@@ -120,7 +120,7 @@ fn each_choice_stands_in_the_receipt_and_in_the_weights() {
     let expected = [(Q8, Q8, Q8), (Q4, Q4, Q4), (Q4, Q8, Q4), (Bf16, Q8, Bf16)];
     for (quantize, (layers, head, embedding)) in choices().into_iter().zip(expected) {
         let (folder, config) = record_of(&golden_folder("gqa-tiny"), quantize);
-        let weights = Weights::open(folder.path(), &config).expect("weights");
+        let weights = olmo2::format::open(folder.path(), &config).expect("weights");
         let receipt = Receipt::read(folder.path()).unwrap().expect("a receipt");
         assert_eq!(receipt.quantize, quantize);
         let tensors: Vec<_> = receipt
@@ -155,7 +155,7 @@ fn a_tied_head_is_in_the_embeddings_format_and_a_note_says_so() {
         ["the head is the embedding (`tie_word_embeddings`): both are in q8"]
     );
     let config = Olmo2Config::from_folder(&source).unwrap();
-    let weights = Weights::open(out.path(), &config).expect("weights");
+    let weights = olmo2::format::open(out.path(), &config).expect("weights");
     let format = |name: &str| weights.get(name).map(StoredWeight::format);
     assert_eq!(format(EMBEDDING), Some(StoredFormat::Q8));
     assert_eq!(format(Q), Some(StoredFormat::Q4));
@@ -173,9 +173,9 @@ fn a_record_holds_what_quantising_in_memory_gives() {
         .flat_map(|(source, choices)| choices.map(|choice| (source, choice)))
     {
         let (folder, config) = record_of(&golden_folder(source), quantize);
-        let floats = Weights::open(&golden_folder(source), &config).expect("weights");
+        let floats = olmo2::format::open(&golden_folder(source), &config).expect("weights");
         let made = floats.quantized(&quantize).expect("floats");
-        let read = Weights::open(folder.path(), &config).expect("weights");
+        let read = olmo2::format::open(folder.path(), &config).expect("weights");
         assert_eq!(made.total_bytes(), read.total_bytes());
         for ((name, made), (_, read)) in made.iter().zip(read.iter()) {
             let (made, read) = (arrays(name, made), arrays(name, read));
@@ -195,7 +195,7 @@ fn floats_beside_the_blocks_take_the_type_that_was_asked_for() {
     options.dtype = Some(olmo2::record::StoredDtype::F32);
     convert(&options, &mut ()).expect("a conversion");
     let config = Olmo2Config::from_folder(out.path()).unwrap();
-    let weights = Weights::open(out.path(), &config).expect("weights");
+    let weights = olmo2::format::open(out.path(), &config).expect("weights");
     let format = |name: &str| weights.get(name).map(StoredWeight::format);
     assert_eq!(format(Q), Some(StoredFormat::Q8));
     assert_eq!(format(HEAD), Some(StoredFormat::F32));
@@ -269,7 +269,7 @@ fn what_is_quantised_is_no_source() {
         assert!(error.hint().expect("a hint").contains("floats"));
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
     }
-    let weights = Weights::open(folder.path(), &config).expect("weights");
+    let weights = olmo2::format::open(folder.path(), &config).expect("weights");
     let error = weights.quantized(&choices()[1]).expect_err("other blocks");
     let expected = "expected floats or q4, found q8";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -321,7 +321,7 @@ fn numbers_that_no_block_holds_are_named() {
 #[track_caller]
 fn broken(quantize: Quantize, edit: impl Fn(&mut Vec<(String, StoredTensor)>)) -> String {
     let (folder, config) = record_of(&golden_folder("mqa-tied"), quantize);
-    let weights = Weights::open(folder.path(), &config).unwrap();
+    let weights = olmo2::format::open(folder.path(), &config).unwrap();
     let part = &parts(&config)[1];
     let names = part.tensors.iter().map(|spec| spec.name.as_str());
     let mut arrays: Vec<_> = names

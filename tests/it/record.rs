@@ -10,7 +10,7 @@ use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore, TensorSnapshot};
 use olmo2::convert::{ConvertOptions, convert};
 use olmo2::layout::{Part, parts};
 use olmo2::record::{RECEIPT, verify};
-use olmo2::{Olmo2Config, StoredTensor, Weights};
+use olmo2::{Olmo2Config, StoredTensor};
 use olmo2_tests::golden_folder;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ pub(crate) fn snapshot(name: &str, tensor: &StoredTensor) -> TensorSnapshot {
 fn parts_are_byte_for_byte_what_burn_store_writes() {
     for golden in ["gqa-tiny", "bias-eps", "mqa-tied"] {
         let (folder, config) = record(golden);
-        let weights = Weights::open(&golden_folder(golden), &config).expect("weights");
+        let weights = olmo2::format::open(&golden_folder(golden), &config).expect("weights");
         for part in parts(&config) {
             let snapshots = part
                 .tensors
@@ -62,7 +62,7 @@ fn parts_are_byte_for_byte_what_burn_store_writes() {
 #[test]
 fn burn_store_reads_the_parts_without_a_copy() {
     let (folder, config) = record("gqa-tiny");
-    let weights = Weights::open(&golden_folder("gqa-tiny"), &config).expect("weights");
+    let weights = olmo2::format::open(&golden_folder("gqa-tiny"), &config).expect("weights");
     for part in parts(&config) {
         let path = folder.path().join(part.file_name());
         let mut store = BurnpackStore::from_file(path).zero_copy(true);
@@ -81,7 +81,7 @@ fn burn_store_reads_the_parts_without_a_copy() {
 #[test]
 fn tensors_of_a_record_are_slices_of_maps_at_multiples_of_256() {
     let (folder, config) = record("bias-eps");
-    let weights = Weights::open(folder.path(), &config).expect("weights");
+    let weights = olmo2::format::open(folder.path(), &config).expect("weights");
     for (name, weight) in weights.iter() {
         let tensor = weight.float().expect("floats");
         assert_eq!(tensor.bytes.as_ptr().addr() % 256, 0, "{name}");
@@ -124,7 +124,7 @@ fn verify_finds_one_flipped_bit_that_loading_does_not_read() {
     let last = bytes.len() - 1;
     bytes[last] ^= 0x10;
     fs::write(&path, bytes).unwrap();
-    Weights::open(folder.path(), &config).expect("headers are intact");
+    olmo2::format::open(folder.path(), &config).expect("headers are intact");
     let error = verify(folder.path(), &config, |_| ()).expect_err("a bit is flipped");
     let message = error.to_string();
     assert!(
@@ -194,7 +194,7 @@ fn converting_again_holds_the_config_against_the_receipt() {
 fn refusal(golden: &str, damage: impl FnOnce(&Path)) -> String {
     let (folder, config) = record(golden);
     damage(folder.path());
-    let error = Weights::open(folder.path(), &config).expect_err("the record is damaged");
+    let error = olmo2::format::open(folder.path(), &config).expect_err("the record is damaged");
     let folder = folder.path().display().to_string();
     error
         .to_string()
@@ -282,7 +282,7 @@ pub(crate) fn replaced_in(
 ) -> String {
     let snapshots = tensors.iter().map(|(name, t)| snapshot(name, t)).collect();
     replace_part(folder, part, snapshots);
-    let error = Weights::open(folder, config).expect_err("the record is damaged");
+    let error = olmo2::format::open(folder, config).expect_err("the record is damaged");
     let folder = folder.display().to_string();
     error.to_string().replace(&format!("{folder}/"), "")
 }
@@ -292,7 +292,7 @@ pub(crate) fn replaced_in(
 fn replaced(edit: impl Fn(&mut Vec<(String, StoredTensor)>)) -> String {
     refusal("mqa-tied", |folder| {
         let config = Olmo2Config::from_folder(folder).unwrap();
-        let weights = Weights::open(folder, &config).unwrap();
+        let weights = olmo2::format::open(folder, &config).unwrap();
         let part = &parts(&config)[1];
         let mut tensors: Vec<(String, StoredTensor)> = part
             .tensors

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &AccuracyArgs) -> Result<()> {
     let demo = tidy::root().join("crates/olmo2/assets/demo");
     let folder = args.model.as_deref().unwrap_or(&demo);
     let config = Olmo2Config::from_folder(folder)?;
-    let weights = Weights::open(folder, &config)?;
+    let weights = olmo2::format::open(folder, &config)?;
     let rows = match args.model {
         None => demo::held_out(&demo.join("tokenizer.json"), ROWS)?,
         Some(_) => vec![fixed(args.tokens, &config)],
@@ -121,7 +121,7 @@ fn logits(
 
 /// Bits of a weight in matrices, and the error of weights relative to those of the folder.
 fn stored(weights: &Weights, folder: &Path, config: &Olmo2Config) -> Result<(f64, f64)> {
-    let floats = Weights::open(folder, config)?;
+    let floats = olmo2::format::open(folder, config)?;
     let [mut bits, mut count, mut error, mut size] = [0.0; 4];
     for (name, weight) in weights.iter() {
         let &[out, input] = weight.shape() else {
@@ -223,7 +223,7 @@ mod tests {
     fn eight_bits_lose_less_than_four() {
         let folder = tidy::root().join("crates/olmo2/assets/demo");
         let config = Olmo2Config::from_folder(&folder).expect("a config");
-        let floats = Weights::open(&folder, &config).expect("weights");
+        let floats = olmo2::format::open(&folder, &config).expect("weights");
         let error = |format| {
             let weights = floats.quantized(&Quantize::all(format)).expect("floats");
             stored(&weights, &folder, &config).expect("the same model")

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use olmo2::chat::ChatError;
-use olmo2::generation_config::GenerationConfigError;
+use olmo2::config::generation::GenerationConfigError;
 use olmo2::hub::HubError;
 use olmo2::tokenizer::TokenizerError;
 use olmo2::{

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use burn::prelude::*;
-use olmo2::generation_config::GenerationConfig;
+use olmo2::config::generation::GenerationConfig;
 use olmo2::hub::Files;
 use olmo2::{FinishReason, Session, Tokenizer};
 use serde::Serialize;

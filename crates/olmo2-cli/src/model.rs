@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
-use olmo2::generation_config::GenerationConfig;
+use olmo2::config::generation::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubError, HubOptions, parse_id};
 use olmo2::{CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo};
 
@@ -145,7 +145,7 @@ impl Source {
     fn weights(&self, config: &Olmo2Config) -> Result<Weights> {
         Ok(match self {
             Self::Demo => demo::weights(config)?,
-            Self::Folder(folder) => Weights::open(folder, config)?,
+            Self::Folder(folder) => olmo2::format::open(folder, config)?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Which sampling holds: flags over generation_config.json over greedy.
 
 use anyhow::Result;
-use olmo2::generation_config::GenerationConfig;
+use olmo2::config::generation::GenerationConfig;
 use olmo2::{DOLMA2_TOKENS, GenerateParams, Olmo2Config, SamplingParams, Tokenizer};
 
 use crate::args::SamplingArgs;

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::Olmo2Config;
 use crate::config::ConfigError;
-use crate::quantize::Quantize;
-use crate::record::{
-    self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, StoredDtype,
-    UNFINISHED, Written,
+use crate::config::Olmo2Config;
+use crate::format;
+use crate::format::record::{
+    self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, UNFINISHED, Written,
 };
-use crate::weights::{Weights, WeightsError};
+use crate::quantize::Quantize;
+use crate::storage::StoredDtype;
+use crate::weights::WeightsError;
 
 /// What to convert, and where to.
 #[derive(Debug, Clone)]
@@ -116,7 +117,7 @@ pub fn convert(
     progress: &mut dyn ConvertProgress,
 ) -> Result<ConvertReport, ConvertError> {
     let config = Olmo2Config::from_folder(&options.source)?;
-    let weights = Weights::open(&options.source, &config)?;
+    let weights = format::open(&options.source, &config)?;
     let folder = options.source.display().to_string();
     let label = options.label.clone().unwrap_or(folder);
     let source = record::source(&weights, label, options.revision.clone())?;

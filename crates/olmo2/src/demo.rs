@@ -7,12 +7,13 @@ use std::path::Path;
 
 use burn::prelude::*;
 
-use crate::chat::{ChatError, ChatTemplate};
+use crate::config::generation::{GenerationConfig, GenerationConfigError};
 use crate::config::{ConfigError, Olmo2Config};
-use crate::generation_config::{GenerationConfig, GenerationConfigError};
+use crate::format;
 use crate::load::{LoadError, LoadOptions};
 use crate::model::Olmo2;
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::text::chat::{ChatError, ChatTemplate};
+use crate::text::tokenizer::{Tokenizer, TokenizerError};
 use crate::weights::{Weights, WeightsError};
 
 /// `config.json`.
@@ -68,7 +69,7 @@ pub fn chat_template() -> Result<Option<ChatTemplate>, ChatError> {
 /// As [`config`].
 pub fn weights(config: &Olmo2Config) -> Result<Weights, WeightsError> {
     let bytes = bytes::Bytes::from_static(&WEIGHTS.0);
-    Weights::from_safetensors(config, Path::new("the embedded model"), &bytes)
+    format::from_safetensors(config, Path::new("the embedded model"), &bytes)
 }
 
 /// The model itself.

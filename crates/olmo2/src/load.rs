@@ -8,10 +8,11 @@ use burn_store::ModuleSnapshot;
 use thiserror::Error;
 
 use crate::config::{ConfigError, Olmo2Config};
-use crate::linear::Weight;
+use crate::format;
 use crate::model::Olmo2;
 use crate::precision::{Precision, PrecisionError};
 use crate::quantize::{Quantize, QuantizeError};
+use crate::storage::Weight;
 use crate::weights::{StoredWeight, Weights, WeightsError};
 
 /// How a model is loaded.
@@ -59,6 +60,36 @@ impl LoadError {
     }
 }
 
+impl Weights {
+    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantised,
+    /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
+    /// which what is quantised on the way lies until all is converted.
+    pub fn held_bytes<B: Backend>(&self, options: &LoadOptions) -> u64 {
+        let precision = options.precision;
+        let held = self.iter().map(|(name, weight)| {
+            let shape = weight.shape();
+            let format = options
+                .quantize
+                .and_then(|choice| choice.format_of(name, shape));
+            let quantized = match (format, shape) {
+                (Some(format), &[out, input]) => Some(format.bytes([out, input])),
+                _ => None,
+            };
+            match precision.is_by_kernels::<B>() {
+                true => quantized.unwrap_or(weight.byte_len()),
+                false => {
+                    let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
+                    let converted = elements * precision.compute().size() as u64;
+                    // Blocks that are stored are widened as they lie.
+                    let made = quantized.filter(|_| weight.float().is_some());
+                    converted + made.unwrap_or_default()
+                }
+            }
+        });
+        held.sum()
+    }
+}
+
 impl<B: Backend> Olmo2<B> {
     /// Loads a record or a Hugging Face folder of safetensors.
     ///
@@ -71,7 +102,7 @@ impl<B: Backend> Olmo2<B> {
         device: &B::Device,
     ) -> Result<Self, LoadError> {
         let config = Olmo2Config::from_folder(folder)?;
-        let weights = Weights::open(folder, &config)?;
+        let weights = format::open(folder, &config)?;
         Self::from_weights(&config, &weights, options, device)
     }
 

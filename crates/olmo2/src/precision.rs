@@ -13,7 +13,7 @@ use burn::tensor::DType;
 use olmo2_kernels::Activations;
 use thiserror::Error;
 
-use crate::cast;
+use crate::backend;
 
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Precision {
 
     /// Whether own kernels do the products on backend `B`, from weights as they are stored.
     pub(crate) fn is_by_kernels<B: Backend>(self) -> bool {
-        cast::reads_in_place::<B>() && self != Self::F16
+        backend::reads_in_place::<B>() && self != Self::F16
     }
 
     /// What own kernels round activations to.

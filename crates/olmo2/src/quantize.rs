@@ -8,10 +8,10 @@ use olmo2_kernels::quant::{BLOCK, blocks, q4_top, quantise_q4, quantise_q8};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Olmo2Config;
-use crate::layout::{EMBEDDING, HEAD};
-use crate::packed::{Packed, QuantFormat};
-use crate::weights::{StoredTensor, element};
+use crate::config::Olmo2Config;
+use crate::storage::{Packed, QuantFormat, element};
+use crate::weights::layout::{EMBEDDING, HEAD};
+use crate::weights::{StoredTensor, StoredWeight, Weights};
 
 /// Weights that are quantised at a time: 4 MB of f32.
 const CHUNK: usize = 1 << 20;
@@ -54,7 +54,7 @@ impl Quantize {
         ))
     }
 
-    /// The format for a tensor of the [layout](crate::layout).
+    /// The format for a tensor of the [layout](crate::weights::layout).
     pub fn format_of(&self, name: &str, shape: &[usize]) -> Option<QuantFormat> {
         match name {
             EMBEDDING => self.embedding,
@@ -115,6 +115,45 @@ impl QuantizeError {
             }
         }
         .into()
+    }
+}
+
+impl Weights {
+    /// The same weights with some matrices quantised, one after another; what stays as it is
+    /// shares its memory.
+    ///
+    /// # Errors
+    /// A matrix that is quantised already, in another format than `quantize` asks for, or that
+    /// holds numbers which cannot be.
+    pub fn quantized(&self, quantize: &Quantize) -> Result<Self, QuantizeError> {
+        self.try_replace(|name, file, weight| {
+            let packed = quantized_as(name, file, weight, quantize)?;
+            Ok(packed.map(StoredWeight::Packed))
+        })
+    }
+}
+
+/// The blocks that a weight is to be exchanged for; `None` where it stays as it is.
+fn quantized_as(
+    name: &str,
+    file: &Path,
+    weight: &StoredWeight,
+    quantize: &Quantize,
+) -> Result<Option<Packed>, QuantizeError> {
+    let wanted = quantize.format_of(name, weight.shape());
+    match (weight, wanted) {
+        (StoredWeight::Float(tensor), Some(format)) => {
+            pack(FloatMatrix { name, file, tensor }, format).map(Some)
+        }
+        (StoredWeight::Packed(packed), wanted) if wanted != Some(packed.format()) => {
+            Err(QuantizeError::Already {
+                file: file.to_owned(),
+                tensor: name.to_owned(),
+                expected: wanted.map_or("floats".into(), |format| format!("floats or {format}")),
+                found: packed.format(),
+            })
+        }
+        _ => Ok(None),
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use olmo2_kernels::attention::cache_blocks;
 use thiserror::Error;
 
-use crate::cast;
+use crate::backend;
 
 /// What a cache stores keys and values in. Attention computes in the model's precision whatever
 /// this is, on burn-flex in f32.
@@ -58,7 +58,7 @@ impl CacheDtype {
         let has = match self {
             Self::F32 => true,
             Self::Bf16 => B::supports_dtype(device, DType::BF16),
-            Self::Q8 => cast::reads_in_place::<B>(),
+            Self::Q8 => backend::reads_in_place::<B>(),
         };
         match has {
             true => Ok(()),

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Numeric};
 use olmo2_kernels::attention::cache_blocks;
 
 use super::CacheDtype;
-use crate::cast;
+use crate::backend;
 
 /// `[slots, kv_heads, positions, head_dim]`.
 #[derive(Debug, Clone)]
@@ -77,11 +77,11 @@ impl<B: Backend> Stored<B> {
 }
 
 fn float_zeros<B: Backend>(shape: [usize; 4], dtype: DType, device: &B::Device) -> Tensor<B, 4> {
-    cast::zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
+    backend::zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
 }
 
 fn int_zeros<B: Backend>(shape: [usize; 4], dtype: DType, device: &B::Device) -> Tensor<B, 4, Int> {
-    cast::int_zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
+    backend::int_zeros(shape, dtype).unwrap_or_else(|| Tensor::zeros(shape, (device, dtype)))
 }
 
 fn grown<B: Backend, K: Numeric<B>>(

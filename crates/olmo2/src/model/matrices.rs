@@ -3,8 +3,8 @@
 use burn::prelude::*;
 
 use super::{DecoderLayer, Olmo2};
-use crate::layout::{EMBEDDING, HEAD};
-use crate::linear::Weight;
+use crate::storage::Weight;
+use crate::weights::layout::{EMBEDDING, HEAD};
 
 /// The projections of a layer, each with its path.
 macro_rules! projections {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::record::RECEIPT;
+use crate::format::record::RECEIPT;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]

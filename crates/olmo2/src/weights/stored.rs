@@ -2,9 +2,7 @@
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 
-use super::element;
-use crate::packed::Packed;
-use crate::record::StoredFormat;
+use crate::storage::{Packed, StoredFormat, element};
 
 /// The weights of one tensor, as a file holds them.
 #[derive(Debug, Clone)]

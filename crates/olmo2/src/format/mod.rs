@@ -1,0 +1,24 @@
+//! Formats of checkpoints on disk: each opens to [`Weights`].
+
+pub mod record;
+mod safetensors;
+
+use std::path::Path;
+
+use crate::config::Olmo2Config;
+use crate::weights::{Weights, WeightsError};
+
+pub use safetensors::from_bytes as from_safetensors;
+
+/// Maps the weights of a folder: a record if it holds one, otherwise safetensors files.
+///
+/// Nothing is read but the headers.
+///
+/// # Errors
+/// Any file, tensor or field that is not what `config` asks for; see [`WeightsError`].
+pub fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
+    match record::Receipt::read(folder)? {
+        Some(receipt) => record::open(folder, config, &receipt),
+        None => safetensors::open(folder, config),
+    }
+}

@@ -1,0 +1,100 @@
+//! Why a record could not be written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::quantize::QuantizeError;
+use crate::storage::StoredDtype;
+use crate::weights::WeightsError;
+
+/// Why a record could not be written.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// A file cannot be written, renamed or synchronised.
+    #[error("cannot write `{path}`: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The source, or a record that stands already.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The source cannot be quantised as asked for.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// A finite number of the source has no finite neighbour in the type that was asked for.
+    #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
+    Overflow {
+        /// The file of the source.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The type that was asked for.
+        dtype: StoredDtype,
+        /// The number.
+        found: f32,
+        /// Where it stands, row by row.
+        element: u64,
+    },
+    /// A record of another source, or in another type, stands in the folder.
+    #[error("`{folder}` holds another record: {what}: expected {expected}, found {found}", folder = folder.display())]
+    OtherRecord {
+        /// The folder.
+        folder: PathBuf,
+        /// What differs: source, dtype or quantisation.
+        what: &'static str,
+        /// What was asked for.
+        expected: String,
+        /// What the receipt says.
+        found: String,
+    },
+    /// Another process writes to the folder.
+    #[error("`{folder}` is being written to by another process", folder = folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The caller's progress asked for an end.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl RecordError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    /// One sentence on what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { source, .. } => return io_hint(source.kind()).map(Into::into),
+            Self::Weights(error) => return error.hint(),
+            Self::Quantize(error) => return Some(error.hint()),
+            Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
+            Self::OtherRecord { .. } => "choose another folder, or remove that one",
+            Self::Stopped => "run it again: it goes on where it stopped",
+            Self::Busy { .. } => return None,
+        };
+        Some(hint.into())
+    }
+}
+
+fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull => {
+            Some("make room and run it again: it goes on where it stopped")
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Some("a record is a folder: choose a path where no file stands")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some("choose a folder that you may write to")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,272 @@
+//! Weights to a record: part after part, each listed in the receipt once it is complete.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::atomic;
+use super::error::RecordError;
+use super::part::PartPlan;
+use super::progress::{ConvertEvent, ConvertProgress};
+use super::receipt::{
+    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile,
+};
+use super::verify::hash_file;
+use crate::Olmo2Config;
+use crate::quantize::{Quantize, QuantizeError};
+use crate::storage::StoredDtype;
+use crate::weights::layout::parts;
+use crate::weights::{Weights, WeightsError};
+
+/// What became of the parts of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Parts that were written.
+    pub written: usize,
+    /// Parts that stood from an earlier run.
+    pub kept: usize,
+    /// Bytes of all parts' files.
+    pub bytes: u64,
+}
+
+/// Holds a folder for this process while a record is written.
+///
+/// The lock lies on the folder itself, which only Unix opens as a file, and ends with the process.
+pub(crate) fn lock(folder: &Path) -> Result<Option<File>, RecordError> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let handle = File::open(folder).map_err(RecordError::io(folder))?;
+    match handle.try_lock() {
+        Ok(()) => Ok(Some(handle)),
+        Err(TryLockError::WouldBlock) => Err(RecordError::Busy {
+            folder: folder.to_owned(),
+        }),
+        // A file system without locks: two writers at once are then the user's to avoid.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The source as a receipt names it: the weights' files with their sizes and times.
+pub(crate) fn source(
+    weights: &Weights,
+    label: String,
+    revision: Option<String>,
+) -> Result<Source, WeightsError> {
+    let stat = |path: &std::path::PathBuf| {
+        let metadata = fs::metadata(path).map_err(WeightsError::io(path))?;
+        let modified = metadata.modified().map_err(WeightsError::io(path))?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok(SourceFile {
+            name: name.to_string_lossy().into_owned(),
+            size: metadata.len(),
+            modified_us: since.as_micros() as u64,
+        })
+    };
+    Ok(Source {
+        label,
+        revision,
+        files: weights.files().iter().map(stat).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Writes the parts of a record that are not there yet.
+///
+/// A part from an earlier run is kept if the receipt lists it with the same tensors, and its file,
+/// read again in full, has the size and the hash of the receipt: reading costs a fraction of
+/// writing, and a resumed record is as good as a fresh one.
+pub(crate) fn write(
+    folder: &Path,
+    config: &Olmo2Config,
+    weights: &Weights,
+    mut receipt: Receipt,
+    progress: &mut dyn ConvertProgress,
+) -> Result<Written, RecordError> {
+    let formats = Formats {
+        dtype: receipt.dtype,
+        quantize: receipt.quantize,
+    };
+    let plans = plan(config, weights, &formats)?;
+    let bytes = plans.iter().map(PartPlan::bytes).sum();
+    let parts = plans.len();
+    tell(progress, ConvertEvent::Started { bytes, parts })?;
+    let standing = |plan: &PartPlan<'_>| receipt.part(&plan.file).cloned();
+    let mut done: Vec<Option<PartReceipt>> = plans.iter().map(standing).collect();
+    let mut report = Written::default();
+    for (index, plan) in plans.iter().enumerate() {
+        if let Some(part) = &done[index]
+            && is_intact(folder, part, plan, progress)?
+        {
+            tell(progress, ConvertEvent::Kept { part })?;
+            report.kept += 1;
+            report.bytes += part.size;
+            continue;
+        }
+        let written = |bytes| tell(progress, ConvertEvent::Written { bytes });
+        let part = plan.write(folder, written)?;
+        done[index] = Some(part.clone());
+        receipt.parts = done.iter().flatten().cloned().collect();
+        store(folder, &receipt)?;
+        report.written += 1;
+        report.bytes += part.size;
+        tell(progress, ConvertEvent::Finished { part: &part })?;
+    }
+    // An entry too many, of a part that was kept twice or that the model does not have.
+    let parts: Vec<PartReceipt> = done.into_iter().flatten().collect();
+    if receipt.parts != parts {
+        receipt.parts = parts;
+        store(folder, &receipt)?;
+    }
+    Ok(report)
+}
+
+/// What a conversion was asked to store weights in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Formats {
+    /// Type of what stays in floats; `None` keeps the source's.
+    pub(crate) dtype: Option<StoredDtype>,
+    pub(crate) quantize: Quantize,
+}
+
+/// Holds the source against the formats before anything is written.
+pub(crate) fn check(
+    config: &Olmo2Config,
+    weights: &Weights,
+    formats: &Formats,
+) -> Result<(), RecordError> {
+    plan(config, weights, formats)?;
+    Ok(())
+}
+
+fn plan<'a>(
+    config: &Olmo2Config,
+    weights: &'a Weights,
+    formats: &Formats,
+) -> Result<Vec<PartPlan<'a>>, QuantizeError> {
+    let plan = |part| PartPlan::new(part, weights, formats);
+    parts(config).iter().map(plan).collect()
+}
+
+/// The receipt of an earlier run, if it is one of the same conversion; otherwise a new one, which
+/// makes the folder a record.
+///
+/// The source is the same if its files have the same names, sizes and times: another checkpoint
+/// of the same shape must not lend its layers to a half-finished record.
+pub(crate) fn begin(
+    folder: &Path,
+    source: Source,
+    copied: Vec<CopiedFile>,
+    formats: &Formats,
+) -> Result<Receipt, RecordError> {
+    let Formats { dtype, quantize } = *formats;
+    let Some(mut receipt) = Receipt::read(folder)? else {
+        let receipt = Receipt {
+            format_version: FORMAT_VERSION,
+            tool: concat!("olmo2 ", env!("CARGO_PKG_VERSION")).into(),
+            source,
+            dtype,
+            quantize,
+            copied,
+            parts: Vec::new(),
+        };
+        store(folder, &receipt)?;
+        return Ok(receipt);
+    };
+    let other = |what, expected, found| {
+        Err(RecordError::OtherRecord {
+            folder: folder.to_owned(),
+            what,
+            expected,
+            found,
+        })
+    };
+    if receipt.dtype != dtype {
+        let name = |dtype: Option<StoredDtype>| dtype.map_or("the source's", StoredDtype::name);
+        return other("dtype", name(dtype).into(), name(receipt.dtype).into());
+    }
+    if receipt.quantize != quantize {
+        let (expected, found) = (quantize.to_string(), receipt.quantize.to_string());
+        return other("quantisation", expected, found);
+    }
+    if receipt.source.files != source.files {
+        let (expected, found) = difference(&source, &receipt.source);
+        return other("source", expected, found);
+    }
+    if receipt.copied.is_empty() {
+        // Of a version that did not list them.
+        receipt.copied = copied;
+        store(folder, &receipt)?;
+    } else if receipt.copied != copied {
+        let found = changed(&copied, &receipt.copied);
+        let expected = "the source's, as it is now".to_owned();
+        return other("config and tokenizer", expected, format!("another {found}"));
+    }
+    Ok(receipt)
+}
+
+/// The first file that only one of two lists has.
+fn changed(a: &[CopiedFile], b: &[CopiedFile]) -> String {
+    let lone = |a: &[CopiedFile], b: &[CopiedFile]| {
+        let file = a.iter().find(|file| !b.contains(file));
+        file.map(|file| format!("`{}`", file.file))
+    };
+    lone(a, b).or_else(|| lone(b, a)).unwrap_or_default()
+}
+
+/// How two sources differ: by their names, if those do, otherwise by the first file that does.
+fn difference(a: &Source, b: &Source) -> (String, String) {
+    if a.label != b.label {
+        return (format!("`{}`", a.label), format!("`{}`", b.label));
+    }
+    let files = a.files.iter().zip(&b.files).find(|(a, b)| a != b);
+    let show = |file: &SourceFile| format!("`{}` of {} bytes", file.name, file.size);
+    match files {
+        Some((a, b)) if (&a.name, a.size) == (&b.name, b.size) => (
+            format!("{} as it is now", show(a)),
+            "one with another time of change".to_owned(),
+        ),
+        Some((a, b)) => (show(a), show(b)),
+        None => (
+            format!("{} files", a.files.len()),
+            format!("{} files", b.files.len()),
+        ),
+    }
+}
+
+fn store(folder: &Path, receipt: &Receipt) -> Result<(), RecordError> {
+    let path = folder.join(RECEIPT);
+    let text = serde_json::to_vec_pretty(receipt)
+        .map_err(|error| RecordError::io(&path)(io::Error::other(error)))?;
+    atomic::write(&path, |file| {
+        file.write_all(&text).map_err(RecordError::io(&path))?;
+        file.write_all(b"\n").map_err(RecordError::io(&path))
+    })
+}
+
+fn is_intact(
+    folder: &Path,
+    part: &PartReceipt,
+    plan: &PartPlan<'_>,
+    progress: &mut dyn ConvertProgress,
+) -> Result<bool, RecordError> {
+    let path = folder.join(&plan.file);
+    let size = fs::metadata(&path).map(|metadata| metadata.len());
+    if part.tensors != plan.receipt || size.ok() != Some(part.size) {
+        return Ok(false);
+    }
+    let on_bytes = |bytes| progress.event(ConvertEvent::Checked { bytes });
+    match hash_file(&path, on_bytes).map_err(WeightsError::io(&path))? {
+        ControlFlow::Continue(found) => Ok(found == part.blake3),
+        ControlFlow::Break(()) => Err(RecordError::Stopped),
+    }
+}
+
+fn tell(progress: &mut dyn ConvertProgress, event: ConvertEvent<'_>) -> Result<(), RecordError> {
+    match progress.event(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(RecordError::Stopped),
+    }
+}

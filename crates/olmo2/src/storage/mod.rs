@@ -1,0 +1,11 @@
+//! What tensors are stored in: floats of some type, or quantised blocks.
+
+pub(crate) mod element;
+mod format;
+mod packed;
+mod weight;
+
+pub use format::{StoredDtype, StoredFormat};
+pub(crate) use packed::Piece;
+pub use packed::{Packed, QuantFormat};
+pub use weight::Weight;

@@ -1,0 +1,162 @@
+//! A checked, complete set of weights, mapped from a record or a Hugging Face folder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use burn::module::ParamId;
+use burn::tensor::DType;
+use burn_store::TensorSnapshot;
+
+use crate::config::Olmo2Config;
+use crate::storage::StoredFormat;
+
+mod builder;
+mod error;
+pub mod layout;
+mod read_small;
+mod stored;
+
+pub(crate) use builder::{WeightsBuilder, refuse_pre_norm};
+pub use error::WeightsError;
+pub(crate) use read_small::read_small;
+pub use stored::{StoredTensor, StoredWeight};
+
+/// All tensors of a model, checked against its config: names, shapes, types and sizes.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    /// In the order of the [layout](layout::parts).
+    tensors: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    files: Vec<PathBuf>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    name: String,
+    weight: StoredWeight,
+    /// Index of the file of origin.
+    file: usize,
+}
+
+impl Weights {
+    /// A set made in memory: the weights of a trained model, or of a test.
+    ///
+    /// `origin` stands for the file in messages.
+    ///
+    /// # Errors
+    /// A tensor that is missing, surplus, or not of the shape and size that `config` asks for.
+    pub fn from_tensors(
+        config: &Olmo2Config,
+        origin: &Path,
+        tensors: impl IntoIterator<Item = (String, StoredTensor)>,
+    ) -> Result<Self, WeightsError> {
+        let mut builder = WeightsBuilder::new(config);
+        let file = builder.file(origin);
+        for (name, tensor) in tensors {
+            builder.add(file, &name, StoredWeight::Float(tensor))?;
+        }
+        builder.finish(origin)
+    }
+
+    /// The tensor of that name in the checkpoint.
+    pub fn get(&self, name: &str) -> Option<&StoredWeight> {
+        Some(&self.tensors[*self.by_name.get(name)?].weight)
+    }
+
+    /// The tensor of that name, if it is there as floats.
+    pub fn float(&self, name: &str) -> Option<&StoredTensor> {
+        self.get(name)?.float()
+    }
+
+    /// The file that holds the tensor.
+    pub fn origin(&self, name: &str) -> Option<&Path> {
+        let entry = &self.tensors[*self.by_name.get(name)?];
+        Some(&self.files[entry.file])
+    }
+
+    /// Name, file and weights of that name.
+    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &Path, &StoredWeight)> {
+        let entry = &self.tensors[*self.by_name.get(name)?];
+        Some((&entry.name, &self.files[entry.file], &entry.weight))
+    }
+
+    /// The files that hold the weights.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Names and tensors, in the order of the record's parts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredWeight)> {
+        self.tensors
+            .iter()
+            .map(|entry| (entry.name.as_str(), &entry.weight))
+    }
+
+    /// Bytes of all tensors together.
+    pub fn total_bytes(&self) -> u64 {
+        self.iter().map(|(_, weight)| weight.byte_len()).sum()
+    }
+
+    /// The formats that the weights are in and their bytes, those with the most first.
+    pub fn formats(&self) -> Vec<(StoredFormat, u64)> {
+        let mut formats: Vec<(StoredFormat, u64)> = Vec::new();
+        for (_, weight) in self.iter() {
+            let format = weight.format();
+            match formats.iter_mut().find(|(known, _)| *known == format) {
+                Some((_, bytes)) => *bytes += weight.byte_len(),
+                None => formats.push((format, weight.byte_len())),
+            }
+        }
+        formats.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        formats
+    }
+
+    /// What was left out or had to be worked around, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The same set with those weights exchanged for which `replace` gives others, by name and file.
+    pub(crate) fn try_replace<E>(
+        &self,
+        replace: impl Fn(&str, &Path, &StoredWeight) -> Result<Option<StoredWeight>, E>,
+    ) -> Result<Self, E> {
+        let mut replaced = self.clone();
+        for entry in &mut replaced.tensors {
+            let file = self.files[entry.file].as_path();
+            if let Some(weight) = replace(&entry.name, file, &entry.weight)? {
+                entry.weight = weight;
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Lazy snapshots for burn-store's `ModuleSnapshot::apply`, under the checkpoint's names.
+    ///
+    /// `held` gives the type that a weight is to be held in: its own, and then nothing is copied,
+    /// or another; `None` leaves the weight out. Loading a snapshot cannot fail: all was checked
+    /// when the set was made.
+    pub(crate) fn snapshots(
+        &self,
+        held: impl Fn(&StoredWeight) -> Option<DType>,
+    ) -> Vec<TensorSnapshot> {
+        let snapshot = |(name, weight): (&str, &StoredWeight)| {
+            let dtype = held(weight)?;
+            let (lazy, shape) = (weight.clone(), weight.shape().to_vec().into());
+            let path = name.split('.').map(str::to_owned).collect();
+            let data = Rc::new(move || Ok(lazy.to_data(dtype)));
+            let id = ParamId::new();
+            Some(TensorSnapshot::from_closure(
+                data,
+                dtype,
+                shape,
+                path,
+                vec![],
+                id,
+            ))
+        };
+        self.iter().filter_map(snapshot).collect()
+    }
+}
