@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Error of quantised weights beside ggml's formats, by ggml's own functions.
+"""Error of quantized weights beside ggml's formats, by ggml's own functions.
 
 A slow test, `cargo xtask slow --only formats`; no part of the product. It fails where 4 bits lose more than 0.85 of what
 q4_K does. ggml's library comes from the npm package @node-llama-cpp/linux-x64 (3.22.1 was used):
@@ -44,19 +44,19 @@ class Ggml:
         ]
 
     def through(self, name, weights):
-        """Quantised and back. Blocks do not cross rows if those are multiples of a block."""
+        """Quantized and back. Blocks do not cross rows if those are multiples of a block."""
         number, block, size = FORMATS[name]
         count = len(weights)
         if count % block:
             raise SystemExit(f"error: {count} weights, expected a multiple of {block} for {name}")
         source = (ctypes.c_float * count).from_buffer(weights)
-        quantised = ctypes.create_string_buffer(count // block * size)
-        self.library.ggml_quantize_chunk(number, source, quantised, 0, 1, count, None)
+        quantized = ctypes.create_string_buffer(count // block * size)
+        self.library.ggml_quantize_chunk(number, source, quantized, 0, 1, count, None)
         back = array.array("f", bytes(4 * count))
         target = (ctypes.c_float * count).from_buffer(back)
-        dequantise = getattr(self.library, f"dequantize_row_{name}")
-        dequantise.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-        dequantise(quantised, target, count)
+        dequantize = getattr(self.library, f"dequantize_row_{name}")
+        dequantize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        dequantize(quantized, target, count)
         return back
 
 

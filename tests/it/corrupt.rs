@@ -172,12 +172,12 @@ fn offsets_that_overlap_leave_gaps_or_run_backwards_are_named() {
     assert_eq!(
         overlap,
         format!(
-            "`model.safetensors`: offsets of `{Q}`: expected 176.., right after its neighbour, \
+            "`model.safetensors`: offsets of `{Q}`: expected 176.., right after its neighbor, \
              found 170..234"
         )
     );
     let gap = with_entry(|entry| entry["data_offsets"] = json!([180, 240]));
-    assert!(gap.contains("right after its neighbour"), "{gap}");
+    assert!(gap.contains("right after its neighbor"), "{gap}");
     let backwards = with_entry(|entry| entry["data_offsets"] = json!([176, 100]));
     assert!(
         backwards.starts_with("`model.safetensors`: offsets of"),

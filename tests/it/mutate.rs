@@ -308,7 +308,7 @@ fn each_broken_record() {
 
 #[test]
 #[ignore = "run by `mutated_files_end_in_an_error_or_in_whole_weights`"]
-fn each_broken_quantised_record() {
+fn each_broken_quantized_record() {
     let head = Some(QuantFormat::Q8);
     each_broken_record_of(Quantize {
         head,

@@ -1,4 +1,4 @@
-//! Models of quantised blocks: the same bits however they came there, both ways of the seams, and
+//! Models of quantized blocks: the same bits however they came there, both ways of the seams, and
 //! burn's modules around them.
 
 #![cfg(feature = "flex")]
@@ -71,7 +71,7 @@ fn with_each_source(mut check: impl FnMut(&str, &Path)) {
 }
 
 #[test]
-fn a_record_answers_with_the_bits_of_quantising_at_load() {
+fn a_record_answers_with_the_bits_of_quantizing_at_load() {
     with_each_source(|name, source| {
         for quantize in choices() {
             let (record, _) = record_of(source, quantize);
@@ -112,7 +112,7 @@ fn own_kernels_agree_with_widened_blocks() {
     });
 }
 
-/// The distance to the unquantised model, loosely: the formats' own tests know their errors.
+/// The distance to the unquantized model, loosely: the formats' own tests know their errors.
 #[test]
 fn blocks_answer_nearly_as_the_floats() {
     for (format, tolerance) in [(QuantFormat::Q8, 0.05), (QuantFormat::Q4, 0.5)] {
@@ -125,7 +125,7 @@ fn blocks_answer_nearly_as_the_floats() {
 }
 
 #[test]
-fn loading_a_quantised_record_copies_nothing() {
+fn loading_a_quantized_record_copies_nothing() {
     let (record, config) = record_of(&golden_folder("gqa-tiny"), choices()[2]);
     let weights = olmo2::format::open(record.path(), &config).expect("weights");
     let device = Default::default();

@@ -1,4 +1,4 @@
-//! Quantised records: choices, bytes, resuming, and how a broken one is refused.
+//! Quantized records: choices, bytes, resuming, and how a broken one is refused.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -164,10 +164,10 @@ fn a_tied_head_is_in_the_embeddings_format_and_a_note_says_so() {
     assert!(to_record(&source, plain.path(), q4).notes.is_empty());
 }
 
-/// 8.5 and 4.5 bits; the blocks of a record are those of quantising in memory, from bf16 shards
+/// 8.5 and 4.5 bits; the blocks of a record are those of quantizing in memory, from bf16 shards
 /// as from one file.
 #[test]
-fn a_record_holds_what_quantising_in_memory_gives() {
+fn a_record_holds_what_quantizing_in_memory_gives() {
     for (source, quantize) in [("gqa-tiny", choices()), ("sharded", choices())]
         .into_iter()
         .flat_map(|(source, choices)| choices.map(|choice| (source, choice)))
@@ -227,7 +227,7 @@ fn part_bytes(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_quantising_conversion_goes_on_to_the_same_bytes() {
+fn a_quantizing_conversion_goes_on_to_the_same_bytes() {
     let (source, quantize) = (golden_folder("sharded"), choices()[2]);
     let (whole, _) = record_of(&source, quantize);
     for stop in [0, 1, 3, 20, 47, 80, 101] {
@@ -245,7 +245,7 @@ fn a_quantising_conversion_goes_on_to_the_same_bytes() {
     let message = error.to_string();
     assert!(
         message.ends_with(
-            "quantisation: expected none, head none, embedding none, found q4, head q8, \
+            "quantization: expected none, head none, embedding none, found q4, head q8, \
              embedding q4"
         ),
         "{message}"
@@ -255,7 +255,7 @@ fn a_quantising_conversion_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn what_is_quantised_is_no_source() {
+fn what_is_quantized_is_no_source() {
     let (folder, config) = record_of(&golden_folder("gqa-tiny"), choices()[0]);
     let out = tempfile::tempdir().unwrap();
     for quantize in [Quantize::default(), choices()[0], choices()[1]] {

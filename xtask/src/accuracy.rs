@@ -73,7 +73,7 @@ fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
         .collect()
 }
 
-/// Each with the type of activations between products, and what is quantised.
+/// Each with the type of activations between products, and what is quantized.
 fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
     let (q4, q8) = (
         Quantize::all(QuantFormat::Q4),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::{licences, tidy};
+use crate::{licenses, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
         Ok(cmd!(sh, "cargo fmt --all -- {check...}").run()?)
     })?;
     step("house rules", || tidy::check(&sh))?;
-    step("licences", || licences::check(&sh))?;
+    step("licenses", || licenses::check(&sh))?;
     step("lints", || {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?)
     })?;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
     step("tests", || Ok(cmd!(sh, "cargo test --workspace").run()?))?;
     step("lower SIMD levels", || lower_levels(&sh))?;
     if !args.fast {
-        step("kernels under AddressSanitizer", || sanitised(&sh))?;
+        step("kernels under AddressSanitizer", || sanitized(&sh))?;
         step("tests on Vulkan in software", || vulkan(&sh))?;
         step("every backend compiles", || {
             let features = "olmo2-cli/ndarray,olmo2-cli/vulkan,olmo2-cli/cuda";
@@ -85,7 +85,7 @@ fn lower_levels(sh: &Shell) -> Result<()> {
 
 /// The tests of the only crate with `unsafe`, with every access to memory checked. The sanitizer is
 /// an unstable flag of a stable compiler, and wants its target named.
-fn sanitised(sh: &Shell) -> Result<()> {
+fn sanitized(sh: &Shell) -> Result<()> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         eprintln!("left out: only tried on x86-64 Linux");
         return Ok(());
@@ -103,7 +103,7 @@ fn sanitised(sh: &Shell) -> Result<()> {
     Ok(cmd!(sh, "cargo test -p olmo2-kernels --lib {target...}").run()?)
 }
 
-/// The tests of the wgpu backend, on Mesa's software rasteriser.
+/// The tests of the wgpu backend, on Mesa's software rasterizer.
 fn vulkan(sh: &Shell) -> Result<()> {
     let driver = software_driver(sh)?;
     let _driver = sh.push_env("VK_DRIVER_FILES", driver);

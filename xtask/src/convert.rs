@@ -26,7 +26,7 @@ pub(crate) struct ConvertArgs {
     /// Type to store floats in; that of the source, if not given.
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Format to quantise matrices to, head and embedding too.
+    /// Format to quantize matrices to, head and embedding too.
     #[arg(long, value_name = "FORMAT")]
     quantize: Option<Format>,
     /// Format of the head; a tied head has that of the embedding.

@@ -10,7 +10,7 @@ mod codebook;
 mod convert;
 mod demo;
 mod golden;
-mod licences;
+mod licenses;
 mod slow;
 mod tidy;
 

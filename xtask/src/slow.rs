@@ -34,7 +34,7 @@ enum Check {
     Memory,
     /// A conversion killed at ten moments goes on to the same bytes.
     Kill,
-    /// Error of quantised weights beside ggml's formats.
+    /// Error of quantized weights beside ggml's formats.
     Formats,
 }
 

@@ -49,7 +49,7 @@ Method:
   threads. Decoding's share of the read counts the bytes of the weights, and with `--depth` those
   of the keys and values that a token attends to, over its time. Prefill's share of the peak
   counts the matrices of the layers: not attention, nor the head, which only the last position
-  meets. The peak is int8's for quantised weights, bf16's for bf16 weights with `--dtype bf16`
+  meets. The peak is int8's for quantized weights, bf16's for bf16 weights with `--dtype bf16`
   where the CPU has such products, else f32's; of the first two that in tiles where the CPU has
   AMX. With `--batch` decoding has a share of the peak of vectors too, which counts the head.
 

@@ -177,7 +177,7 @@ fn own_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some(hint.into());
     }
     if let Some(LoadError::Quantize(QuantizeError::Already { .. })) = of_load {
-        let hint = "the weights are quantised already: leave `--quantize` out, or start from the \
+        let hint = "the weights are quantized already: leave `--quantize` out, or start from the \
                     checkpoint's floats";
         return Some(hint.into());
     }

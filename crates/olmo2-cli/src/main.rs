@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    // A level that is misspelt, or that the CPU lacks, is told before any work.
+    // A level that is misspelled, or that the CPU lacks, is told before any work.
     olmo2_kernels::level::requested().map_err(|error| {
         let hint = error.hint().unwrap_or_default();
         failure::Failure::usage(error.to_string(), hint)

@@ -1,16 +1,16 @@
-//! `--quantize` and its kin: which weights are quantised while they are loaded.
+//! `--quantize` and its kin: which weights are quantized while they are loaded.
 
 use clap::{Args, ValueEnum};
 use olmo2::{Olmo2Config, QuantFormat, Quantize, Weights};
 
 use crate::talk::Talk;
 
-/// Weights from which on quantising takes seconds, and a record is worth its disk.
+/// Weights from which on quantizing takes seconds, and a record is worth its disk.
 const MANY: u64 = 100_000_000;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct QuantizeArgs {
-    /// Quantise the weights while they are loaded, head and embedding too [default: as stored]
+    /// Quantize the weights while they are loaded, head and embedding too [default: as stored]
     #[arg(long, value_name = "FORMAT")]
     quantize: Option<Format>,
     /// Format of the head; a tied head has that of the embedding
@@ -76,7 +76,7 @@ pub(crate) fn tell(
     let Some(quantize) = quantize else {
         return;
     };
-    talk.detail(format_args!("quantised to: {quantize}"));
+    talk.detail(format_args!("quantized to: {quantize}"));
     if let Some(note) = quantize.note(config) {
         talk.note(note);
     }
@@ -88,7 +88,7 @@ pub(crate) fn tell(
     if many >= MANY {
         let millions = many / 1_000_000;
         talk.note(format_args!(
-            "quantising {millions} million weights, as at each start; `cargo xtask convert --quantize` does it once"
+            "quantizing {millions} million weights, as at each start; `cargo xtask convert --quantize` does it once"
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Relative error of weights in the 8-bit and 4-bit formats, and the time to quantise them.
+//! Relative error of weights in the 8-bit and 4-bit formats, and the time to quantize them.
 //!
 //! ```text
 //! cargo run --release -p olmo2-kernels --example rmse -- write FOLDER [SEED]
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use half::f16;
-use olmo2_kernels::quant::{Q4, Q8, blocks, q4_top, quantise_q4, quantise_q8};
+use olmo2_kernels::quant::{Q4, Q8, blocks, q4_top, quantize_q4, quantize_q8};
 
 const SIDE: usize = 1024;
 /// Of the logarithm of scales of rows and columns.
@@ -56,12 +56,12 @@ fn measure(file: &Path, in_features: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Quantised and back, and nanoseconds a weight.
+/// Quantized and back, and nanoseconds a weight.
 fn through_q8(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales) = (vec![0; count * 32], vec![f16::ZERO; count]);
-    let quantise = || quantise_q8(weights, in_features, &mut quants, &mut scales);
-    let time = seconds(quantise) * 1e9 / weights.len() as f64;
+    let quantize = || quantize_q8(weights, in_features, &mut quants, &mut scales);
+    let time = seconds(quantize) * 1e9 / weights.len() as f64;
     let q8 = Q8 {
         quants: &quants,
         scales: &scales,
@@ -77,8 +77,8 @@ fn through_q4(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
     let (mut quants, mut scales, mut selectors) =
         (vec![0; count * 16], vec![0; count], vec![0; count]);
     let top = q4_top(weights.iter().fold(0.0, |m, x| x.abs().max(m)));
-    let quantise = || {
-        quantise_q4(
+    let quantize = || {
+        quantize_q4(
             weights,
             in_features,
             top,
@@ -87,7 +87,7 @@ fn through_q4(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
             &mut selectors,
         )
     };
-    let time = seconds(quantise) * 1e9 / weights.len() as f64;
+    let time = seconds(quantize) * 1e9 / weights.len() as f64;
     let q4 = Q4 {
         quants: &quants,
         scales: &scales,

@@ -242,7 +242,7 @@ fn measure(layers: &[Layer]) {
         bytes as f64 / limit / 1e9
     );
     for m in [1, 2, 4, 8, 16] {
-        // Alternated: the machine's bandwidth changes with its neighbours.
+        // Alternated: the machine's bandwidth changes with its neighbors.
         let mut shares = Vec::new();
         let mut best = f64::INFINITY;
         for _ in 0..9 {

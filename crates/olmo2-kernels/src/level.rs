@@ -9,7 +9,7 @@ pub const VARIABLE: &str = "OLMO2_SIMD";
 /// A family of instructions. A higher level includes the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Portable code, vectorised by the compiler for the target's baseline.
+    /// Portable code, vectorized by the compiler for the target's baseline.
     Scalar,
     /// AVX2, FMA and F16C: vectors of 8.
     Avx2,

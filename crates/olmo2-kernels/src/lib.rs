@@ -1,5 +1,5 @@
 //! CPU kernels on plain slices, with no tensor library in sight: products with weights as they
-//! lie in the file, floats or blocks, and the quantisers that make blocks; attention over a KV
+//! lie in the file, floats or blocks, and the quantizers that make blocks; attention over a KV
 //! cache; norms, alone, with a residual or a rotation; `silu(gate) * up`, alone or at the end of its
 //! products; the thread pool they run on, the file map, and the machine's [`limits`]. Each kernel is
 //! one generic function, instantiated for AVX-512, AVX2 and portable code ([`level`] picks at run

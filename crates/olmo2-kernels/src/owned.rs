@@ -77,7 +77,7 @@ mod tests {
     use crate::level::with_level;
     use crate::product::WeightData;
     use crate::product::tests::{levels, noise};
-    use crate::quant::{Q8, blocks, quantise_q8};
+    use crate::quant::{Q8, blocks, quantize_q8};
     use half::{bf16, f16};
 
     /// New memory starts as NaN in tests: an element that is not written shows.
@@ -87,7 +87,7 @@ mod tests {
         let weight = noise(2, n * k);
         let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f32(w)).collect();
         let (mut quants, mut scales) = (vec![0; n * k], vec![f16::ZERO; n * blocks(k)]);
-        quantise_q8(&weight, k, &mut quants, &mut scales);
+        quantize_q8(&weight, k, &mut quants, &mut scales);
         let q8 = WeightData::Q8(Q8 {
             quants: &quants,
             scales: &scales,

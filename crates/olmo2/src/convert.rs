@@ -25,7 +25,7 @@ pub struct ConvertOptions {
     pub out: PathBuf,
     /// Type to store the weights in; `None` keeps the type of the source.
     pub dtype: Option<StoredDtype>,
-    /// Which matrices to store in quantised blocks; the source must be floats.
+    /// Which matrices to store in quantized blocks; the source must be floats.
     pub quantize: Quantize,
     /// What the receipt calls the source: the hub's id; `None` takes the folder.
     pub label: Option<String>,
@@ -102,10 +102,10 @@ impl ConvertError {
 ///
 /// The whole source is checked against its config before anything is written. Weights are then
 /// streamed, some megabytes at a time, from the mapped source into the parts. Matrices that are
-/// quantised are read twice for `q4`, whose scales count down from the largest number, and their
+/// quantized are read twice for `q4`, whose scales count down from the largest number, and their
 /// scales are kept until the quants are written: a thirty-second of bf16's size, and a sixty-fourth
 /// of f32's. So memory grows with the largest matrix alone, and little. Everything is written under
-/// another name, synchronised, and renamed; a part stands in the receipt once it is complete. A
+/// another name, synchronized, and renamed; a part stands in the receipt once it is complete. A
 /// conversion that was ended, even by `kill -9`, goes
 /// on where it stopped when it is run again, and ends with the same bytes.
 ///

@@ -21,7 +21,7 @@ pub struct LoadOptions {
     /// What the model computes in; weights keep the dtype that they are stored in, where the
     /// backend reads it.
     pub precision: Precision,
-    /// Matrices that are quantised on the way, one after another, into memory of their own; `None`
+    /// Matrices that are quantized on the way, one after another, into memory of their own; `None`
     /// takes the weights as they are stored. `Some` asks for the formats that it names: weights
     /// that are stored in others are refused.
     pub quantize: Option<Quantize>,
@@ -36,7 +36,7 @@ pub enum LoadError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The quantisation asked for.
+    /// The quantization asked for.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
     /// The backend.
@@ -61,9 +61,9 @@ impl LoadError {
 }
 
 impl Weights {
-    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantised,
+    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantized,
     /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
-    /// which what is quantised on the way lies until all is converted.
+    /// which what is quantized on the way lies until all is converted.
     pub fn held_bytes<B: Backend>(&self, options: &LoadOptions) -> u64 {
         let precision = options.precision;
         let held = self.iter().map(|(name, weight)| {
@@ -109,10 +109,10 @@ impl<B: Backend> Olmo2<B> {
     /// A model of weights that are already mapped or made.
     ///
     /// On a backend with kernels for what is stored the model shares the memory of `weights`;
-    /// elsewhere each is widened to what the backend computes in, once, quantised blocks too.
+    /// elsewhere each is widened to what the backend computes in, once, quantized blocks too.
     ///
     /// # Errors
-    /// `weights` were checked against another config or cannot be quantised as asked for, or the
+    /// `weights` were checked against another config or cannot be quantized as asked for, or the
     /// backend does not compute in the precision asked for.
     pub fn from_weights(
         config: &Olmo2Config,

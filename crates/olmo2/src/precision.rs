@@ -4,9 +4,9 @@
 //!
 //! | `Precision` | burn-flex, by own kernels | any other backend, and `F16` anywhere |
 //! |---|---|---|
-//! | weights | as they are stored, floats or quantised blocks | widened or narrowed to the compute dtype, once, at load |
+//! | weights | as they are stored, floats or quantized blocks | widened or narrowed to the compute dtype, once, at load |
 //! | activations between operations | f32 | the compute dtype |
-//! | products | of f32, or of activations that are rounded to bf16, with sums in f32; quantised weights meet activations in 8 bits either way | in the compute dtype |
+//! | products | of f32, or of activations that are rounded to bf16, with sums in f32; quantized weights meet activations in 8 bits either way | in the compute dtype |
 
 use burn::prelude::*;
 use burn::tensor::DType;

@@ -1,10 +1,10 @@
-//! Floats to quantised blocks: which matrices, and how, a few rows at a time.
+//! Floats to quantized blocks: which matrices, and how, a few rows at a time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use olmo2_kernels::quant::{BLOCK, blocks, q4_top, quantise_q4, quantise_q8};
+use olmo2_kernels::quant::{BLOCK, blocks, q4_top, quantize_q4, quantize_q8};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -13,10 +13,10 @@ use crate::storage::{Packed, QuantFormat, element};
 use crate::weights::layout::{EMBEDDING, HEAD};
 use crate::weights::{StoredTensor, StoredWeight, Weights};
 
-/// Weights that are quantised at a time: 4 MB of f32.
+/// Weights that are quantized at a time: 4 MB of f32.
 const CHUNK: usize = 1 << 20;
 
-/// Which matrices are quantised; `None` leaves floats. Norms and biases always stay floats.
+/// Which matrices are quantized; `None` leaves floats. Norms and biases always stay floats.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantize {
     /// The projections of all layers.
@@ -38,7 +38,7 @@ impl Quantize {
         }
     }
 
-    /// Whether nothing is quantised.
+    /// Whether nothing is quantized.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -73,7 +73,7 @@ impl fmt::Display for Quantize {
     }
 }
 
-/// Why weights cannot be quantised.
+/// Why weights cannot be quantized.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum QuantizeError {
     /// A number that is infinite, not a number, or too large for the format.
@@ -110,7 +110,7 @@ impl QuantizeError {
         match self {
             Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such numbers",
             Self::Already { .. } => {
-                "the weights are quantised already: take them as they are stored, or start from \
+                "the weights are quantized already: take them as they are stored, or start from \
                  the checkpoint's floats"
             }
         }
@@ -119,11 +119,11 @@ impl QuantizeError {
 }
 
 impl Weights {
-    /// The same weights with some matrices quantised, one after another; what stays as it is
+    /// The same weights with some matrices quantized, one after another; what stays as it is
     /// shares its memory.
     ///
     /// # Errors
-    /// A matrix that is quantised already, in another format than `quantize` asks for, or that
+    /// A matrix that is quantized already, in another format than `quantize` asks for, or that
     /// holds numbers which cannot be.
     pub fn quantized(&self, quantize: &Quantize) -> Result<Self, QuantizeError> {
         self.try_replace(|name, file, weight| {
@@ -173,7 +173,7 @@ impl FloatMatrix<'_> {
     }
 }
 
-/// Quantises a whole matrix into memory.
+/// Quantizes a whole matrix into memory.
 pub(crate) fn pack(matrix: FloatMatrix<'_>, format: QuantFormat) -> Result<Packed, QuantizeError> {
     let pieces = format.pieces(matrix.shape());
     let mut quants = Vec::with_capacity(pieces[0].len() as usize);
@@ -183,13 +183,13 @@ pub(crate) fn pack(matrix: FloatMatrix<'_>, format: QuantFormat) -> Result<Packe
     })?;
     let arrays = std::iter::once(quants).chain(rest).map(Into::into);
     let packed = Packed::new(format, matrix.shape(), arrays.collect());
-    Ok(packed.expect("the quantiser writes what the format says"))
+    Ok(packed.expect("the quantizer writes what the format says"))
 }
 
-/// Quantises a matrix some rows at a time: hands the first array, the quants, to `on_quants` as it
+/// Quantizes a matrix some rows at a time: hands the first array, the quants, to `on_quants` as it
 /// comes, and returns the others, which are a sixteenth of its elements or less.
 ///
-/// The quantisers split rows over the threads; the bytes are the same for any number of them.
+/// The quantizers split rows over the threads; the bytes are the same for any number of them.
 pub(crate) fn stream<E: From<QuantizeError>>(
     matrix: FloatMatrix<'_>,
     format: QuantFormat,
@@ -211,7 +211,7 @@ pub(crate) fn stream<E: From<QuantizeError>>(
             for scales in scales.chunks_mut(rows * blocks) {
                 let quants = &mut quants[..scales.len() * BLOCK];
                 let floats = floats.next(scales.len() / blocks * input)?;
-                quantise_q8(floats, input, quants, scales);
+                quantize_q8(floats, input, quants, scales);
                 on_quants(bytemuck::cast_slice(quants))?;
             }
             Ok(vec![bytemuck::cast_slice(&scales).to_vec()])
@@ -225,7 +225,7 @@ pub(crate) fn stream<E: From<QuantizeError>>(
             for (scales, selectors) in chunks.zip(selectors.chunks_mut(rows * blocks)) {
                 let quants = &mut quants[..scales.len() * BLOCK / 2];
                 let floats = floats.next(scales.len() / blocks * input)?;
-                quantise_q4(floats, input, top, quants, scales, selectors);
+                quantize_q4(floats, input, top, quants, scales, selectors);
                 on_quants(quants)?;
             }
             Ok(vec![scales, selectors, top.to_le_bytes().to_vec()])

@@ -124,13 +124,13 @@ fn removing_one_of_two_names_keeps_the_snapshot() {
 }
 
 #[test]
-fn removing_a_model_leaves_its_neighbours() {
+fn removing_a_model_leaves_its_neighbors() {
     let setup = both();
-    let neighbour = setup.cache.path().join("models--org--tiny2/snapshots");
-    fs::create_dir_all(&neighbour).unwrap();
+    let neighbor = setup.cache.path().join("models--org--tiny2/snapshots");
+    fs::create_dir_all(&neighbor).unwrap();
     let freed = remove(setup.cache.path(), ID, None).unwrap();
     assert_eq!(freed, 2 * (1 << 20) + 14 + 80);
-    assert!(neighbour.is_dir() && !setup.cache.path().join("models--org--tiny").exists());
+    assert!(neighbor.is_dir() && !setup.cache.path().join("models--org--tiny").exists());
     let error = remove(setup.cache.path(), ID, None).unwrap_err();
     assert!(matches!(error, HubError::NothingCached { .. }), "{error}");
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::samples::{Block, Random};
-use super::search::{Search, normalise};
+use super::search::{Search, normalize};
 use super::{LARGEST, TABLES, Table};
 
 /// Steps after each doubling of the tables.
@@ -31,7 +31,7 @@ const NOTHING: Sums = Sums {
     blocks: 0,
 };
 
-/// The tables that quantise `blocks` best, whole numbers. `report` is told of each stage and the
+/// The tables that quantize `blocks` best, whole numbers. `report` is told of each stage and the
 /// root of its mean squared error.
 pub(super) fn train(
     seed: u64,
@@ -71,7 +71,7 @@ pub(super) fn grow(
     report: &mut dyn FnMut(&str, f64),
 ) -> Vec<Table> {
     let mut random = Random::new(seed ^ 2);
-    let mut tables = vec![normalise(std::array::from_fn(|k| k as f32 - 7.4))];
+    let mut tables = vec![normalize(std::array::from_fn(|k| k as f32 - 7.4))];
     loop {
         let mut last = 0.0;
         for _ in 0..GROWING {
@@ -141,7 +141,7 @@ fn error(sums: &[Sums], blocks: &[Block]) -> f64 {
 /// Moves each number to the mean of the weights that chose it.
 fn update(tables: &[Table], sums: &[Sums]) -> Vec<Table> {
     let moved = |(table, sums): (&Table, &Sums)| {
-        normalise(std::array::from_fn(|k| match sums.squares[k] > 0.0 {
+        normalize(std::array::from_fn(|k| match sums.squares[k] > 0.0 {
             true => (sums.products[k] / sums.squares[k]) as f32,
             false => table[k],
         }))
@@ -163,14 +163,14 @@ fn reseed(tables: &mut [Table], sums: &[Sums], blocks: usize, random: &mut Rando
     }
 }
 
-/// A table near another: bent by a random cubic, so that neighbours move together.
+/// A table near another: bent by a random cubic, so that neighbors move together.
 fn nudge(table: &Table, random: &mut Random) -> Table {
     let bend: [f32; 4] = std::array::from_fn(|_| (random.uniform() - 0.5) as f32 * 0.06);
     let bent = table.map(|t| {
         let u = t / LARGEST;
         t + LARGEST * (bend[0] + u * (bend[1] + u * (bend[2] + u * bend[3])))
     });
-    normalise(bent)
+    normalize(bent)
 }
 
 /// Tables of whole numbers from tables and what an error in each number costs. A block's scale

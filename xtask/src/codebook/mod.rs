@@ -75,7 +75,7 @@ mod tests {
         };
         let (tables, errors) = train();
         assert_eq!((&tables, &errors), (&train().0, &train().1));
-        // One table: a Lloyd-Max quantiser with 16 levels and a scale for each block.
+        // One table: a Lloyd-Max quantizer with 16 levels and a scale for each block.
         assert!((0.072..0.082).contains(&errors[0]), "{errors:?}");
         assert!(
             errors.windows(2).all(|pair| pair[1] < pair[0]),

@@ -133,7 +133,7 @@ fn nearest(table: &Table, x: f32) -> u8 {
 
 /// Ascending, with the largest magnitude at its limit, or as near as the last number's being
 /// positive allows.
-pub(super) fn normalise(mut table: Table) -> Table {
+pub(super) fn normalize(mut table: Table) -> Table {
     table.sort_by(f32::total_cmp);
     let largest = table.iter().fold(0.0_f32, |m, t| m.max(t.abs()));
     table.map(|t| t * (LARGEST / largest))

@@ -1,4 +1,4 @@
-//! How fast the machine reads what a token reads, measured right after a token: neighbours change
+//! How fast the machine reads what a token reads, measured right after a token: neighbors change
 //! both within seconds.
 
 use std::time::Instant;

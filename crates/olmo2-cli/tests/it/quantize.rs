@@ -1,4 +1,4 @@
-//! `--quantize`: the same answer as from a record, and what a record that is quantised allows.
+//! `--quantize`: the same answer as from a record, and what a record that is quantized allows.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn logits(folder: &Path, flags: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn a_record_answers_as_quantising_at_load() {
+fn a_record_answers_as_quantizing_at_load() {
     let source = golden("gqa-tiny");
     let floats = logits(source.as_ref(), &[]);
     for (format, name) in [(QuantFormat::Q8, "q8"), (QuantFormat::Q4, "q4")] {
@@ -59,7 +59,7 @@ fn another_format_than_the_records_is_an_error_with_a_hint() {
         assert_eq!(told.code, 1);
         let lines: Vec<&str> = told.stderr.lines().collect();
         assert!(lines[0].ends_with(expected), "{told:?}");
-        assert!(lines[1].starts_with("hint: the weights are quantised already"));
+        assert!(lines[1].starts_with("hint: the weights are quantized already"));
     }
 }
 
@@ -70,7 +70,7 @@ fn verbose_tells_formats_and_the_memory_check_counts_them() {
     let told = run(&[&args[..], &["--quantize", "q4", "--quantize-head", "q8"]].concat()).ok();
     let has = |text: &str| assert!(told.stderr.contains(text), "{text}: {}", told.stderr);
     has("weights as they are stored: bf16 ");
-    has("quantised to: q4, head q8, embedding q4");
+    has("quantized to: q4, head q8, embedding q4");
     // 442,368 weights in 4.5 bits, the head's 49,152 in 8.5, 29 tops of 4 bytes, 1,376 gains in bf16.
     has(": 304 kB for weights");
     let json = bench_once(&model, "0", "1", &["--quantize", "q8"]);

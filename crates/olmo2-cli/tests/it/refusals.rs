@@ -318,7 +318,7 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
 }
 
 #[test]
-fn a_level_of_kernels_that_is_misspelt_is_told() {
+fn a_level_of_kernels_that_is_misspelled_is_told() {
     let mut program = command(&["generate", "text"]);
     let output = program.env("OLMO2_SIMD", "sse9").output();
     let told = refused(&Run::of(output.expect("it runs")), 2);

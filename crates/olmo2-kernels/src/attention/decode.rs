@@ -130,7 +130,7 @@ impl Whole<'_> {
     fn finish(&self, task: &Task<'_>) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
-            let factor = self.running[row].normaliser();
+            let factor = self.running[row].normalizer();
             let to = task.plan.out.at(task.place(row), dim);
             for (d, sum) in sums.iter().enumerate() {
                 // SAFETY: inside the `dim` elements at `to`, which are this task's alone.

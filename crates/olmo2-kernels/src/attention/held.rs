@@ -7,7 +7,7 @@ use half::bf16;
 /// shorter.
 ///
 /// Trained keys have channels that are far larger than the rest: with blocks these cost their
-/// neighbours precision, not the whole head. On the demo model blocks of 32 have two thirds of the
+/// neighbors precision, not the whole head. On the demo model blocks of 32 have two thirds of the
 /// KL divergence of one scale for its heads of 64, for 0.25 bits more, and the kernels still read
 /// faster than memory delivers.
 pub const CACHE_BLOCK: usize = 32;

@@ -278,7 +278,7 @@ impl<E: Element> Prefill<'_, E> {
     fn finish(&self) {
         let dim = self.task.plan.shape.head_dim;
         for row in 0..self.rows {
-            let factor = self.running[row].normaliser();
+            let factor = self.running[row].normalizer();
             let to = self.task.plan.out.at(self.task.place(row), dim);
             for (d, sum) in self.sums[row * dim..][..dim].iter().enumerate() {
                 // SAFETY: inside the `dim` elements at `to`, which are this task's alone.

@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// What the summed values are multiplied by in the end: 0 where nothing was visible.
-    pub(super) fn normaliser(self) -> f32 {
+    pub(super) fn normalizer(self) -> f32 {
         if self.sum == 0.0 { 0.0 } else { 1.0 / self.sum }
     }
 }

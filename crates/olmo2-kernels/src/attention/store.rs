@@ -1,4 +1,4 @@
-//! Writing into a cache: copying, rounding to bf16, quantising to 8 bits.
+//! Writing into a cache: copying, rounding to bf16, quantizing to 8 bits.
 
 use super::held::{CACHE_BLOCK, CacheMut, cache_blocks};
 use super::{AttentionShape, check_shape};
@@ -144,17 +144,17 @@ impl Target for i8 {
         let (blocks, rest) = from.as_chunks::<CACHE_BLOCK>();
         let (to, to_rest) = to.as_chunks_mut::<CACHE_BLOCK>();
         for ((from, to), scale) in blocks.iter().zip(to).zip(scales.iter_mut()) {
-            *scale = quantise(from, to);
+            *scale = quantize(from, to);
         }
         if !rest.is_empty() {
-            scales[blocks.len()] = quantise(rest, to_rest);
+            scales[blocks.len()] = quantize(rest, to_rest);
         }
     }
 }
 
 /// Writes a block's quants and returns its scale.
 #[inline(always)]
-fn quantise(from: &[f32], to: &mut [i8]) -> bf16 {
+fn quantize(from: &[f32], to: &mut [i8]) -> bf16 {
     /// Added, it leaves the rounded value in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // Magnitudes are ordered as their bits are, with infinity and NaN on top.

@@ -115,7 +115,7 @@ fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, groups: R
         WeightData::Bf16(_) => run::<bf16>(input, rows, product, groups),
         WeightData::F16(_) => run::<f16>(input, rows, product, groups),
         WeightData::Q8(_) | WeightData::Q4(_) => {
-            unreachable!("quantised weights have kernels of their own")
+            unreachable!("quantized weights have kernels of their own")
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Products of activations with weights that stay as they lie in the file: `[out, in]`,
-//! row-major, f32, bf16, f16 or in quantised blocks, never widened in memory.
+//! row-major, f32, bf16, f16 or in quantized blocks, never widened in memory.
 //!
 //! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels (`decode`)
 //! that adds up each output in one order, so that a row alone and the same row in a batch give
@@ -98,14 +98,14 @@ impl WeightData<'_> {
         }
     }
 
-    fn is_quantised(&self) -> bool {
+    fn is_quantized(&self) -> bool {
         matches!(self, Self::Q8(_) | Self::Q4(_))
     }
 }
 
 /// What activations are rounded to before they meet a float weight.
 ///
-/// Quantised weights always meet activations in 8 bits: blocks of 32 along `in`, scaled by their
+/// Quantized weights always meet activations in 8 bits: blocks of 32 along `in`, scaled by their
 /// largest magnitude over 127.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
@@ -148,7 +148,7 @@ impl<'a> WeightRef<'a> {
 /// its terms' magnitudes for up to [`DECODE_ROWS`] rows, `in_features * f32::EPSILON` times for
 /// more; on random data it is below `sqrt(in_features) / 2 + 2` epsilons. Terms are those of the
 /// rounded activations: rounding itself is within 2^-9 of each where they are bf16, and within
-/// 1/254 of the largest of its block of 32 where the weight is quantised.
+/// 1/254 of the largest of its block of 32 where the weight is quantized.
 ///
 /// # Panics
 /// `in_features` is 0, or a length does not fit the others.
@@ -199,11 +199,11 @@ fn multiply(
         parts,
         gated,
     };
-    let (quantised, floats): (Vec<_>, Vec<_>) = products
+    let (quantized, floats): (Vec<_>, Vec<_>) = products
         .into_iter()
-        .partition(|product| product.data.is_quantised());
-    if !quantised.is_empty() {
-        int8::project(&input, &quantised);
+        .partition(|product| product.data.is_quantized());
+    if !quantized.is_empty() {
+        int8::project(&input, &quantized);
     }
     if !floats.is_empty() {
         match activations {

@@ -118,7 +118,7 @@ fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<
         WeightData::Bf16(_) => run::<bf16>(input, packed, finish, range),
         WeightData::F16(_) => run::<f16>(input, packed, finish, range),
         WeightData::Q8(_) | WeightData::Q4(_) => {
-            unreachable!("quantised weights have kernels of their own")
+            unreachable!("quantized weights have kernels of their own")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Quantised weights, `[out, in]`, in blocks of 32 along `in`: quants and scales in separate
+//! Quantized weights, `[out, in]`, in blocks of 32 along `in`: quants and scales in separate
 //! arrays, the same for every machine. Where `in` is no multiple of 32 the last block of each row
 //! is padded with zeros.
 //!
@@ -12,8 +12,8 @@ mod parallel;
 mod q4;
 mod q8;
 
-pub use q4::{q4_top, quantise_q4};
-pub use q8::quantise_q8;
+pub use q4::{q4_top, quantize_q4};
+pub use q8::quantize_q8;
 
 use half::f16;
 
@@ -28,7 +28,7 @@ pub const fn blocks(in_features: usize) -> usize {
 /// A matrix in 8-bit blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8<'a> {
-    /// `[out, blocks * 32]`; the quantiser makes -127 ..= 127, and a file's -128 is exact as well.
+    /// `[out, blocks * 32]`; the quantizer makes -127 ..= 127, and a file's -128 is exact as well.
     pub quants: &'a [i8],
     /// `[out, blocks]`.
     pub scales: &'a [f16],

@@ -1,4 +1,4 @@
-//! Quantising to 8 bits: the scale that takes the largest magnitude to 127 is not the best one, so
+//! Quantizing to 8 bits: the scale that takes the largest magnitude to 127 is not the best one, so
 //! several beside it are tried.
 //!
 //! The result is the same bytes on every machine: single operations that every machine rounds
@@ -14,7 +14,7 @@ const SHARES: [f32; 13] = [
     0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 1.0, 1.0025, 1.005, 1.0075, 1.01, 1.0125, 1.015,
 ];
 
-/// Quantises rows of `in_features` weights into `[rows, blocks * 32]` quants in -127 ..= 127 and
+/// Quantizes rows of `in_features` weights into `[rows, blocks * 32]` quants in -127 ..= 127 and
 /// `[rows, blocks]` scales. Rows are split over the threads; bytes depend neither on their number
 /// nor on the SIMD level.
 ///
@@ -24,7 +24,7 @@ const SHARES: [f32; 13] = [
 ///
 /// # Panics
 /// A length does not fit the others, or `in_features` is 0.
-pub fn quantise_q8(rows: &[f32], in_features: usize, quants: &mut [i8], scales: &mut [f16]) {
+pub fn quantize_q8(rows: &[f32], in_features: usize, quants: &mut [i8], scales: &mut [f16]) {
     let blocks = blocks(in_features);
     let count = rows.len() / in_features;
     assert_eq!(rows.len(), count * in_features);
@@ -64,14 +64,14 @@ impl Kernel for Part<'_> {
         for ((block, quants), scale) in blocks.zip(quants).zip(self.scales) {
             let mut padded = [0.0; BLOCK];
             padded[..block.len()].copy_from_slice(block);
-            *scale = quantise(&padded, quants);
+            *scale = quantize(&padded, quants);
         }
     }
 }
 
-/// Quantises a block and returns its scale.
+/// Quantizes a block and returns its scale.
 #[inline(always)]
-fn quantise(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
+fn quantize(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
     let mut largest = 0;
     for j in 0..BLOCK {
         largest = largest.max(block[j].to_bits() & 0x7fff_ffff);
@@ -83,7 +83,7 @@ fn quantise(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
         return f16::ZERO;
     }
     let nearest = f16::from_f32(best_scale(block, largest));
-    // Where f16 has few bits left, its neighbours may do better, or the nearest be too small.
+    // Where f16 has few bits left, its neighbors may do better, or the nearest be too small.
     let (mut least, mut scale) = (f32::INFINITY, f16::ZERO);
     for candidate in [
         nearest.to_bits() + 1,
@@ -130,7 +130,7 @@ fn best_scale(block: &[f32; BLOCK], largest: f32) -> f32 {
     (best * full).min(f16::MAX.to_f32())
 }
 
-/// Quantises with a scale; the sum of squared errors, in squares of `largest`.
+/// Quantizes with a scale; the sum of squared errors, in squares of `largest`.
 #[inline(always)]
 fn error(block: &[f32; BLOCK], scale: f32, largest: f32, quants: &mut [i8; BLOCK]) -> f32 {
     let mut errors = [0.0; BLOCK];

@@ -4,7 +4,7 @@ use super::*;
 use crate::{Level, level, pool};
 use proptest::prelude::*;
 
-/// A quantised tensor in 4 bits.
+/// A quantized tensor in 4 bits.
 #[derive(Clone, Debug, PartialEq)]
 struct Four {
     quants: Vec<u8>,
@@ -21,7 +21,7 @@ fn four_below(weights: &[f32], in_features: usize, top: f32) -> Four {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales, mut selectors) =
         (vec![7; count * 16], vec![7; count], vec![7; count]);
-    quantise_q4(
+    quantize_q4(
         weights,
         in_features,
         top,
@@ -60,7 +60,7 @@ fn four_back(four: &Four, len: usize, in_features: usize) -> Vec<f32> {
 fn eight(weights: &[f32], in_features: usize) -> (Vec<i8>, Vec<f16>) {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales) = (vec![7; count * BLOCK], vec![f16::ONE; count]);
-    quantise_q8(weights, in_features, &mut quants, &mut scales);
+    quantize_q8(weights, in_features, &mut quants, &mut scales);
     (quants, scales)
 }
 
@@ -304,7 +304,7 @@ fn what_f16_cannot_scale_is_rounded_to_its_grid() {
 }
 
 #[test]
-fn a_block_that_is_not_finite_becomes_zero_and_its_neighbours_stay() {
+fn a_block_that_is_not_finite_becomes_zero_and_its_neighbors_stay() {
     for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let weights = gaussian(96, 9);
         let mut broken = weights.clone();

@@ -44,7 +44,7 @@ pub struct Olmo2Config {
     pub max_position_embeddings: usize,
     /// Added to the mean square in every RMS norm.
     pub rms_norm_eps: f64,
-    /// Standard deviation of freshly initialised weights.
+    /// Standard deviation of freshly initialized weights.
     pub initializer_range: f64,
     /// The head is the embedding.
     pub tie_word_embeddings: bool,

@@ -244,7 +244,7 @@ fn explain(
 }
 
 impl LooseTensor {
-    /// What is wrong with a tensor whose neighbour ends at `at`: what, expected, found.
+    /// What is wrong with a tensor whose neighbor ends at `at`: what, expected, found.
     fn fault(&self, at: u64) -> Option<(&'static str, String, String)> {
         let (start, end) = self.data_offsets;
         let Some(size) = element_size(&self.dtype) else {
@@ -253,7 +253,7 @@ impl LooseTensor {
         };
         let found = format!("{start}..{end}");
         if start != at {
-            let expected = format!("{at}.., right after its neighbour");
+            let expected = format!("{at}.., right after its neighbor");
             return Some(("offsets", expected, found));
         }
         let multiply = |product: u64, &dim: &u64| product.checked_mul(dim);

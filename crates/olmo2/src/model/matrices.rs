@@ -1,4 +1,4 @@
-//! The matrices of a model by their names: what can lie in quantised blocks.
+//! The matrices of a model by their names: what can lie in quantized blocks.
 
 use burn::prelude::*;
 

@@ -28,7 +28,7 @@ impl<B: Backend> RmsNorm<B> {
         }
     }
 
-    /// Normalises in f32, multiplies by the weight in f32, then casts to the dtype of `x`.
+    /// Normalizes in f32, multiplies by the weight in f32, then casts to the dtype of `x`.
     ///
     /// # Shapes
     /// - `x`: `[.., width]`, returned in the same shape and dtype

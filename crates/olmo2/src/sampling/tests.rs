@@ -225,7 +225,7 @@ fn a_parameter_out_of_range_is_named() {
 }
 
 #[test]
-fn parameters_survive_json_and_a_misspelt_one_does_not() {
+fn parameters_survive_json_and_a_misspelled_one_does_not() {
     let params = SamplingParams {
         temperature: 0.7,
         top_k: Some(40),

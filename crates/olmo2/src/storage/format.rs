@@ -49,7 +49,7 @@ impl From<StoredDtype> for DType {
     }
 }
 
-/// What the weights of a tensor are stored in: floats or quantised blocks.
+/// What the weights of a tensor are stored in: floats or quantized blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoredFormat {

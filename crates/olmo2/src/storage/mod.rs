@@ -1,4 +1,4 @@
-//! What tensors are stored in: floats of some type, or quantised blocks.
+//! What tensors are stored in: floats of some type, or quantized blocks.
 
 pub(crate) mod element;
 mod format;

@@ -1,4 +1,4 @@
-//! Matrices in quantised blocks as they lie in a record: a few arrays of bytes, shared and mapped.
+//! Matrices in quantized blocks as they lie in a record: a few arrays of bytes, shared and mapped.
 
 use std::fmt;
 
@@ -99,7 +99,7 @@ impl fmt::Display for QuantFormat {
     }
 }
 
-/// A matrix in quantised blocks. Clones share its memory.
+/// A matrix in quantized blocks. Clones share its memory.
 #[derive(Clone)]
 pub struct Packed {
     shape: [usize; 2],

@@ -1,4 +1,4 @@
-//! A matrix of weights: floats that burn knows, or quantised blocks that only kernels read.
+//! A matrix of weights: floats that burn knows, or quantized blocks that only kernels read.
 
 use burn::module::{
     AutodiffModule, Content, Devices, HasAutodiffModule, Initializer, Module, ModuleDisplay,
@@ -20,7 +20,7 @@ use super::packed::Packed;
 pub enum Weight<B: Backend> {
     /// Floats.
     Float(Param<Tensor<B, 2>>),
-    /// Quantised blocks, in memory that clones share.
+    /// Quantized blocks, in memory that clones share.
     Packed(Packed),
 }
 

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_projections_of_one_input_are_neighbours() {
+    fn the_projections_of_one_input_are_neighbors() {
         let layer = &parts(&config(""))[3];
         assert_eq!(layer.file_name(), "layer-002.bpk");
         let position = |name: &str| {

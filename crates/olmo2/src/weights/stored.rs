@@ -1,4 +1,4 @@
-//! Weights as files hold them: floats, or quantised blocks.
+//! Weights as files hold them: floats, or quantized blocks.
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 
@@ -48,7 +48,7 @@ impl StoredTensor {
 pub enum StoredWeight {
     /// Floats of any shape.
     Float(StoredTensor),
-    /// A matrix in quantised blocks.
+    /// A matrix in quantized blocks.
     Packed(Packed),
 }
 

@@ -116,7 +116,7 @@ impl Kernel for PackRow<'_> {
             // SAFETY: a block is there at `from`; the row's words hold all its blocks.
             unsafe {
                 let quants = row.quants.cast_mut().add(at);
-                let (scale, sum) = quantise(s, from, [quants, quants.add(16 * S::GROUPS)]);
+                let (scale, sum) = quantize(s, from, [quants, quants.add(16 * S::GROUPS)]);
                 *row.sums.cast_mut().add(b) = sum.wrapping_mul(-S::BIAS);
                 *row.scales.cast_mut().add(b) = scale;
             }
@@ -124,12 +124,12 @@ impl Kernel for PackRow<'_> {
     }
 }
 
-/// Quantises a block into its lower and upper half; returns its scale and the sum of the quants.
+/// Quantizes a block into its lower and upper half; returns its scale and the sum of the quants.
 ///
 /// # Safety
 /// There are 32 numbers at `x`, and 16 bytes at each half.
 #[inline(always)]
-unsafe fn quantise<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, i32) {
+unsafe fn quantize<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, i32) {
     let mut x_vectors = [s.splat(0.0); BLOCK / LEAST_LANES];
     let count = BLOCK / S::LANES;
     let mut largest = Largest::new(s);
@@ -211,7 +211,7 @@ impl Kernel for PackTiles<'_> {
                     self.gather(S::LANES, first, b, &mut columns);
                 }
                 // SAFETY: the tile has room for all blocks of the extent.
-                unsafe { quantise_columns(s, &columns, &place, b) };
+                unsafe { quantize_columns(s, &columns, &place, b) };
             }
         }
     }
@@ -233,12 +233,12 @@ impl PackTiles<'_> {
     }
 }
 
-/// Quantises block `b` of a tile from `[32, LANES]` numbers.
+/// Quantizes block `b` of a tile from `[32, LANES]` numbers.
 ///
 /// # Safety
 /// The tile has such a block.
 #[inline(always)]
-unsafe fn quantise_columns<S: Int8>(s: S, x: &[f32; BLOCK * LANES], tile: &Tile, b: usize) {
+unsafe fn quantize_columns<S: Int8>(s: S, x: &[f32; BLOCK * LANES], tile: &Tile, b: usize) {
     let mut largest = Largest::new(s);
     for i in 0..BLOCK {
         // SAFETY: `x` holds 32 vectors of any level.

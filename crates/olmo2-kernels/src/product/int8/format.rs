@@ -1,11 +1,11 @@
-//! What the kernels ask of a quantised format, block by block.
+//! What the kernels ask of a quantized format, block by block.
 
 use crate::product::MOST_LANES;
 use crate::quant::BLOCK;
 use crate::simd::Int8;
 use half::f16;
 
-/// A quantised matrix, walked by blocks: block `b` of row `n` is `n * blocks + b`.
+/// A quantized matrix, walked by blocks: block `b` of row `n` is `n * blocks + b`.
 ///
 /// The callers of unsafe functions promise that the blocks they name are there.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]

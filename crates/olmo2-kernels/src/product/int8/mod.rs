@@ -1,4 +1,4 @@
-//! Products of quantised weights with activations in 8 bits, by exact integer dot products of
+//! Products of quantized weights with activations in 8 bits, by exact integer dot products of
 //! blocks of 32.
 //!
 //! Up to 16 rows of activations an output is `LANES` partial sums in f32, one for the blocks

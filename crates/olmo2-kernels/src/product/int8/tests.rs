@@ -1,10 +1,10 @@
-//! Quantised products against sums in f64 over the same 8-bit activations, and bit for bit
+//! Quantized products against sums in f64 over the same 8-bit activations, and bit for bit
 //! against themselves.
 
 use crate::level::Level;
 use crate::product::tests::{assert_same_bits, levels, noise, product, same_bits};
 use crate::product::{Activations, WeightData, WeightRef, project};
-use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantise_q4, quantise_q8};
+use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantize_q4, quantize_q8};
 use crate::reference;
 use half::f16;
 
@@ -16,15 +16,15 @@ pub(in crate::product) struct Weights {
 }
 
 impl Weights {
-    /// Quantised noise, with quants of every value and, in four bits, any table.
+    /// Quantized noise, with quants of every value and, in four bits, any table.
     pub(in crate::product) fn new(seed: u64, out: usize, k: usize) -> Self {
         let rows = noise(seed, out * k);
         let count = out * blocks(k);
         let mut eight = (vec![0; count * BLOCK], vec![f16::ZERO; count]);
-        quantise_q8(&rows, k, &mut eight.0, &mut eight.1);
+        quantize_q8(&rows, k, &mut eight.0, &mut eight.1);
         let top = q4_top(1.0);
         let mut four = (vec![0; count * BLOCK / 2], vec![0; count], vec![0; count]);
-        quantise_q4(&rows, k, top, &mut four.0, &mut four.1, &mut four.2);
+        quantize_q4(&rows, k, top, &mut four.0, &mut four.1, &mut four.2);
         for (i, selector) in four.2.iter_mut().enumerate() {
             *selector = (i * 37 + seed as usize) as u8;
         }
@@ -210,7 +210,7 @@ fn tiny_and_zero_activations_are_no_trouble() {
     }
 }
 
-/// What a file may hold, though no quantiser makes it.
+/// What a file may hold, though no quantizer makes it.
 #[test]
 fn extreme_blocks_are_exact_and_do_no_harm() {
     let (k, n) = (160, 7);

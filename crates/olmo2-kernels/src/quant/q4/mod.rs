@@ -1,4 +1,4 @@
-//! Quantising to 4 bits with selected codebooks.
+//! Quantizing to 4 bits with selected codebooks.
 //!
 //! The result is the same bytes on every machine: sums are whole numbers, and what is not is
 //! single operations that every machine rounds alike.
@@ -25,7 +25,7 @@ pub fn q4_top(largest: f32) -> f32 {
     }
 }
 
-/// Quantises rows of `in_features` weights of a tensor with the given [`q4_top`] into
+/// Quantizes rows of `in_features` weights of a tensor with the given [`q4_top`] into
 /// `[rows, blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. Rows are split over
 /// the threads; bytes depend neither on their number nor on the SIMD level.
 ///
@@ -34,7 +34,7 @@ pub fn q4_top(largest: f32) -> f32 {
 ///
 /// # Panics
 /// A length does not fit the others, or `in_features` is 0.
-pub fn quantise_q4(
+pub fn quantize_q4(
     rows: &[f32],
     in_features: usize,
     top: f32,
@@ -97,7 +97,7 @@ impl Kernel for Part<'_> {
             let mut padded = [0.0; BLOCK];
             padded[..block.len()].copy_from_slice(block);
             let codes;
-            (*scale, *selector, codes) = quantise(self.search, self.steps, &padded);
+            (*scale, *selector, codes) = quantize(self.search, self.steps, &padded);
             for j in 0..16 {
                 quants[j] = codes[j] | codes[j + 16] << 4;
             }
@@ -107,7 +107,7 @@ impl Kernel for Part<'_> {
 
 /// The scale, selector and codes of a block.
 #[inline(always)]
-fn quantise(search: &Search, steps: &[f32; 256], block: &[f32; BLOCK]) -> (u8, u8, [u8; BLOCK]) {
+fn quantize(search: &Search, steps: &[f32; 256], block: &[f32; BLOCK]) -> (u8, u8, [u8; BLOCK]) {
     let mut largest = 0;
     for j in 0..BLOCK {
         largest = largest.max(block[j].to_bits() & 0x7fff_ffff);

@@ -86,7 +86,7 @@ fn whole(x: f32) -> i16 {
     (x + ROUND).to_bits() as i16
 }
 
-/// A table, ready to quantise with.
+/// A table, ready to quantize with.
 struct Shape {
     first: i16,
     /// From each number to the next.
@@ -232,7 +232,7 @@ impl Search {
         Estimates(keys)
     }
 
-    /// Quantises twice, each time with the scale that suits the codes before.
+    /// Quantizes twice, each time with the scale that suits the codes before.
     #[inline(always)]
     fn fit(&self, target: &Target, table: u8, share: f32) -> Fit {
         let shape = &self.shapes[usize::from(table)];

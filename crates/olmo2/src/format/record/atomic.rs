@@ -10,7 +10,7 @@ use super::error::RecordError;
 /// Ends the name under which a file is written.
 pub(crate) const UNFINISHED: &str = ".unfinished";
 
-/// Writes a file under another name, synchronises it with the disk, and renames it.
+/// Writes a file under another name, synchronizes it with the disk, and renames it.
 ///
 /// After a failure nothing is left; after a crash, a file whose name ends in [`UNFINISHED`].
 pub(crate) fn write<T>(

@@ -25,7 +25,7 @@ const MAX_DIMENSIONS: u64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) name: String,
-    /// `F32`, `BF16`, `F16`, or `I8` and `U8` for the arrays of quantised blocks.
+    /// `F32`, `BF16`, `F16`, or `I8` and `U8` for the arrays of quantized blocks.
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
     /// First byte and the one after the last, from the start of the data.

@@ -12,7 +12,7 @@ use crate::weights::WeightsError;
 /// Why a record could not be written.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// A file cannot be written, renamed or synchronised.
+    /// A file cannot be written, renamed or synchronized.
     #[error("cannot write `{path}`: {source}", path = path.display())]
     Io {
         /// The file or folder.
@@ -23,10 +23,10 @@ pub enum RecordError {
     /// The source, or a record that stands already.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The source cannot be quantised as asked for.
+    /// The source cannot be quantized as asked for.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
-    /// A finite number of the source has no finite neighbour in the type that was asked for.
+    /// A finite number of the source has no finite neighbor in the type that was asked for.
     #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
     Overflow {
         /// The file of the source.
@@ -45,7 +45,7 @@ pub enum RecordError {
     OtherRecord {
         /// The folder.
         folder: PathBuf,
-        /// What differs: source, dtype or quantisation.
+        /// What differs: source, dtype or quantization.
         what: &'static str,
         /// What was asked for.
         expected: String,

@@ -5,7 +5,7 @@
 //! hold nothing but tensors, so the same weights give the same bytes wherever they came from;
 //! where that was stands in the receipt, `olmo2-record.json`.
 //!
-//! A tensor in floats lies under its own name. A matrix in quantised blocks is a few arrays:
+//! A tensor in floats lies under its own name. A matrix in quantized blocks is a few arrays:
 //! `NAME.quants` (I8 `[out, in padded to 32]` for q8, U8 `[out, blocks, 16]` for q4),
 //! `NAME.scales` (F16 or U8 `[out, blocks]`), and for q4 `NAME.selectors` (U8 `[out, blocks]`) and
 //! `NAME.top` (F32 `[1]`). [`olmo2_kernels::quant`] says what they mean.

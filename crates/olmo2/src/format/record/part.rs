@@ -38,7 +38,7 @@ impl<'a> PartPlan<'a> {
     /// Places the tensors one after another, in the formats that were asked for.
     ///
     /// # Errors
-    /// The source is quantised already.
+    /// The source is quantized already.
     pub(super) fn new(
         part: &Part,
         weights: &'a Weights,

@@ -30,7 +30,7 @@ pub struct Receipt {
     /// `f32`, `bf16` or `f16` where the conversion was asked for one; otherwise each tensor has
     /// the type of its source.
     pub dtype: Option<StoredDtype>,
-    /// Which matrices the conversion was asked to quantise.
+    /// Which matrices the conversion was asked to quantize.
     #[serde(default, skip_serializing_if = "Quantize::is_none")]
     pub quantize: Quantize,
     /// Config, tokenizer and the like, copied as they are.

@@ -189,7 +189,7 @@ pub(crate) fn begin(
     }
     if receipt.quantize != quantize {
         let (expected, found) = (quantize.to_string(), receipt.quantize.to_string());
-        return other("quantisation", expected, found);
+        return other("quantization", expected, found);
     }
     if receipt.source.files != source.files {
         let (expected, found) = difference(&source, &receipt.source);

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_spelt_as_by_gpt2() {
+    fn bytes_are_spelled_as_by_gpt2() {
         // Known spellings: space Ġ, newline Ċ, NUL Ā, DEL ġ, soft hyphen the last one.
         for (byte, char) in [
             (b' ', 'Ġ'),

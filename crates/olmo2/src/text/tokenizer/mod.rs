@@ -1,7 +1,7 @@
 //! Text to token ids and back: the `tokenizers` crate behind checks of our own.
 //!
 //! OLMo 2's tokenizers are byte-level BPE (dolma2, a variant of cl100k), and nothing else is
-//! accepted: every text can be spelt, and a token is a run of bytes, so that decoding is joining.
+//! accepted: every text can be spelled, and a token is a run of bytes, so that decoding is joining.
 
 mod bytes;
 mod config;
@@ -166,7 +166,7 @@ impl Tokenizer {
         self.inner.engine.id_to_token(id)
     }
 
-    /// The id of a token, spelt as the vocabulary does.
+    /// The id of a token, spelled as the vocabulary does.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.engine.token_to_id(token)
     }

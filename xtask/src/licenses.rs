@@ -1,11 +1,11 @@
-//! Licences of every dependency, from `cargo metadata`, against those that go with MIT or
+//! Licenses of every dependency, from `cargo metadata`, against those that go with MIT or
 //! Apache-2.0.
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
-/// Licences that may be part of the program; MPL-2.0 asks only for its own files to stay open.
+/// Licenses that may be part of the program; MPL-2.0 asks only for its own files to stay open.
 const COMPATIBLE: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -48,14 +48,14 @@ pub(crate) fn check(sh: &Shell) -> Result<()> {
         .collect();
     ensure!(
         refused.is_empty(),
-        "licences to look at: {}",
+        "licenses to look at: {}",
         refused.join(", ")
     );
     Ok(())
 }
 
 /// Whether one of the alternatives of an SPDX expression is allowed as a whole. Parentheses only
-/// ever group alternatives of one package's main licence, so that each `AND` binds all of them.
+/// ever group alternatives of one package's main license, so that each `AND` binds all of them.
 fn is_compatible(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ");
     expression.split(" AND ").all(|part| {
