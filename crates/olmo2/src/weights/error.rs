@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::format::record::RECEIPT;
+use super::layout::RECEIPT;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]

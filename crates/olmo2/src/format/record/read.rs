@@ -4,13 +4,13 @@ use std::path::Path;
 
 use burn::tensor::DType;
 
-use crate::Olmo2Config;
+use crate::config::Olmo2Config;
 use crate::storage::{Packed, Piece, QuantFormat};
-use crate::weights::layout::{Part, TensorSpec, parts};
+use crate::weights::layout::{Part, RECEIPT, TensorSpec, parts};
 use crate::weights::{StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError};
 
 use super::burnpack::{Descriptor, align, decode};
-use super::receipt::{RECEIPT, Receipt};
+use super::receipt::Receipt;
 
 /// Maps the parts of a record. Only headers are read: [`verify`](super::verify) reads the rest.
 pub(crate) fn open(
