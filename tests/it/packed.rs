@@ -268,9 +268,9 @@ fn f16_converts_weights_at_load() {
         .iter()
         .map(|(_, w)| w.shape().iter().product::<usize>() as u64)
         .sum();
-    assert_eq!(weights.held_bytes::<Flex>(&options), 2 * elements);
+    assert_eq!(weights.load_bytes::<Flex>(&options), 2 * elements);
     assert_eq!(
-        weights.held_bytes::<Flex>(&LoadOptions::default()),
+        weights.load_bytes::<Flex>(&LoadOptions::default()),
         weights.total_bytes()
     );
     let error = relative_error(&logits(&model), &logits(&load::<Flex>(record.path(), None)));

@@ -103,13 +103,13 @@ impl BackendKind {
     pub(crate) fn held_bytes(self, weights: &Weights, options: &LoadOptions) -> u64 {
         match self {
             #[cfg(feature = "flex")]
-            Self::Flex => weights.held_bytes::<burn::backend::Flex>(options),
+            Self::Flex => weights.load_bytes::<burn::backend::Flex>(options),
             #[cfg(feature = "ndarray")]
-            Self::NdArray => weights.held_bytes::<burn::backend::NdArray>(options),
+            Self::NdArray => weights.load_bytes::<burn::backend::NdArray>(options),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => weights.held_bytes::<burn::backend::Wgpu>(options),
+            Self::Wgpu => weights.load_bytes::<burn::backend::Wgpu>(options),
             #[cfg(feature = "cuda")]
-            Self::Cuda => weights.held_bytes::<burn::backend::Cuda>(options),
+            Self::Cuda => weights.load_bytes::<burn::backend::Cuda>(options),
         }
     }
 
