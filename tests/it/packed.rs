@@ -268,9 +268,10 @@ fn f16_converts_weights_at_load() {
         .iter()
         .map(|(_, w)| w.shape().iter().product::<usize>() as u64)
         .sum();
-    assert_eq!(weights.held_bytes::<Flex>(&options), 2 * elements);
+    let capabilities = olmo2::Capabilities::of::<Flex>(&Default::default());
+    assert_eq!(weights.load_bytes(&options, &capabilities), 2 * elements);
     assert_eq!(
-        weights.held_bytes::<Flex>(&LoadOptions::default()),
+        weights.load_bytes(&LoadOptions::default(), &capabilities),
         weights.total_bytes()
     );
     let error = relative_error(&logits(&model), &logits(&load::<Flex>(record.path(), None)));

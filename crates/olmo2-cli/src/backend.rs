@@ -8,7 +8,7 @@ use anyhow::Result;
 use burn::prelude::*;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
-use olmo2::{LoadOptions, Precision, Weights};
+use olmo2::{Capabilities, Precision};
 
 use crate::talk::Talk;
 
@@ -81,41 +81,23 @@ impl BackendKind {
         ["flex", "ndarray"].contains(&self.name())
     }
 
-    /// Whether this library's own kernels run on it.
-    fn has_kernels(self) -> bool {
-        self.name() == "flex"
-    }
-
-    /// What activations and cache are held in: on flex own kernels round within products alone.
-    pub(crate) fn held_in(self, precision: Precision) -> Precision {
-        match precision {
-            Precision::Bf16 if self.has_kernels() => Precision::F32,
-            _ => precision,
-        }
-    }
-
-    /// Whether this library's own kernels do the products, from weights as they are stored.
-    pub(crate) fn is_by_kernels(self, precision: Precision) -> bool {
-        self.has_kernels() && precision != Precision::F16
-    }
-
-    /// Bytes that the weights take in the memory of this backend's device.
-    pub(crate) fn held_bytes(self, weights: &Weights, options: &LoadOptions) -> u64 {
+    /// What the backend can do on its default device.
+    pub(crate) fn capabilities(self) -> Capabilities {
         match self {
             #[cfg(feature = "flex")]
-            Self::Flex => weights.held_bytes::<burn::backend::Flex>(options),
+            Self::Flex => Capabilities::of::<burn::backend::Flex>(&Default::default()),
             #[cfg(feature = "ndarray")]
-            Self::NdArray => weights.held_bytes::<burn::backend::NdArray>(options),
+            Self::NdArray => Capabilities::of::<burn::backend::NdArray>(&Default::default()),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => weights.held_bytes::<burn::backend::Wgpu>(options),
+            Self::Wgpu => Capabilities::of::<burn::backend::Wgpu>(&Default::default()),
             #[cfg(feature = "cuda")]
-            Self::Cuda => weights.held_bytes::<burn::backend::Cuda>(options),
+            Self::Cuda => Capabilities::of::<burn::backend::Cuda>(&Default::default()),
         }
     }
 
     /// The level of this library's own kernels, where they are used, for messages.
     pub(crate) fn kernels(self) -> String {
-        match self.has_kernels() {
+        match self.capabilities().has_kernels(Precision::F32) {
             true => format!(", {} kernels", olmo2_kernels::level::level()),
             false => String::new(),
         }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{CacheOptions, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2};
+use olmo2::{CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2};
 use olmo2_kernels::limits::peaks;
 
 use crate::args::BenchArgs;
@@ -67,7 +67,7 @@ impl Command for Bench<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let (args, talk, checkpoint) = (self.args, self.checkpoint.talk, &self.checkpoint);
         let model = checkpoint.load::<B>(&device)?;
-        let by_kernels = checkpoint.backend.is_by_kernels(model.precision());
+        let by_kernels = Capabilities::of::<B>(&device).has_kernels(model.precision());
         let machine =
             by_kernels.then(|| Machine::new(weights::memory(&model, checkpoint.weights())));
         let batch = usize::from(args.batch);
@@ -194,7 +194,8 @@ impl<B: Backend> Runs<'_, B> {
     /// Bytes of keys and values of a position in each sequence.
     fn cache_bytes_per_position(&self) -> u64 {
         let config = self.model.config();
-        let activations = self.model.precision().activations::<B>();
+        let activations =
+            Capabilities::of::<B>(&self.model.device()).activations(self.model.precision());
         let head = self.cache.dtype().head_bytes(config.head_dim, activations);
         let heads = 2 * config.num_hidden_layers * config.num_key_value_heads * self.batch;
         (heads * head) as u64

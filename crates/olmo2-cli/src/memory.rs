@@ -3,7 +3,8 @@
 use std::fmt;
 
 use anyhow::Result;
-use olmo2::{CacheDtype, Olmo2Config, Precision};
+use burn::tensor::DType;
+use olmo2::{CacheDtype, Olmo2Config};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::failure::Failure;
@@ -74,10 +75,10 @@ pub(crate) fn cache_bytes(
     config: &Olmo2Config,
     sequences: Sequences,
     positions: usize,
-    precision: Precision,
+    activations: DType,
     dtype: CacheDtype,
 ) -> u64 {
-    let head = dtype.head_bytes(config.head_dim, precision.compute());
+    let head = dtype.head_bytes(config.head_dim, activations);
     let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
     let longest = sequences.longest.unwrap_or(positions).min(positions);
     let most = positions.next_multiple_of(256);
@@ -167,7 +168,7 @@ mod tests {
         .expect("valid");
         let bytes_of = |count, longest, positions, dtype| {
             let sequences = Sequences { count, longest };
-            cache_bytes(&config, sequences, positions, Precision::F32, dtype)
+            cache_bytes(&config, sequences, positions, DType::F32, dtype)
         };
         let bytes = |count, longest, dtype| bytes_of(count, longest, 4096, dtype);
         let f32 = CacheDtype::F32;

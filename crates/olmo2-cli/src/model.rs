@@ -8,7 +8,10 @@ use burn::prelude::*;
 use olmo2::chat::ChatTemplate;
 use olmo2::config::generation::GenerationConfig;
 use olmo2::hub::{DEFAULT_REVISION, Files, Hub, HubError, HubOptions, parse_id};
-use olmo2::{CacheDtype, CacheOptions, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights, demo};
+use olmo2::{
+    CacheDtype, CacheOptions, Capabilities, LoadOptions, Olmo2, Olmo2Config, Tokenizer, Weights,
+    demo,
+};
 
 use crate::args::{RunArgs, SourceArgs};
 use crate::backend::{self, BackendKind};
@@ -198,10 +201,11 @@ impl Checkpoint {
         let backend = backend::choose(args.backend, talk)?;
         if backend.is_cpu() {
             let positions = positions(&config, args.context);
-            let held_in = backend.held_in(options.precision);
+            let capabilities = backend.capabilities();
+            let activations = capabilities.activations(options.precision);
             let needed = memory::Needed {
-                weights: backend.held_bytes(&weights, &options),
-                cache: memory::cache_bytes(&config, sequences, positions, held_in, cache_dtype),
+                weights: weights.load_bytes(&options, &capabilities),
+                cache: memory::cache_bytes(&config, sequences, positions, activations, cache_dtype),
             };
             talk.detail(needed);
             needed.check()?;
@@ -228,7 +232,7 @@ impl Checkpoint {
     /// # Errors
     /// The backend does not compute in the precision asked for, or has no such cache.
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
-        self.cache_dtype.check::<B>(device)?;
+        Capabilities::of::<B>(device).check_cache(self.cache_dtype)?;
         let started = Instant::now();
         let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &self.options, device)?;
         self.talk.detail(format_args!(

@@ -25,6 +25,7 @@ pub mod weights;
 #[cfg(feature = "hub")]
 pub use olmo2_hub as hub;
 
+pub use backend::Capabilities;
 pub use cache::{CacheDtype, CacheDtypeError, CacheOptions, KvCache};
 pub use config::generation::{GenerationConfig, GenerationConfigError};
 pub use config::json::JsonError;

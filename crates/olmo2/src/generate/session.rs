@@ -6,8 +6,7 @@ use burn::prelude::*;
 use thiserror::Error;
 
 use crate::cache::{CacheOptions, KvCache};
-use crate::forward::batch::check_ids;
-use crate::forward::{ForwardInput, InputError, LogitRows};
+use crate::forward::{ForwardInput, InputError, LogitRows, check_ids};
 use crate::model::Olmo2;
 use crate::sampling::{Sampler, SamplingError, SamplingParams};
 

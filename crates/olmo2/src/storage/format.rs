@@ -66,6 +66,9 @@ pub enum StoredFormat {
 }
 
 impl StoredFormat {
+    /// The formats by their names.
+    pub const ALL: [Self; 5] = [Self::F32, Self::Bf16, Self::F16, Self::Q8, Self::Q4];
+
     /// The name in receipts.
     pub fn name(self) -> &'static str {
         match self {
