@@ -15,6 +15,7 @@ mod packed;
 mod parity;
 mod quantize;
 mod record;
+mod runs;
 mod sampling;
 mod seams;
 mod slow;

@@ -276,3 +276,6 @@ impl<B: Backend> Olmo2<B> {
         Some(wanted.in_order(logits))
     }
 }
+
+#[cfg(test)]
+mod tests;
