@@ -260,7 +260,7 @@ mod own_kernels {
             stop_ids: vec![],
             ..GenerateParams::greedy(model, 200)
         };
-        let mut session = Session::new(model, 512);
+        let mut session = Session::new(model.clone(), 512);
         let new = session.generate(&prompt, params).expect("room");
         let new = new.map(|id| id.expect("finite"));
         prompt.iter().copied().chain(new).collect()

@@ -18,6 +18,7 @@ mod record;
 mod runs;
 mod sampling;
 mod seams;
+mod session;
 mod slow;
 mod tokenizer;
 mod training;

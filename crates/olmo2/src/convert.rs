@@ -12,6 +12,7 @@ use crate::format;
 use crate::format::record::{
     self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, UNFINISHED, Written,
 };
+use crate::hint::Hint;
 use crate::quantize::Quantize;
 use crate::storage::StoredDtype;
 use crate::weights::WeightsError;
@@ -84,9 +85,8 @@ pub enum ConvertError {
     },
 }
 
-impl ConvertError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ConvertError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Config(error) => error.hint(),
             Self::Weights(error) => error.hint(),

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::backend::Capabilities;
 use crate::config::{ConfigError, Olmo2Config};
 use crate::format;
+use crate::hint::Hint;
 use crate::model::Olmo2;
 use crate::precision::{Precision, PrecisionError};
 use crate::quantize::{Quantize, QuantizeError};
@@ -48,14 +49,13 @@ pub enum LoadError {
     Apply(String),
 }
 
-impl LoadError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for LoadError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Config(e) => e.hint(),
             Self::Weights(e) => e.hint(),
-            Self::Quantize(e) => Some(e.hint()),
-            Self::Precision(_) => Some("choose another precision; f32 runs everywhere".into()),
+            Self::Quantize(e) => e.hint(),
+            Self::Precision(e) => e.hint(),
             Self::Apply(_) => None,
         }
     }

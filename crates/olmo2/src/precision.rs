@@ -12,6 +12,8 @@
 use burn::tensor::DType;
 use thiserror::Error;
 
+use crate::hint::Hint;
+
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
@@ -33,6 +35,12 @@ pub struct PrecisionError {
     pub backend: String,
     /// The precision asked for.
     pub precision: &'static str,
+}
+
+impl Hint for PrecisionError {
+    fn hint(&self) -> Option<String> {
+        Some("choose another precision; f32 runs everywhere".into())
+    }
 }
 
 impl Precision {

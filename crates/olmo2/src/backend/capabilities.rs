@@ -24,15 +24,6 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Asks the links of the chain.
-    pub fn of<B: Backend>(device: &B::Device) -> Self {
-        #[cfg(feature = "flex")]
-        if let Some(capabilities) = super::flex::capabilities::<B>(device) {
-            return capabilities;
-        }
-        super::plain::capabilities::<B>(device)
-    }
-
     /// Checks that the backend computes in `precision`.
     ///
     /// # Errors

@@ -45,6 +45,17 @@ macro_rules! first_answer {
     }};
 }
 
+impl Capabilities {
+    /// What backend `B` can do on `device`.
+    pub fn of<B: Backend>(device: &B::Device) -> Self {
+        #[cfg(feature = "flex")]
+        if let Some(capabilities) = flex::capabilities::<B>(device) {
+            return capabilities;
+        }
+        plain::capabilities::<B>(device)
+    }
+}
+
 /// Multiplies one input by several weights, in one pass over memory where a link has kernels.
 ///
 /// # Shapes

@@ -6,6 +6,8 @@ use burn::tensor::DType;
 use olmo2_kernels::attention::cache_blocks;
 use thiserror::Error;
 
+use crate::hint::Hint;
+
 /// What a cache stores keys and values in. Attention computes in the model's precision whatever
 /// this is; on burn-flex in f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,9 +32,8 @@ pub struct CacheDtypeError {
     pub dtype: CacheDtype,
 }
 
-impl CacheDtypeError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for CacheDtypeError {
+    fn hint(&self) -> Option<String> {
         Some("choose another type; f32 runs everywhere, the others on burn-flex".into())
     }
 }

@@ -2,6 +2,7 @@
 
 mod dtype;
 mod run;
+mod size;
 mod storage;
 
 pub use dtype::{CacheDtype, CacheDtypeError};

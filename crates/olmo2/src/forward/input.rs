@@ -4,6 +4,7 @@ use burn::prelude::*;
 use thiserror::Error;
 
 use crate::cache::{CacheDtypeError, KvCache};
+use crate::hint::Hint;
 
 /// Tokens of a pass.
 #[derive(Debug, Clone)]
@@ -235,9 +236,8 @@ pub enum InputError {
     },
 }
 
-impl InputError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for InputError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Capacity { .. } => Some("make the cache larger, or shorten the prompt".into()),
             Self::Position { .. } => {

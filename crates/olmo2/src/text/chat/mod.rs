@@ -15,6 +15,7 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 
+use crate::hint::Hint;
 use crate::text::tokenizer::{
     SpecialTexts, TemplateField, TokenizerConfig, TokenizerError, read_if_there,
 };
@@ -234,9 +235,10 @@ impl ChatError {
         let message = error.to_string();
         Self::Render { message }
     }
+}
 
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ChatError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Config(error) => return error.hint(),
             Self::Refused { .. } => return None,
