@@ -1,66 +1,17 @@
-//! Text while it is generated: whole characters, and nothing of a stop string.
+//! A generation run to its end, shown piece by piece.
 
 use std::io;
 
-use anyhow::Result;
 use burn::prelude::*;
-use olmo2::tokenizer::{DecodeStream, SpecialTokens, StopStrings};
-use olmo2::{FinishReason, Generation, SamplingParams, Timings, Tokenizer};
+use olmo2::{FinishReason, Generation, SamplingParams, TextStream, Timings};
 
+use crate::messages::Result;
 use crate::sampling::is_greedy;
-
-/// Ids in, text that may be printed out.
-#[derive(Debug)]
-pub(crate) struct TextStream {
-    decode: DecodeStream,
-    stop: StopStrings,
-    /// All of it so far.
-    text: String,
-}
-
-impl TextStream {
-    /// # Errors
-    /// An empty stop string.
-    pub(crate) fn new(tokenizer: &Tokenizer, stop: &[String]) -> Result<Self> {
-        Ok(Self {
-            decode: tokenizer.decode_stream(SpecialTokens::Skip),
-            stop: StopStrings::new(stop)?,
-            text: String::new(),
-        })
-    }
-
-    /// The text that an id completes.
-    fn push(&mut self, id: u32) -> &str {
-        let piece = self.decode.push(id).unwrap_or_default();
-        let piece = self.stop.push(&piece).text;
-        self.add(&piece)
-    }
-
-    fn add(&mut self, piece: &str) -> &str {
-        let start = self.text.len();
-        self.text.push_str(piece);
-        &self.text[start..]
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.stopped_by().is_some()
-    }
-
-    /// What was held back, at the end.
-    fn finish(&mut self) -> &str {
-        let tail = self.decode.finish().unwrap_or_default();
-        let mut piece = self.stop.push(&tail).text;
-        if !self.is_stopped() {
-            piece += &self.stop.finish();
-        }
-        self.add(&piece)
-    }
-}
 
 /// A text that is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    /// The ids that were generated; without the one that ended the text.
+    /// The ids that were generated, without the one that ended the text.
     pub(crate) ids: Vec<u32>,
     /// `None` without a tokenizer.
     pub(crate) text: Option<String>,
@@ -79,9 +30,9 @@ impl Answer {
     }
 }
 
-/// What is shown as soon as it is there.
+/// What can be shown so far.
 #[derive(Debug)]
-pub(crate) enum Piece<'t> {
+pub(crate) enum AnswerPiece<'t> {
     Text(&'t str),
     /// Without a tokenizer.
     Id(u32),
@@ -92,9 +43,9 @@ pub(crate) enum Piece<'t> {
 /// # Errors
 /// The model's, and those of `show`.
 pub(crate) fn answer<B: Backend>(
-    mut generation: Generation<'_, '_, B>,
+    mut generation: Generation<'_, B>,
     mut stream: Option<TextStream>,
-    mut show: impl FnMut(Piece<'_>) -> io::Result<()>,
+    mut show: impl FnMut(AnswerPiece<'_>) -> io::Result<()>,
     interrupted: impl Fn() -> bool,
 ) -> Result<Answer> {
     let mut ids = Vec::new();
@@ -103,12 +54,12 @@ pub(crate) fn answer<B: Backend>(
         ids.push(id);
         match &mut stream {
             Some(stream) => {
-                show(Piece::Text(stream.push(id)))?;
+                show(AnswerPiece::Text(stream.push(id)))?;
                 if stream.is_stopped() {
                     generation.stop();
                 }
             }
-            None => show(Piece::Id(id))?,
+            None => show(AnswerPiece::Id(id))?,
         }
         if interrupted() {
             break;
@@ -116,14 +67,14 @@ pub(crate) fn answer<B: Backend>(
     }
     let mut finish = generation.finish_reason();
     if let Some(stream) = &mut stream {
-        show(Piece::Text(stream.finish()))?;
+        show(AnswerPiece::Text(stream.finish()))?;
         if stream.is_stopped() {
             finish = Some(FinishReason::Stop);
         }
     }
     Ok(Answer {
         ids,
-        text: stream.map(|stream| stream.text),
+        text: stream.map(TextStream::into_text),
         finish,
         timings: generation.timings(),
         seed: Some(generation.seed()),

@@ -125,18 +125,23 @@ impl Hint for CheckpointError {
             Self::NoConfig { .. } => "a model is the folder of a checkpoint or of a record",
             Self::RevisionOfFolder { .. } => "leave the revision out",
             Self::NoTokenizer { .. } => "a model runs without a tokenizer, on token ids",
-            #[cfg(feature = "hub")]
-            Self::Hub(e) => return e.hint(),
-            #[cfg(feature = "hub")]
-            Self::NeitherFolderNorOnHub { source, .. } => return source.hint(),
-            Self::Config(e) => return e.hint(),
-            Self::GenerationConfig(e) => return e.hint(),
-            Self::Tokenizer(e) => return e.hint(),
-            Self::Chat(e) => return e.hint(),
-            Self::Weights(e) => return e.hint(),
-            Self::Load(e) => return e.hint(),
+            _ => return self.inner()?.hint(),
         };
         Some(hint.into())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            #[cfg(feature = "hub")]
+            Self::Hub(e) | Self::NeitherFolderNorOnHub { source: e, .. } => Some(e),
+            Self::Config(e) => Some(e),
+            Self::GenerationConfig(e) => Some(e),
+            Self::Tokenizer(e) => Some(e),
+            Self::Chat(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Load(e) => Some(e),
+            _ => None,
+        }
     }
 }
 

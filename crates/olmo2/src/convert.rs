@@ -88,12 +88,19 @@ pub enum ConvertError {
 impl Hint for ConvertError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(error) => error.hint(),
-            Self::Weights(error) => error.hint(),
-            Self::Record(error) => error.hint(),
             Self::OutIsSource { .. } | Self::OutNotEmpty { .. } => {
                 Some("choose a folder that does not exist yet".into())
             }
+            _ => self.inner()?.hint(),
+        }
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Record(e) => Some(e),
+            _ => None,
         }
     }
 }

@@ -50,13 +50,13 @@ pub enum LoadError {
 }
 
 impl Hint for LoadError {
-    fn hint(&self) -> Option<String> {
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
         match self {
-            Self::Config(e) => e.hint(),
-            Self::Weights(e) => e.hint(),
-            Self::Quantize(e) => e.hint(),
-            Self::Precision(e) => e.hint(),
-            Self::Apply(_) => None,
+            Self::Config(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Quantize(e) => Some(e),
+            Self::Precision(e) => Some(e),
+            _ => None,
         }
     }
 }

@@ -1,36 +1,36 @@
 //! The examples at the end of each help text.
 
-pub(crate) const ALL: &str = "\
+pub(super) const ALL: &str = "\
 Examples:
   olmo2-cli generate \"Once upon a time\"
   olmo2-cli chat --model allenai/OLMo-2-0425-1B-Instruct
   olmo2-cli bench --model ./olmo2-1b --threads 2";
 
-pub(crate) const GENERATE: &str = "\
+pub(super) const GENERATE: &str = "\
 Examples:
   olmo2-cli generate \"Once upon a time\"
   olmo2-cli generate --prompt-file story.txt -n 100 --temperature 0.8 --seed 7
   olmo2-cli generate \"Q: 2+2? A:\" --stop \"Q:\" --model allenai/OLMo-2-0425-1B
   olmo2-cli generate --ids 5159,836,374 --json --model ./olmo2-1b";
 
-pub(crate) const CHAT: &str = "\
+pub(super) const CHAT: &str = "\
 Examples:
   olmo2-cli chat --model allenai/OLMo-2-0425-1B-Instruct
   olmo2-cli chat --model ./instruct --system \"Answer in one sentence.\"
   printf 'Hello\\n/stats\\n' | olmo2-cli chat";
 
-pub(crate) const TOKENIZE: &str = "\
+pub(super) const TOKENIZE: &str = "\
 Examples:
   olmo2-cli tokenize \"Once upon a time\"
   olmo2-cli tokenize --file story.txt --json
   olmo2-cli tokenize --decode 5159,836,374 --model allenai/OLMo-2-0425-1B";
 
-pub(crate) const LOGITS: &str = "\
+pub(super) const LOGITS: &str = "\
 Examples:
   olmo2-cli logits --ids 5159,836,374 --out logits.safetensors --model ./olmo2-1b
   olmo2-cli logits \"Once upon a time\" --out all.safetensors --hidden";
 
-pub(crate) const PERPLEXITY: &str = "\
+pub(super) const PERPLEXITY: &str = "\
 Method:
   Windows of `--context` tokens start every `--stride` tokens. Each token is scored once, in the
   first window that holds it, given all tokens of the window before it; the text's very first
@@ -41,7 +41,7 @@ Examples:
   olmo2-cli perplexity story.txt
   olmo2-cli perplexity wiki.txt --model ./olmo2-1b --context 2048 --stride 512 --json";
 
-pub(crate) const BENCH: &str = "\
+pub(super) const BENCH: &str = "\
 Method:
   Prefill and decoding run once to warm up and then `--repetitions` times; figures are medians.
   On flex each decoded token is followed by a read of the same weights that does nothing else, and
@@ -58,17 +58,32 @@ Examples:
   olmo2-cli bench -p 0 -n 64 --depth 2048 --json --model ./olmo2-1b
   olmo2-cli bench -p 128 -n 32 --batch 8";
 
-pub(crate) const VERIFY: &str = "\
+pub(super) const CONVERT: &str = "\
 Examples:
-  olmo2-cli verify --model ./olmo2-1b";
+  olmo2-cli convert allenai/OLMo-2-0425-1B -o olmo2-1b --dtype bf16
+  olmo2-cli convert ./my-olmo2 -o my-olmo2-q4 --quantize q4 --quantize-head q8";
 
-pub(crate) const MODELS: &str = "\
+pub(super) const CHECK: &str = "\
+Examples:
+  olmo2-cli check --model ./olmo2-1b";
+
+pub(super) const ACCURACY: &str = "\
+Method:
+  Logits in f32 are compared with those of each format: the root mean square of the difference over
+  that of the logits, the Kullback-Leibler divergence of the next token's distribution, and how often
+  the most likely token is the same.
+
+Examples:
+  olmo2-cli accuracy
+  olmo2-cli accuracy --model ./my-olmo2 --tokens 256";
+
+pub(super) const MODELS: &str = "\
 Examples:
   olmo2-cli models list
   olmo2-cli models revisions allenai/OLMo-2-0425-1B
   olmo2-cli models remove allenai/OLMo-2-0425-1B --revision stage1-step140000-tokens294B";
 
-pub(crate) const COMPLETIONS: &str = "\
+pub(super) const COMPLETIONS: &str = "\
 Examples:
   olmo2-cli completions bash > ~/.local/share/bash-completion/completions/olmo2-cli
   olmo2-cli completions fish > ~/.config/fish/completions/olmo2-cli.fish";

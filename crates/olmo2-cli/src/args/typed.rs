@@ -1,14 +1,16 @@
-//! What may be typed: clap's structs and nothing else. What it means is decided where it is used.
+//! What may be typed: clap's structs and nothing else.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use olmo2::record::StoredDtype;
 use olmo2::{CacheDtype, Precision};
 
-use crate::backend::{BackendKind, BackendParser};
-use crate::examples;
-use crate::quantize::QuantizeArgs;
+use super::backend::BackendParser;
+use super::examples;
+use super::quantize::QuantizeArgs;
+use crate::backend::BackendKind;
 
 /// Generate, chat and measure with OLMo 2 on any burn backend.
 #[derive(Debug, Parser)]
@@ -38,9 +40,18 @@ pub(crate) enum Command {
     /// Measure speed and memory
     #[command(after_help = examples::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
-    /// Read a record's files again and hold them against the hashes of its receipt
-    #[command(after_help = examples::VERIFY)]
+    /// Turn a checkpoint into a record, which loads fast and has hashes
+    #[command(after_help = examples::CONVERT)]
+    Convert(ConvertArgs),
+    /// Read a record's files and compare them with the hashes of its receipt
+    #[command(after_help = examples::CHECK)]
+    Check(CheckArgs),
+    /// The name that `check` had before
+    #[command(hide = true)]
     Verify(VerifyArgs),
+    /// Show what each format of weights costs, as a table
+    #[command(after_help = examples::ACCURACY)]
+    Accuracy(AccuracyArgs),
     /// List and remove downloaded models, and list the revisions of one
     #[command(after_help = examples::MODELS)]
     Models(ModelsArgs),
@@ -77,7 +88,7 @@ pub(crate) struct RunArgs {
     /// What computes [default: the first of this build that starts, GPUs before CPUs]
     #[arg(long, value_parser = BackendParser)]
     pub(crate) backend: Option<BackendKind>,
-    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each product and keeps f32 between them; f16 on CPUs goes without own kernels (and OLMo 2 1B overflows in it)
+    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each matmul and keeps f32 between them; f16 uses no own kernels on CPUs (and OLMo 2 1B overflows in it)
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
@@ -85,7 +96,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) cache_dtype: CacheDtypeArg,
     #[command(flatten)]
-    pub(crate) quantize: QuantizeArgs,
+    pub(super) quantize: QuantizeArgs,
     /// Threads of the CPU [default: its physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
@@ -130,7 +141,7 @@ impl From<CacheDtypeArg> for CacheDtype {
     }
 }
 
-/// A text, or ids; `Prompt::read` asks for one of the three.
+/// A text, a file or ids.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PromptArgs {
     /// Text to start from
@@ -168,7 +179,7 @@ pub(crate) struct SamplingArgs {
     /// Leave out tokens less likely than P times the most likely one, 0 to 1
     #[arg(long, value_name = "P")]
     pub(crate) min_p: Option<f32>,
-    /// Make tokens that were there less likely: above 1 less, 1 off, above 0 more
+    /// Penalize tokens already seen: > 1 discourages, 1 is off, < 1 encourages
     #[arg(long, value_name = "X")]
     pub(crate) repetition_penalty: Option<f32>,
     /// Subtract this from the logits of tokens in the output, -2 to 2
@@ -180,7 +191,7 @@ pub(crate) struct SamplingArgs {
     /// Add a bias from -100 to 100 to a token's logit; may be repeated
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     pub(crate) logit_bias: Vec<(u32, f32)>,
-    /// Draw the same tokens again; one is drawn where none is given
+    /// Draw the same tokens in each run [default: a random seed]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 }
@@ -314,14 +325,73 @@ pub(crate) struct BenchArgs {
     pub(crate) run: RunArgs,
 }
 
+/// The types of stored floats; without help of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoredDtypeArg {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<StoredDtypeArg> for StoredDtype {
+    fn from(dtype: StoredDtypeArg) -> Self {
+        match dtype {
+            StoredDtypeArg::F32 => Self::F32,
+            StoredDtypeArg::Bf16 => Self::Bf16,
+            StoredDtypeArg::F16 => Self::F16,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
+pub(crate) struct ConvertArgs {
+    /// Folder of a checkpoint, or an id of the hub such as `allenai/OLMo-2-0425-1B`
+    pub(crate) source: String,
+    /// Folder of the record; a conversion that was ended goes on there
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Branch, tag or commit of a model of the hub [default: main]
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Type to store floats in [default: that of the source]
+    #[arg(long)]
+    pub(crate) dtype: Option<StoredDtypeArg>,
+    #[command(flatten)]
+    pub(super) quantize: QuantizeArgs,
+    /// Say nothing on stderr but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
     /// Folder of a record
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// Whatever stands behind the old word.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccuracyArgs {
+    /// Folder of a checkpoint in floats, or an id of the hub [default: the embedded demo model, on
+    /// a text that it was not trained on]
+    #[arg(long, value_name = "DIR|HUB_ID")]
+    pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model of the hub [default: main]
+    #[arg(long, requires = "model")]
+    pub(crate) revision: Option<String>,
+    /// Tokens to feed a `--model`, a fixed list
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) tokens: usize,
 }
 
 #[derive(Debug, Args)]

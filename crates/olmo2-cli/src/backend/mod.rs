@@ -1,16 +1,14 @@
 //! The backends of this build: feature to variant, and one `dispatch` for all commands.
 
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
 mod probe;
 
-use std::ffi::OsStr;
-
-use anyhow::Result;
 use burn::prelude::*;
-use clap::builder::{PossibleValue, TypedValueParser};
-use clap::error::ErrorKind;
 use olmo2::{Capabilities, Precision};
 
-use crate::talk::Talk;
+use crate::messages::{Failure, Result, Verbosity, plain};
 
 #[cfg(not(any(
     feature = "flex",
@@ -21,7 +19,7 @@ use crate::talk::Talk;
 compile_error!("choose a backend: `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`");
 
 /// What a command does once its backend is known.
-pub(crate) trait Command {
+pub(crate) trait OnBackend {
     /// Runs on one device.
     fn run<B: Backend>(self, device: B::Device) -> Result<()>;
 }
@@ -41,7 +39,7 @@ pub(crate) enum BackendKind {
 }
 
 /// In the order in which they are tried: who compiles a GPU in wants it used.
-const COMPILED: &[BackendKind] = &[
+pub(crate) const COMPILED: &[BackendKind] = &[
     #[cfg(feature = "cuda")]
     BackendKind::Cuda,
     #[cfg(feature = "wgpu")]
@@ -53,7 +51,7 @@ const COMPILED: &[BackendKind] = &[
 ];
 
 /// All that a build may have.
-const KNOWN: [&str; 4] = ["flex", "ndarray", "wgpu", "cuda"];
+pub(crate) const KNOWN: [&str; 4] = ["flex", "ndarray", "wgpu", "cuda"];
 
 impl std::fmt::Display for BackendKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,7 +115,7 @@ impl BackendKind {
             Self::Wgpu => probe::starts::<burn::backend::Wgpu>("wgpu", &Default::default()),
             #[cfg(feature = "cuda")]
             Self::Cuda => {
-                probe::cuda_is_installed()?;
+                cuda::is_installed()?;
                 probe::starts::<burn::backend::Cuda>("cuda", &Default::default())
             }
         }
@@ -127,7 +125,7 @@ impl BackendKind {
     ///
     /// # Errors
     /// What the command meets.
-    pub(crate) fn dispatch(self, command: impl Command) -> Result<()> {
+    pub(crate) fn dispatch(self, command: impl OnBackend) -> Result<()> {
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => command.run::<burn::backend::Flex>(Default::default()),
@@ -145,10 +143,10 @@ impl BackendKind {
 ///
 /// # Errors
 /// It cannot start; where none was asked for, no backend of this build can.
-pub(crate) fn choose(asked: Option<BackendKind>, talk: Talk) -> Result<BackendKind> {
+pub(crate) fn choose(asked: Option<BackendKind>, verbosity: Verbosity) -> Result<BackendKind> {
     match asked {
         Some(asked) => asked.start().map(|()| asked),
-        None => first_that_starts(COMPILED, BackendKind::start, |text| talk.note(text)),
+        None => first_that_starts(COMPILED, BackendKind::start, |text| verbosity.note(text)),
     }
 }
 
@@ -161,7 +159,7 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
     start: impl Fn(K) -> Result<()>,
     mut tell: impl FnMut(String),
 ) -> Result<K> {
-    let mut failed: Option<anyhow::Error> = None;
+    let mut failed: Option<Failure> = None;
     let mut untold: Vec<String> = Vec::new();
     for kind in kinds {
         match start(*kind) {
@@ -177,62 +175,22 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
             }
         }
     }
-    Err(failed.unwrap_or_else(|| anyhow::anyhow!("this build has no backend")))
+    Err(failed.unwrap_or_else(|| Failure::message("this build has no backend")))
 }
 
 /// Sets the threads of the CPU's pools, before any of them starts.
 ///
 /// # Errors
 /// A pool that runs already.
-pub(crate) fn set_threads(threads: Option<u16>) -> Result<usize> {
+pub(crate) fn set_threads(threads: Option<usize>) -> Result<usize> {
     let threads = threads.map_or_else(olmo2_kernels::pool::physical_cores, usize::from);
     olmo2_kernels::pool::set_threads(threads);
     // flex computes with rayon's global pool.
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
-        .build_global()?;
+        .build_global()
+        .map_err(plain)?;
     Ok(threads)
-}
-
-/// Reads `--backend`; tells a backend that was left out of this build from one that is unknown.
-#[derive(Debug, Clone)]
-pub(crate) struct BackendParser;
-
-impl TypedValueParser for BackendParser {
-    type Value = BackendKind;
-
-    fn parse_ref(
-        &self,
-        _command: &clap::Command,
-        _arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<Self::Value, clap::Error> {
-        let value = value.to_string_lossy();
-        if let Some(kind) = COMPILED.iter().find(|kind| kind.name() == value) {
-            return Ok(*kind);
-        }
-        let names: Vec<&str> = COMPILED.iter().map(|kind| kind.name()).collect();
-        let names = names.join(", ");
-        let message = match KNOWN.contains(&value.as_ref()) {
-            true => format!(
-                "backend `{value}` is not in this build, which has {names}\n\n\
-                 tip: build it in with `--features {value}`\n"
-            ),
-            false if ["vulkan", "metal", "webgpu"].contains(&value.as_ref()) => format!(
-                "`{value}` is a feature of the backend `wgpu`\n\n\
-                 tip: `--backend wgpu` in a build with `--features {value}`\n"
-            ),
-            false => {
-                format!("there is no backend `{value}`\n\ntip: this build has {names}\n")
-            }
-        };
-        Err(clap::Error::raw(ErrorKind::InvalidValue, message))
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue>>> {
-        let names = COMPILED.iter().map(|kind| PossibleValue::new(kind.name()));
-        Some(Box::new(names))
-    }
 }
 
 #[cfg(test)]
@@ -243,7 +201,9 @@ mod tests {
     fn choose_without(broken: &[&str]) -> (Result<&'static str>, Vec<String>) {
         let mut told = Vec::new();
         let start = |kind: &str| match broken.contains(&kind) {
-            true => Err(anyhow::anyhow!("backend `{kind}` cannot start: no driver")),
+            true => Err(Failure::message(format!(
+                "backend `{kind}` cannot start: no driver"
+            ))),
             false => Ok(()),
         };
         let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| told.push(text));
@@ -283,7 +243,7 @@ mod tests {
             .is_sorted_by_key(|kind| u8::from(kind.is_cpu()));
         assert!(gpus_first);
         for kind in kinds.filter(|kind| kind.is_cpu()) {
-            let quiet = Talk::default();
+            let quiet = Verbosity::default();
             assert_eq!(choose(Some(*kind), quiet).expect("it starts"), *kind);
         }
     }

@@ -1,46 +1,34 @@
-//! `verify`: whether a record's files are still those that were written.
+//! `check`: whether a record's files are still those that were written.
 
 use std::io::{self, Write};
-use std::path::Path;
 
-use anyhow::Result;
 use olmo2::Olmo2Config;
-use olmo2::hub::Progress;
 use olmo2::record::{RECEIPT, Receipt, verify};
 
-use crate::args::VerifyArgs;
-use crate::download::Bars;
-use crate::failure::Failure;
 use crate::memory::size;
-use crate::talk::Talk;
-use crate::words::count;
+use crate::messages::{Failure, Result, WorkBar, count};
+use crate::request::CheckRequest;
 
-pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
-    let folder = Path::new(&args.model);
+pub(super) fn run(request: &CheckRequest) -> Result<()> {
+    let folder = &request.folder;
     if !folder.exists() {
         return Err(Failure::new(
             format!("there is no folder `{}`", folder.display()),
-            "`--model` takes the folder of a record, which `cargo xtask convert` makes",
-        )
-        .into());
+            "`--model` takes the folder of a record, which `olmo2-cli convert` makes",
+        ));
     }
     let Some(receipt) = Receipt::read(folder)? else {
         let folder = folder.display();
         return Err(Failure::new(
             format!("`{folder}` is no record: it has no `{RECEIPT}`"),
-            "only records have hashes: `cargo xtask convert` makes one of a checkpoint",
-        )
-        .into());
+            "only records have hashes: `olmo2-cli convert` makes one of a checkpoint",
+        ));
     };
     let config = Olmo2Config::from_folder(folder)?;
     let total = receipt.parts.iter().map(|part| part.size).sum();
-    let mut bars = Bars::new(Talk::with_quiet(args.quiet));
-    let mut done = 0;
-    let verified = verify(folder, &config, |bytes| {
-        done += bytes;
-        bars.bytes("verifying", done, Some(total));
-    })?;
-    drop(bars);
+    let mut bar = WorkBar::new(request.verbosity, total);
+    let verified = verify(folder, &config, |bytes| bar.add("checking", bytes))?;
+    drop(bar);
     let (parts, bytes) = (count(verified.parts, "part"), size(verified.bytes));
     let beside = match verified.copied {
         0 => "; its receipt is an older one, without config and tokenizer".to_owned(),

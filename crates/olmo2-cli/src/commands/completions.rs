@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Cli;
+use crate::messages::Result;
 
-pub(crate) fn run(shell: Shell) -> Result<()> {
+pub(super) fn run(shell: Shell) -> Result<()> {
     // Into memory first: the generator panics where stdout is closed.
     let mut script = Vec::new();
     let mut command = Cli::command();

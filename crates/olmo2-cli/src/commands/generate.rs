@@ -2,51 +2,42 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::Result;
 use burn::prelude::*;
 use olmo2::config::generation::GenerationConfig;
 use olmo2::hub::Files;
-use olmo2::{FinishReason, Session, Tokenizer};
+use olmo2::{DEFAULT_NEW_TOKENS, FinishReason, GenerateParams, Session, TextStream, Tokenizer};
 use serde::Serialize;
 
-use crate::args::GenerateArgs;
-use crate::backend::Command;
-use crate::failure::Failure;
-use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, cache_options, end_of_positions};
+use crate::answer::{Answer, AnswerPiece, answer};
+use crate::backend::OnBackend;
+use crate::messages::{Failure, Result, count, plain};
+use crate::model::{Model, Sequences, find};
 use crate::prompt::Prompt;
-use crate::sampling::{self, Ends};
-use crate::stream::{Answer, Piece, TextStream, answer};
-use crate::talk::Talk;
-use crate::words::count;
+use crate::request::GenerateRequest;
+use crate::sampling;
 
-/// Tokens to generate where nobody says how many.
-const DEFAULT_NEW_TOKENS: usize = 256;
-
-pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
-    let talk = Talk::new(&args.run.source);
-    let prompt = Prompt::read(&args.prompt)?;
-    let source = Source::find(&args.run.source, Files::Model, talk)?;
-    let tokenizer = source.tokenizer()?;
-    if tokenizer.is_none() && !args.limit.stop.is_empty() {
+pub(super) fn run(request: &GenerateRequest) -> Result<()> {
+    let prompt = Prompt::read(&request.prompt)?;
+    let checkpoint = find(&request.run.model, Files::Model)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    if tokenizer.is_none() && !request.limit.stop.is_empty() {
         return Err(Failure::new(
             format!(
                 "`--stop` needs text, and {} has no `tokenizer.json`",
-                source.name()
+                checkpoint.name()
             ),
             "leave `--stop` out",
-        )
-        .into());
+        ));
     }
-    let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
-    let generation = source.generation()?;
+    let ids = prompt.into_ids(&checkpoint, tokenizer.as_ref())?;
+    let generation = checkpoint.generation_config()?;
     let wanted = generation.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
-    let wanted = args.limit.max_new_tokens.unwrap_or(wanted);
+    let wanted = request.limit.max_new_tokens.unwrap_or(wanted);
     let longest = ids.len().saturating_add(wanted);
-    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(longest))?;
-    checkpoint.backend.dispatch(Generate {
-        args,
-        checkpoint,
+    let model = Model::open(checkpoint, &request.run, Sequences::one(longest))?;
+    model.backend.dispatch(Generate {
+        request,
+        model,
         tokenizer,
         generation,
         ids,
@@ -55,8 +46,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
 }
 
 struct Generate<'a> {
-    args: &'a GenerateArgs,
-    checkpoint: Checkpoint,
+    request: &'a GenerateRequest,
+    model: Model,
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
     ids: Vec<u32>,
@@ -64,44 +55,51 @@ struct Generate<'a> {
     wanted: usize,
 }
 
-impl Command for Generate<'_> {
+impl OnBackend for Generate<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let (args, config, talk) = (self.args, &self.checkpoint.config, self.checkpoint.talk);
-        let sampling = sampling::checked(&args.sampling, &self.generation)?;
-        talk.detail(sampling::describe_defaults(&self.generation));
-        talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
-        if let Some(note) = sampling::surplus_ids(config, self.tokenizer.as_ref()) {
-            talk.note(note);
-        }
-        if let Some(note) = sampling::unused(&args.sampling, &sampling) {
-            talk.note(note);
-        }
-        let mut ends = Ends::new(config, &self.generation, self.tokenizer.as_ref());
-        if args.ignore_eos {
-            ends.stop_ids.clear();
-        }
-        let tokenizer = self.tokenizer.as_ref();
-        let stream = tokenizer
-            .map(|tokenizer| TextStream::new(tokenizer, &args.limit.stop))
-            .transpose()?;
+        let (request, verbosity) = (self.request, self.model.verbosity);
+        let mut params = self.params()?;
+        let stream = self.tokenizer.as_ref();
+        let stream = stream.map(|tokenizer| TextStream::new(tokenizer, &request.limit.stop));
+        let stream = stream.transpose()?;
 
-        let model = self.checkpoint.load::<B>(&device)?;
-        let mut session = Session::with_options(&model, cache_options(config, &args.run));
+        let model = self.model.load::<B>(&device)?;
+        let mut session = Session::with_options(model, self.model.cache);
         // Only who asks for a number is told that it does not fit.
-        let room = session.room(self.ids.len()).max(1);
-        let is_cut = args.limit.max_new_tokens.is_none() && room < self.wanted;
-        let new_tokens = if is_cut { room } else { self.wanted };
-        let generation = session.generate(&self.ids, ends.params(new_tokens, &sampling))?;
+        let room = session.max_new_tokens(self.ids.len()).max(1);
+        let is_cut = request.limit.max_new_tokens.is_none() && room < self.wanted;
+        params.max_new_tokens = if is_cut { room } else { self.wanted };
+        let sampling = params.sampling.clone();
+        let generation = session.generate(&self.ids, params)?;
 
-        let mut printer = Printer::new(args.json);
+        let mut printer = Printer::new(request.json);
         let answer = answer(generation, stream, |piece| printer.show(&piece), || false)?;
         let answer = answer.sampled_by(&sampling);
         printer.finish(&answer, self.ids.len())?;
         if is_cut && answer.finish == Some(FinishReason::Length) {
-            talk.note(end_of_positions(config, args.run.context));
+            verbosity.note(self.model.end_of_positions());
         }
-        talk.detail(summary(&answer));
+        verbosity.detail(summary(&answer));
         Ok(())
+    }
+}
+
+impl Generate<'_> {
+    /// The model's defaults with what was asked for; says what they are.
+    fn params(&self) -> Result<GenerateParams> {
+        let tokenizer = self.tokenizer.as_ref();
+        let mut params = GenerateParams::new(&self.model.config, &self.generation, tokenizer);
+        params.sampling = sampling::chosen(
+            &self.request.sampling,
+            &self.generation,
+            &self.model.config,
+            tokenizer,
+            self.model.verbosity,
+        )?;
+        if self.request.ignore_eos {
+            params.stop_ids.clear();
+        }
+        Ok(params)
     }
 }
 
@@ -122,14 +120,14 @@ impl Printer {
         }
     }
 
-    fn show(&mut self, piece: &Piece<'_>) -> io::Result<()> {
+    fn show(&mut self, piece: &AnswerPiece<'_>) -> io::Result<()> {
         if self.json {
             return Ok(());
         }
         match piece {
-            Piece::Text(text) => write!(self.out, "{text}")?,
-            Piece::Id(id) if self.ids == 0 => write!(self.out, "{id}")?,
-            Piece::Id(id) => write!(self.out, ",{id}")?,
+            AnswerPiece::Text(text) => write!(self.out, "{text}")?,
+            AnswerPiece::Id(id) if self.ids == 0 => write!(self.out, "{id}")?,
+            AnswerPiece::Id(id) => write!(self.out, ",{id}")?,
         }
         self.ids += 1;
         self.out.flush()
@@ -137,7 +135,7 @@ impl Printer {
 
     fn finish(&mut self, answer: &Answer, prompt_tokens: usize) -> Result<()> {
         if self.json {
-            let json = serde_json::to_string(&Report::new(answer, prompt_tokens))?;
+            let json = serde_json::to_string(&Report::new(answer, prompt_tokens)).map_err(plain)?;
             writeln!(self.out, "{json}")?;
         } else if answer.text.is_none() || self.out.is_terminal() {
             // A file gets the text alone; a shell's prompt wants a line of its own.
@@ -192,7 +190,7 @@ fn name(finish: FinishReason) -> &'static str {
 }
 
 /// One line about a text that is done.
-pub(crate) fn summary(answer: &Answer) -> String {
+pub(super) fn summary(answer: &Answer) -> String {
     let timings = &answer.timings;
     let seed = answer.seed.map(|seed| format!(", seed {seed}"));
     format!(

@@ -3,38 +3,30 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{LogitRows, Olmo2};
+use olmo2::{Chunks, LogitRows, Olmo2, prefill};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 
-use crate::args::LogitsArgs;
-use crate::backend::Command;
-use crate::failure::Failure;
-use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, cache_options, positions};
-use crate::passes::{self, Wanted};
+use super::to_host::to_host;
+use crate::backend::OnBackend;
+use crate::messages::{Context, Failure, Result, count, plain};
+use crate::model::{Model, Sequences, find};
 use crate::prompt::Prompt;
-use crate::talk::Talk;
-use crate::words::count;
+use crate::request::LogitsRequest;
 
-/// Tokens of a pass.
-const CHUNK: usize = 512;
-
-pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
-    let talk = Talk::new(&args.run.source);
-    let out = destination(&args.out)?;
-    let prompt = Prompt::read(&args.prompt)?;
-    let source = Source::find(&args.run.source, Files::Model, talk)?;
+pub(super) fn run(request: &LogitsRequest) -> Result<()> {
+    let out = destination(&request.out)?;
+    let prompt = Prompt::read(&request.prompt)?;
+    let checkpoint = find(&request.run.model, Files::Model)?;
     let tokenizer = match &prompt {
-        Prompt::Text(_) => source.tokenizer()?,
+        Prompt::Text(_) => checkpoint.tokenizer()?,
         Prompt::Ids(_) => None,
     };
-    let ids = prompt.into_ids(&source, tokenizer.as_ref())?;
-    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(ids.len()))?;
-    let limit = positions(&checkpoint.config, args.run.context);
+    let ids = prompt.into_ids(&checkpoint, tokenizer.as_ref())?;
+    let model = Model::open(checkpoint, &request.run, Sequences::one(ids.len()))?;
+    let limit = model.positions();
     if ids.len() > limit {
         return Err(Failure::new(
             format!(
@@ -43,64 +35,65 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
                 count(limit, "position")
             ),
             "shorten the input, or raise `--context` as far as the model goes",
-        )
-        .into());
+        ));
     }
-    checkpoint.backend.dispatch(Logits {
-        args,
+    model.backend.dispatch(Logits {
+        request,
         out,
-        checkpoint,
+        model,
         ids,
     })
 }
 
 struct Logits<'a> {
-    args: &'a LogitsArgs,
+    request: &'a LogitsRequest,
     out: PathBuf,
-    checkpoint: Checkpoint,
+    model: Model,
     ids: Vec<u32>,
 }
 
-impl Command for Logits<'_> {
+impl OnBackend for Logits<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let model = self.checkpoint.load::<B>(&device)?;
+        let model = self.model.load::<B>(&device)?;
         let tensors = self.tensors(&model)?;
         write(&self.out, &tensors)?;
-        let (out, seq) = (self.args.out.display(), count(self.ids.len(), "position"));
-        let talk = self.checkpoint.talk;
-        talk.detail(format_args!("`{out}`: {seq}"));
+        let (out, seq) = (
+            self.request.out.display(),
+            count(self.ids.len(), "position"),
+        );
+        let verbosity = self.model.verbosity;
+        verbosity.detail(format_args!("`{out}`: {seq}"));
         Ok(())
     }
 }
 
 impl Logits<'_> {
-    /// Runs the model in pieces and gathers what it returns.
+    /// Runs the model in chunks and gathers what it returns.
     fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<F32>> {
         let config = model.config();
-        let mut cache = model.new_cache(cache_options(config, &self.args.run));
-        let wanted = Wanted {
-            chunk: CHUNK,
-            hidden: self.args.hidden,
-            rows: |_| LogitRows::All,
+        let mut cache = model.new_cache(self.model.cache);
+        let chunks = Chunks {
+            hidden_states: self.request.hidden,
+            ..Chunks::new(|_| LogitRows::All)
         };
         let (seq, layers) = (self.ids.len(), config.num_hidden_layers);
         let mut logits = Vec::with_capacity(4 * seq * config.vocab_size);
         let mut hidden = vec![Vec::new(); layers + 1];
-        passes::run(model, &mut cache, &self.ids, &wanted, |_, output| {
+        prefill(model, &mut cache, &self.ids, &chunks, |_, output| {
             if let Some(rows) = output.logits {
-                append(&mut logits, &passes::values(rows)?);
+                append(&mut logits, &to_host(rows)?);
             }
             for (all, states) in hidden.iter_mut().zip(output.hidden_states) {
-                append(all, &passes::values(states)?);
+                append(all, &to_host(states)?);
             }
-            Ok(())
+            Ok::<_, Failure>(())
         })?;
         let mut tensors = vec![F32 {
             name: "logits",
             shape: vec![seq, config.vocab_size],
             bytes: logits,
         }];
-        if self.args.hidden {
+        if self.request.hidden {
             tensors.push(F32 {
                 name: "hidden",
                 shape: vec![layers + 1, seq, config.hidden_size],
@@ -128,11 +121,14 @@ fn append(bytes: &mut Vec<u8>, values: &[f32]) {
 fn destination(out: &Path) -> Result<PathBuf> {
     let hint = "name a file that is new, or may be replaced";
     if out == Path::new("-") {
-        return Err(Failure::usage("`--out -`: expected a file, found stdout", hint).into());
+        return Err(Failure::usage(
+            "`--out -`: expected a file, found stdout",
+            hint,
+        ));
     }
     let refused = |what| {
         let message = format!("`{}` {what}", out.display());
-        Err(Failure::usage(message, hint).into())
+        Err(Failure::usage(message, hint))
     };
     match (out.canonicalize(), out.symlink_metadata()) {
         (Ok(path), _) if path.is_file() => Ok(path),
@@ -147,7 +143,8 @@ fn write(out: &Path, tensors: &[F32]) -> Result<()> {
     let views = tensors
         .iter()
         .map(|tensor| {
-            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes)?;
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes);
+            let view = view.map_err(plain)?;
             Ok((tensor.name, view))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -164,7 +161,7 @@ fn write(out: &Path, tensors: &[F32]) -> Result<()> {
 /// its owner alone.
 fn create(path: &Path, views: Vec<(&'static str, TensorView<'_>)>) -> Result<()> {
     let ordinary = fs::File::create(path)?.metadata()?.permissions();
-    serialize_to_file(views, None, path)?;
+    serialize_to_file(views, None, path).map_err(plain)?;
     Ok(fs::set_permissions(path, ordinary)?)
 }
 

@@ -2,30 +2,30 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
 use olmo2::hub::{CachedModel, Hub, HubOptions, Revision, cached_models, parse_id, remove};
 use serde_json::{Value, json};
 
-use crate::args::ModelsCommand;
 use crate::memory::size;
+use crate::messages::{Context, Result};
+use crate::request::ModelsRequest;
 
-pub(crate) fn run(command: &ModelsCommand) -> Result<()> {
+pub(super) fn run(command: &ModelsRequest) -> Result<()> {
     let options = HubOptions::from_env()?;
     let mut out = io::stdout().lock();
     match command {
-        ModelsCommand::List { json } => {
+        ModelsRequest::List { json } => {
             let models = cached_models(&options.cache_dir)?;
             match json {
                 true => writeln!(out, "{}", list_json(&models))?,
                 false => write!(out, "{}", list_text(&models, &options))?,
             }
         }
-        ModelsCommand::Remove { id, revision } => {
+        ModelsRequest::Remove { id, revision } => {
             let id = &meant(id)?;
             let freed = remove(&options.cache_dir, id, revision.as_deref())?;
             writeln!(out, "removed `{id}`: {} freed", size(freed))?;
         }
-        ModelsCommand::Revisions { id, json } => {
+        ModelsRequest::Revisions { id, json } => {
             let id = meant(id)?;
             let asked = || format!("cannot ask for the revisions of `{id}`");
             let revisions = Hub::new(options).revisions(&id).with_context(asked)?;

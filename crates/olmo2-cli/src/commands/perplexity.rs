@@ -4,56 +4,52 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Instant;
 
-use anyhow::Result;
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::sampling::log_prob;
-use olmo2::{CacheOptions, KvCache, LogitRows, Olmo2};
+use olmo2::{CacheOptions, Chunks, KvCache, LogitRows, Olmo2, prefill};
 use serde::Serialize;
 
-use crate::args::PerplexityArgs;
-use crate::backend::Command;
-use crate::failure::{Failure, NOT_FINITE};
-use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, positions};
-use crate::passes::{self, Wanted};
+use super::to_host::to_host;
+use crate::backend::OnBackend;
+use crate::messages::{Failure, NOT_FINITE, Result, plain};
+use crate::model::{Model, Sequences, find};
 use crate::prompt;
-use crate::talk::Talk;
+use crate::request::{PerplexityRequest, PromptRequest};
 
 /// Tokens of a pass: its logits are 100 MB with OLMo 2's vocabulary.
 const CHUNK: usize = 256;
 
-pub(crate) fn run(args: &PerplexityArgs) -> Result<()> {
-    let talk = Talk::new(&args.run.source);
-    let text = match &args.file {
-        Some(file) => Some(prompt::read_text(file)?),
-        None => None,
+pub(super) fn run(request: &PerplexityRequest) -> Result<()> {
+    let text = match &request.text {
+        PromptRequest::File(file) => Some(prompt::read_text(file)?),
+        PromptRequest::Text(text) => Some(text.clone()),
+        PromptRequest::Ids(_) => None,
     };
-    let source = Source::find(&args.run.source, Files::Model, talk)?;
-    let ids = match &text {
-        Some(text) => source.needed_tokenizer()?.encode(text)?,
-        None => args.ids.clone().unwrap_or_default(),
+    let checkpoint = find(&request.run.model, Files::Model)?;
+    let ids = match (&text, &request.text) {
+        (Some(text), _) => checkpoint.needed_tokenizer()?.encode(text)?,
+        (None, PromptRequest::Ids(ids)) => ids.clone(),
+        (None, _) => Vec::new(),
     };
     if ids.len() < 2 {
         return Err(Failure::new(
             format!("expected at least 2 tokens, found {}", ids.len()),
             "the first token of a text is not scored: give a longer one",
-        )
-        .into());
+        ));
     }
-    let checkpoint = Checkpoint::open(source, &args.run, Sequences::one(ids.len()))?;
-    let context = positions(&checkpoint.config, args.run.context);
-    let stride = args.stride.map_or(context / 2, |stride| stride as usize);
+    let model = Model::open(checkpoint, &request.run, Sequences::one(ids.len()))?;
+    let context = model.positions();
+    let stride = request.stride.unwrap_or(context / 2);
     if context < 2 || stride >= context {
         return Err(Failure::usage(
             format!("`--stride` is {stride} and the window {context} tokens: expected less"),
             "a window scores the tokens that the one before did not hold, given those that it did",
-        )
-        .into());
+        ));
     }
-    checkpoint.backend.dispatch(Perplexity {
-        args,
-        checkpoint,
+    model.backend.dispatch(Perplexity {
+        request,
+        model,
         ids,
         context,
         stride,
@@ -83,21 +79,20 @@ fn windows(len: usize, context: usize, stride: usize) -> Vec<Window> {
 }
 
 struct Perplexity<'a> {
-    args: &'a PerplexityArgs,
-    checkpoint: Checkpoint,
+    request: &'a PerplexityRequest,
+    model: Model,
     ids: Vec<u32>,
     context: usize,
     stride: usize,
 }
 
-impl Command for Perplexity<'_> {
+impl OnBackend for Perplexity<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let talk = self.checkpoint.talk;
-        let model = self.checkpoint.load::<B>(&device)?;
+        let verbosity = self.model.verbosity;
+        let model = self.model.load::<B>(&device)?;
         let mut cache = model.new_cache(CacheOptions {
-            slots: 1,
             capacity: self.context,
-            dtype: self.args.run.cache_dtype.into(),
+            ..self.model.cache
         });
         let started = Instant::now();
         let (mut sum, mut tokens) = (0.0, 0);
@@ -107,7 +102,7 @@ impl Command for Perplexity<'_> {
             tokens += window.scored.len();
             let mean = sum / tokens as f64;
             let (done, all) = (i + 1, windows.len());
-            talk.detail(format_args!(
+            verbosity.detail(format_args!(
                 "window {done} of {all}: {mean:.4} nats a token"
             ));
         }
@@ -116,8 +111,7 @@ impl Command for Perplexity<'_> {
             return Err(Failure::new(
                 format!("the mean log-likelihood is not a number but {mean}"),
                 NOT_FINITE,
-            )
-            .into());
+            ));
         }
         let report = Report {
             perplexity: mean.exp(),
@@ -128,7 +122,7 @@ impl Command for Perplexity<'_> {
             stride: self.stride,
             tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64(),
         };
-        report.print(self.args.json)
+        report.print(self.request.json)
     }
 }
 
@@ -146,25 +140,26 @@ fn log_likelihood<B: Backend>(
         let first = (window.scored.start - 1 - start).max(positions.start);
         first..positions.end.max(first)
     };
-    let wanted = Wanted {
-        chunk: CHUNK,
-        hidden: false,
+    let chunks = Chunks {
+        len: CHUNK,
+        hidden_states: false,
         rows: |positions: Range<usize>| {
             let rows = scoring(&positions).map(|position| position - positions.start);
             LogitRows::Rows(rows.collect())
         },
     };
+    cache.clear();
     let vocab = model.config().vocab_size;
     let mut sum = 0.0;
-    passes::run(model, cache, run, &wanted, |positions, output| {
+    prefill(model, cache, run, &chunks, |positions, output| {
         let Some(logits) = output.logits else {
             return Ok(());
         };
-        let logits = passes::values(logits)?;
+        let logits = to_host(logits)?;
         for (row, position) in logits.chunks(vocab).zip(scoring(&positions)) {
             sum += log_prob(row, ids[start + position + 1]);
         }
-        Ok(())
+        Ok::<_, Failure>(())
     })?;
     Ok(sum)
 }
@@ -186,7 +181,7 @@ impl Report {
     fn print(&self, json: bool) -> Result<()> {
         let mut out = io::stdout().lock();
         match json {
-            true => writeln!(out, "{}", serde_json::to_string(self)?)?,
+            true => writeln!(out, "{}", serde_json::to_string(self).map_err(plain)?)?,
             false => {
                 writeln!(out, "perplexity      {:.4}", self.perplexity)?;
                 writeln!(out, "nats per token  {:.6}", self.nats_per_token)?;

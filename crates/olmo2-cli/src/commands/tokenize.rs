@@ -2,40 +2,41 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::Result;
 use olmo2::Tokenizer;
 use olmo2::hub::Files;
 use olmo2::tokenizer::SpecialTokens;
 use serde::Serialize;
 
-use crate::args::TokenizeArgs;
-use crate::failure::Failure;
-use crate::model::Source;
+use crate::messages::{Failure, Result, plain};
+use crate::model::find;
 use crate::prompt;
-use crate::talk::Talk;
+use crate::request::{TokenizeInput, TokenizeRequest};
 
-pub(crate) fn run(args: &TokenizeArgs) -> Result<()> {
-    let text = match (&args.text, &args.file) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(file)) => Some(prompt::read_text(file)?),
-        (None, None) => None,
+pub(super) fn run(request: TokenizeRequest) -> Result<()> {
+    let (text, ids) = match request.input {
+        TokenizeInput::Text(text) => (Some(text), Vec::new()),
+        TokenizeInput::File(file) => (Some(prompt::read_text(&file)?), Vec::new()),
+        TokenizeInput::Ids(ids) => (None, ids),
     };
-    let talk = Talk::new(&args.source);
-    let source = Source::find(&args.source, Files::NoWeights, talk)?;
-    let tokenizer = source.needed_tokenizer()?;
-    talk.detail(format_args!(
+    let checkpoint = find(&request.model, Files::NoWeights)?;
+    let tokenizer = checkpoint.needed_tokenizer()?;
+    request.model.verbosity.detail(format_args!(
         "tokenizer of {}: {} ids",
-        source.name(),
+        checkpoint.name(),
         tokenizer.vocab_size()
     ));
     let ids = match &text {
         Some(text) => tokenizer.encode(text)?,
-        None => known(args.decode.clone().unwrap_or_default(), &tokenizer)?,
+        None => known(ids, &tokenizer)?,
     };
     let mut out = io::stdout().lock();
-    if args.json {
+    if request.json {
         let report = Report::new(&tokenizer, &ids);
-        return Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?);
+        return Ok(writeln!(
+            out,
+            "{}",
+            serde_json::to_string(&report).map_err(plain)?
+        )?);
     }
     match text {
         Some(_) => writeln!(out, "{}", prompt::join(&ids))?,
@@ -63,8 +64,7 @@ fn known(ids: Vec<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
                 tokenizer.vocab_size()
             ),
             "do the ids come from this model's tokenizer?",
-        )
-        .into()),
+        )),
     }
 }
 

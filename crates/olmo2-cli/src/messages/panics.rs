@@ -1,7 +1,7 @@
 //! Panics as messages: this program's users get a sentence, whatever thread the panic was in.
 
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,8 +35,9 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ExitCode> {
 }
 
 /// Runs `work`; of a panic, in whatever thread, the first message is returned.
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
 pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = take_hook();
+    let hook = std::panic::take_hook();
     set_hook(Box::new(note));
     take();
     let result = catch_unwind(AssertUnwindSafe(work));

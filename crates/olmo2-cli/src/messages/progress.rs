@@ -1,25 +1,27 @@
-//! Progress of downloads on stderr: bars where it is a terminal, notices in any case.
+//! Progress on stderr: bars where it is a terminal, notices in any case.
 
 use std::io::{IsTerminal, stderr};
+use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use olmo2::hub::{Notice, Progress};
+use olmo2::record::{ConvertEvent, ConvertProgress};
 
-use crate::talk::Talk;
+use super::verbosity::Verbosity;
 
-/// One bar at a time: files come one after the other.
+/// Bars of files that come one after the other.
 #[derive(Debug)]
 pub(crate) struct Bars {
-    talk: Talk,
+    verbosity: Verbosity,
     drawn: bool,
     bar: Option<(String, ProgressBar)>,
 }
 
 impl Bars {
-    pub(crate) fn new(talk: Talk) -> Self {
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
         Self {
-            talk,
-            drawn: !talk.is_quiet() && stderr().is_terminal(),
+            verbosity,
+            drawn: !verbosity.is_quiet() && stderr().is_terminal(),
             bar: None,
         }
     }
@@ -69,10 +71,10 @@ impl Progress for Bars {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        let talk = self.talk;
+        let verbosity = self.verbosity;
         match &self.bar {
-            Some((_, bar)) => bar.suspend(|| talk.note(notice)),
-            None => talk.note(notice),
+            Some((_, bar)) => bar.suspend(|| verbosity.note(notice)),
+            None => verbosity.note(notice),
         }
     }
 }
@@ -80,5 +82,41 @@ impl Progress for Bars {
 impl Drop for Bars {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// The one bar of a work whose bytes are known beforehand.
+#[derive(Debug)]
+pub(crate) struct WorkBar {
+    bars: Bars,
+    done: u64,
+    total: u64,
+}
+
+impl WorkBar {
+    pub(crate) fn new(verbosity: Verbosity, total: u64) -> Self {
+        Self {
+            bars: Bars::new(verbosity),
+            done: 0,
+            total,
+        }
+    }
+
+    /// `bytes` more are done.
+    pub(crate) fn add(&mut self, what: &str, bytes: u64) {
+        self.done += bytes;
+        self.bars.bytes(what, self.done, Some(self.total));
+    }
+}
+
+impl ConvertProgress for WorkBar {
+    fn event(&mut self, event: ConvertEvent<'_>) -> ControlFlow<()> {
+        match event {
+            ConvertEvent::Started { bytes, .. } => self.total = bytes,
+            ConvertEvent::Checked { bytes } => self.add("checking", bytes),
+            ConvertEvent::Written { bytes } => self.add("writing", bytes),
+            _ => {}
+        }
+        ControlFlow::Continue(())
     }
 }

@@ -1,30 +1,17 @@
-//! What is said on stderr beside errors: notes, and details for who asked for them.
+//! How much is said on stderr beside errors.
 
 use std::io::{self, Write};
 
-use crate::args::SourceArgs;
-
-/// How much is said.
+/// Notes for everybody, details for who asked for them, or neither.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Talk {
+pub(crate) struct Verbosity {
     verbose: bool,
     quiet: bool,
 }
 
-impl Talk {
-    pub(crate) fn new(args: &SourceArgs) -> Self {
-        Self {
-            verbose: args.verbose,
-            quiet: args.quiet,
-        }
-    }
-
-    /// For a command that loads no model.
-    pub(crate) fn with_quiet(quiet: bool) -> Self {
-        Self {
-            verbose: false,
-            quiet,
-        }
+impl Verbosity {
+    pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
+        Self { verbose, quiet }
     }
 
     /// Something that the user should know; not with `--quiet`.
@@ -47,7 +34,7 @@ impl Talk {
     }
 }
 
-/// Writes a line to stderr; a closed one is nobody's loss.
+/// Writes a line to stderr; that stderr is closed is no reason to stop.
 fn say(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -244,7 +244,13 @@ impl Hint for InputError {
                 Some("shorten the prompt or the output; the model knows no such position".into())
             }
             Self::TokenId { .. } => Some("do the ids come from this model's tokenizer?".into()),
-            Self::CacheDtype(e) => e.hint(),
+            _ => self.inner()?.hint(),
+        }
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::CacheDtype(e) => Some(e),
             _ => None,
         }
     }

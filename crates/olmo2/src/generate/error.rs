@@ -54,15 +54,22 @@ impl fmt::Display for PositionLimit {
 impl Hint for GenerateError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Input(e) => return e.hint(),
-            Self::Sampling(e) => return e.hint(),
             Self::TooLong {
                 which: PositionLimit::Context,
                 ..
             } => "make the context larger, or ask for fewer tokens",
             Self::TooLong { prompt, limit, .. } if prompt >= limit => "shorten the prompt",
             Self::TooLong { .. } => "ask for fewer tokens, or shorten the prompt",
+            _ => return self.inner()?.hint(),
         };
         Some(hint.into())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Input(e) => Some(e),
+            Self::Sampling(e) => Some(e),
+            _ => None,
+        }
     }
 }

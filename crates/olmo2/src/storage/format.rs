@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::packed::QuantFormat;
 
+/// Name of the receipt that makes a folder a record.
+pub const RECEIPT: &str = "olmo2-record.json";
+
 /// A type in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,7 +5,7 @@ mod format;
 mod packed;
 mod weight;
 
-pub use format::{StoredDtype, StoredFormat};
+pub use format::{RECEIPT, StoredDtype, StoredFormat};
 pub(crate) use packed::Piece;
 pub use packed::{Packed, QuantFormat};
 pub use weight::Weight;

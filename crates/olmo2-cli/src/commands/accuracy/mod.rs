@@ -1,68 +1,101 @@
-//! `cargo xtask accuracy`: what each format costs, as a table.
+//! `accuracy`: what each format of weights costs, as a table.
 
-use std::path::{Path, PathBuf};
+mod distance;
 
-use anyhow::{Context, Result};
-use burn::backend::Flex;
 use burn::prelude::*;
-use clap::Args;
+use olmo2::hub::Files;
 use olmo2::{
     CacheOptions, ForwardInput, LoadOptions, Olmo2, Olmo2Config, Precision, QuantFormat, Quantize,
     StoredWeight, Weights,
 };
 
-use crate::{demo, tidy};
+use super::to_host::to_host;
+use crate::backend::{self, OnBackend};
+use crate::messages::{Failure, Result, plain};
+use crate::model::find;
+use crate::request::AccuracyRequest;
+use distance::Distance;
 
-/// Rows of the demo's held-out text, and tokens in each.
-const ROWS: [usize; 2] = [4, 256];
+/// Ids of the demo model's held-out text, `[4][256]`: what no training step saw. A test of
+/// `olmo2-demo` checks them against its corpus.
+const HELD_OUT: &str = include_str!("held_out.json");
 
-/// Arguments of `cargo xtask accuracy`.
-#[derive(Debug, Args)]
-pub(crate) struct AccuracyArgs {
-    /// Folder of a checkpoint in floats; the embedded model on its held-out text, if not given.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Ids to feed a `--model`, a fixed list.
-    #[arg(long, default_value_t = 64)]
-    tokens: usize,
-}
-
-pub(crate) fn run(args: &AccuracyArgs) -> Result<()> {
-    let demo = tidy::root().join("crates/olmo2/assets/demo");
-    let folder = args.model.as_deref().unwrap_or(&demo);
-    let config = Olmo2Config::from_folder(folder)?;
-    let weights = olmo2::format::open(folder, &config)?;
-    let rows = match args.model {
-        None => demo::held_out(&demo.join("tokenizer.json"), ROWS)?,
-        Some(_) => vec![fixed(args.tokens, &config)],
+pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
+    let checkpoint = find(&request.model, Files::Model)?;
+    let config = checkpoint.config()?;
+    let weights = checkpoint.weights(&config)?;
+    let rows = match request.model.name {
+        None => serde_json::from_str(HELD_OUT).map_err(plain)?,
+        Some(_) => vec![fixed(request.tokens, &config)],
     };
     let tokens: usize = rows.iter().map(Vec::len).sum();
-    println!("{} on {tokens} tokens, against f32:\n", name(folder));
+    println!("{} on {tokens} tokens, against f32:\n", checkpoint.name());
     println!("| format | bits a weight | error of weights | error of logits | KL, nats | top 1 |");
     println!("|---|---|---|---|---|---|");
-    let expected = logits(&config, &weights, &rows, Precision::F32)?;
-    for (name, precision, quantize) in formats() {
-        let weights = match quantize {
-            None => weights.clone(),
-            Some(quantize) => weights.quantized(&quantize)?,
-        };
-        let (bits, rmse) = stored(&weights, folder, &config)?;
-        let found = logits(&config, &weights, &rows, precision)?;
-        let distance = Distance::between(&found, &expected, config.vocab_size);
-        println!(
-            "| {name} | {bits:.2} | {:.2}% | {:.2}% | {:.2e} | {:.1}% |",
-            100.0 * rmse,
-            100.0 * distance.error,
-            distance.divergence,
-            100.0 * distance.agreement,
-        );
-    }
-    Ok(())
+    backend::choose(None, request.model.verbosity)?.dispatch(Accuracy {
+        config,
+        weights,
+        rows,
+    })
 }
 
-fn name(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or(folder.as_os_str());
-    format!("`{}`", name.to_string_lossy())
+struct Accuracy {
+    config: Olmo2Config,
+    weights: Weights,
+    rows: Vec<Vec<u32>>,
+}
+
+impl OnBackend for Accuracy {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let expected = self.logits::<B>(&self.weights, Precision::F32, &device)?;
+        for (name, precision, quantize) in formats() {
+            let weights = match quantize {
+                None => self.weights.clone(),
+                Some(quantize) => self.weights.quantized(&quantize)?,
+            };
+            let (bits, rmse) = stored(&weights, &self.weights)?;
+            let found = self.logits::<B>(&weights, precision, &device)?;
+            let distance = Distance::between(&found, &expected, self.config.vocab_size);
+            println!(
+                "| {name} | {bits:.2} | {:.2}% | {:.2}% | {:.2e} | {:.1}% |",
+                100.0 * rmse,
+                100.0 * distance.error,
+                distance.divergence,
+                100.0 * distance.agreement,
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Accuracy {
+    /// Logits of all rows, `[tokens, vocab]`.
+    fn logits<B: Backend>(
+        &self,
+        weights: &Weights,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Vec<f32>> {
+        let options = LoadOptions {
+            precision,
+            ..LoadOptions::default()
+        };
+        let model = Olmo2::<B>::from_weights(&self.config, weights, &options, device)?;
+        let mut all = Vec::new();
+        for row in &self.rows {
+            let mut cache = model.new_cache(CacheOptions {
+                capacity: row.len(),
+                ..CacheOptions::default()
+            });
+            let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
+            all.extend(to_host(output.logits.ok_or_else(no_logits)?)?);
+        }
+        Ok(all)
+    }
+}
+
+fn no_logits() -> Failure {
+    Failure::message("the model returned no logits")
 }
 
 /// Ids all over the vocabulary.
@@ -91,37 +124,8 @@ fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
     ]
 }
 
-/// Logits of all rows, `[tokens, vocab]`.
-fn logits(
-    config: &Olmo2Config,
-    weights: &Weights,
-    rows: &[Vec<u32>],
-    precision: Precision,
-) -> Result<Vec<f32>> {
-    let options = LoadOptions {
-        precision,
-        ..LoadOptions::default()
-    };
-    let device = Default::default();
-    let model = Olmo2::<Flex>::from_weights(config, weights, &options, &device)?;
-    let mut all = Vec::new();
-    for row in rows {
-        let mut cache = model.new_cache(CacheOptions {
-            slots: 1,
-            capacity: row.len(),
-            ..Default::default()
-        });
-        let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
-        let logits: Tensor<Flex, 2> = output.logits.context("logits were asked for")?;
-        let values = logits.into_data().into_vec::<f32>();
-        all.extend(values.map_err(|error| anyhow::anyhow!("{error:?}"))?);
-    }
-    Ok(all)
-}
-
-/// Bits of a weight in matrices, and the error of weights relative to those of the folder.
-fn stored(weights: &Weights, folder: &Path, config: &Olmo2Config) -> Result<(f64, f64)> {
-    let floats = olmo2::format::open(folder, config)?;
+/// Bits of a weight in matrices, and the error of weights relative to `floats`.
+fn stored(weights: &Weights, floats: &Weights) -> Result<(f64, f64)> {
     let [mut bits, mut count, mut error, mut size] = [0.0; 4];
     for (name, weight) in weights.iter() {
         let &[out, input] = weight.shape() else {
@@ -133,7 +137,8 @@ fn stored(weights: &Weights, folder: &Path, config: &Olmo2Config) -> Result<(f64
             continue;
         };
         let source = floats.get(name).and_then(StoredWeight::float);
-        let source = source.with_context(|| format!("`{name}` is not in floats"))?;
+        let not_in_floats = || Failure::message(format!("`{name}` is not in floats"));
+        let source = source.ok_or_else(not_in_floats)?;
         let (mut exact, mut found) = (vec![0.0; input], vec![0.0; input]);
         for row in 0..out {
             source.row(row, &mut exact);
@@ -152,81 +157,18 @@ fn stored(weights: &Weights, folder: &Path, config: &Olmo2Config) -> Result<(f64
     Ok((bits / count, rmse))
 }
 
-/// How far two sets of logits lie apart.
-struct Distance {
-    /// Root mean square of the difference, over that of the logits.
-    error: f64,
-    /// Kullback-Leibler divergence of the next token's distribution, mean over positions.
-    divergence: f64,
-    /// Share of positions with the same most likely token.
-    agreement: f64,
-}
-
-impl Distance {
-    fn between(found: &[f32], expected: &[f32], vocab: usize) -> Self {
-        let [mut error, mut size, mut divergence, mut same] = [0.0; 4];
-        let positions = expected.len() / vocab;
-        for (found, expected) in found.chunks_exact(vocab).zip(expected.chunks_exact(vocab)) {
-            let (p, q) = (log_softmax(expected), log_softmax(found));
-            divergence += p
-                .iter()
-                .zip(&q)
-                .map(|(p, q)| p.exp() * (p - q))
-                .sum::<f64>();
-            same += f64::from(u8::from(largest(found) == largest(expected)));
-            for (found, expected) in found.iter().zip(expected) {
-                error += f64::from(found - expected).powi(2);
-                size += f64::from(*expected).powi(2);
-            }
-        }
-        Self {
-            error: (error / size).sqrt(),
-            divergence: divergence / positions as f64,
-            agreement: same / positions as f64,
-        }
-    }
-}
-
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let shifted = || logits.iter().map(|x| f64::from(x - largest));
-    let total = shifted().map(f64::exp).sum::<f64>().ln();
-    shifted().map(|x| x - total).collect()
-}
-
-fn largest(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Probabilities 1/4, 3/4 against 1/2, 1/2: 1/4 ln(1/2) + 3/4 ln(3/2).
-    #[test]
-    fn distances_are_those_of_the_definition() {
-        let expected = [0.0, 3.0_f32.ln()];
-        let distance = Distance::between(&[1.0, 1.0], &expected, 2);
-        let divergence = 0.25 * 0.5_f64.ln() + 0.75 * 1.5_f64.ln();
-        assert!((distance.divergence - divergence).abs() < 1e-7);
-        let same = Distance::between(&expected, &expected, 2);
-        assert_eq!(
-            (same.error, same.divergence, same.agreement),
-            (0.0, 0.0, 1.0)
-        );
-        let error = (1.0 + (3.0_f64.ln() - 1.0).powi(2)).sqrt() / 3.0_f64.ln();
-        assert!((distance.error - error).abs() < 1e-6);
-    }
-
     /// More bits, less error, on the embedded model.
     #[test]
     fn eight_bits_lose_less_than_four() {
-        let folder = tidy::root().join("crates/olmo2/assets/demo");
-        let config = Olmo2Config::from_folder(&folder).expect("a config");
-        let floats = olmo2::format::open(&folder, &config).expect("weights");
+        let config = olmo2::demo::config().expect("a config");
+        let floats = olmo2::demo::weights(&config).expect("weights");
         let error = |format| {
             let weights = floats.quantized(&Quantize::all(format)).expect("floats");
-            stored(&weights, &folder, &config).expect("the same model")
+            stored(&weights, &floats).expect("the same model")
         };
         let ((q8_bits, q8), (q4_bits, q4)) = (error(QuantFormat::Q8), error(QuantFormat::Q4));
         assert!((8.5..8.51).contains(&q8_bits) && (4.5..4.51).contains(&q4_bits));

@@ -1,8 +1,9 @@
 //! Runs of a benchmark, held against the limits that were measured between them.
 
-use anyhow::Result;
 use olmo2_kernels::limits::Peaks;
 use serde::Serialize;
+
+use crate::messages::Result;
 
 /// One run of prefill or of decoding.
 #[derive(Debug)]

@@ -8,116 +8,106 @@ mod weights;
 
 use std::time::Instant;
 
-use anyhow::Result;
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2};
+use olmo2::{Capabilities, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2, PREFILL_CHUNK};
 use olmo2_kernels::limits::peaks;
 
-use crate::args::BenchArgs;
-use crate::backend::Command;
-use crate::failure::Failure;
-use crate::memory::Sequences;
-use crate::model::{Checkpoint, Source, cache_options, positions};
-use crate::passes;
-use crate::talk::Talk;
+use super::to_host::to_host;
+use crate::backend::OnBackend;
+use crate::messages::{Failure, Result, Verbosity};
+use crate::model::{Model, Sequences, find};
+use crate::request::BenchRequest;
 
 use limits::{Limits, Run, Step, Works, measure, median};
 use machine::Machine;
 use peak::Sampler;
 use report::Report;
 
-/// Tokens of a pass in prefill, over all sequences.
-const CHUNK: usize = 512;
-
-pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+pub(super) fn run(request: &BenchRequest) -> Result<()> {
     // Before anything is loaded: loading is part of the peak.
     let sampler = Sampler::start();
-    let source = Source::find(&args.run.source, Files::Model, Talk::new(&args.run.source))?;
-    let longest = args
+    let checkpoint = find(&request.run.model, Files::Model)?;
+    let longest = request
         .prompt_tokens
-        .max(args.depth.saturating_add(args.new_tokens));
+        .max(request.depth.saturating_add(request.new_tokens));
     let sequences = Sequences {
-        count: args.batch.into(),
+        count: request.batch,
         longest: Some(longest),
     };
-    let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
-    let limit = positions(&checkpoint.config, args.run.context);
+    let model = Model::open(checkpoint, &request.run, sequences)?;
+    let limit = model.positions();
     if longest > limit {
         return Err(Failure::new(
             format!("sequences of {longest} tokens do not fit {limit} positions"),
             "lower `-p`, `-n` or `--depth`, or raise `--context` as far as the model goes",
-        )
-        .into());
+        ));
     }
-    checkpoint.backend.dispatch(Bench {
-        args,
-        checkpoint,
+    model.backend.dispatch(Bench {
+        request,
+        model,
         sampler,
     })
 }
 
 struct Bench<'a> {
-    args: &'a BenchArgs,
-    checkpoint: Checkpoint,
+    request: &'a BenchRequest,
+    model: Model,
     sampler: Sampler,
 }
 
-impl Command for Bench<'_> {
+impl OnBackend for Bench<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let (args, talk, checkpoint) = (self.args, self.checkpoint.talk, &self.checkpoint);
-        let model = checkpoint.load::<B>(&device)?;
+        let (request, opened) = (self.request, &self.model);
+        let model = opened.load::<B>(&device)?;
         let by_kernels = Capabilities::of::<B>(&device).has_kernels(model.precision());
-        let machine =
-            by_kernels.then(|| Machine::new(weights::memory(&model, checkpoint.weights())));
-        let batch = usize::from(args.batch);
+        let machine = by_kernels.then(|| Machine::new(weights::memory(&model, opened.weights())));
+        let batch = request.batch;
         let mut runs = Runs {
-            cache: model.new_cache(CacheOptions {
-                slots: batch,
-                ..cache_options(&checkpoint.config, &args.run)
-            }),
+            cache: model.new_cache(opened.cache),
             ids: Ids::new(model.config().vocab_size),
             model: &model,
             batch,
             weight_bytes: weights::bytes_per_token(&model),
             machine,
         };
-        let prefill = runs.measure_prefill(args)?;
-        let decode = runs.measure_decode(args)?;
-        let rates = |name, runs: &[Run], tokens| rates(name, runs, tokens * batch, talk);
-        let prefill_samples = rates("prefill", &prefill, args.prompt_tokens);
-        let decode_samples = rates("decode", &decode, args.new_tokens);
+        let prefill = runs.measure_prefill(request)?;
+        let decode = runs.measure_decode(request)?;
+        let rates =
+            |name, runs: &[Run], tokens| rates(name, runs, tokens * batch, opened.verbosity);
+        let prefill_samples = rates("prefill", &prefill, request.prompt_tokens);
+        let decode_samples = rates("decode", &decode, request.new_tokens);
         let report = Report {
-            model: checkpoint.source.name().replace('`', ""),
-            backend: checkpoint.backend.name(),
+            model: opened.checkpoint.name().replace('`', ""),
+            backend: opened.backend.name(),
             device: B::name(&device),
             dtype: model.precision().name(),
             cache_dtype: runs.cache.dtype().name(),
-            threads: checkpoint.threads,
-            prompt_tokens: args.prompt_tokens,
-            new_tokens: args.new_tokens,
-            depth: args.depth,
+            threads: opened.threads,
+            prompt_tokens: request.prompt_tokens,
+            new_tokens: request.new_tokens,
+            depth: request.depth,
             batch,
-            repetitions: args.repetitions.into(),
+            repetitions: request.repetitions.into(),
             prefill_tokens_per_second: median(prefill_samples.iter().copied()),
             decode_tokens_per_second: median(decode_samples.iter().copied()),
             weight_bytes_per_token: runs.weight_bytes,
-            cache_bytes_per_token: runs.cache_bytes_per_token(args),
-            limits: Limits::of(&prefill, &decode, runs.works(args)),
+            cache_bytes_per_token: runs.cache_bytes_per_token(request),
+            limits: Limits::of(&prefill, &decode, runs.works(request)),
             cache_bytes: runs.cache.size_bytes(),
             peaks: self.sampler.stop(),
             prefill_samples,
             decode_samples,
         };
-        report.print(args.json)
+        report.print(request.json)
     }
 }
 
 /// `tokens` a second in each run.
-fn rates(name: &str, runs: &[Run], tokens: usize, talk: Talk) -> Vec<f64> {
+fn rates(name: &str, runs: &[Run], tokens: usize, verbosity: Verbosity) -> Vec<f64> {
     let rates = runs.iter().map(|run| tokens as f64 / run.seconds);
     rates
-        .inspect(|rate| talk.detail(format_args!("{name}: {rate:.2} tok/s")))
+        .inspect(|rate| verbosity.detail(format_args!("{name}: {rate:.2} tok/s")))
         .collect()
 }
 
@@ -134,12 +124,12 @@ struct Runs<'m, B: Backend> {
 
 impl<B: Backend> Runs<'_, B> {
     /// Passes of `--prompt-tokens`; no run where there are no tokens.
-    fn measure_prefill(&mut self, args: &BenchArgs) -> Result<Vec<Run>> {
-        let tokens = args.prompt_tokens;
+    fn measure_prefill(&mut self, request: &BenchRequest) -> Result<Vec<Run>> {
+        let tokens = request.prompt_tokens;
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        measure(args.repetitions, || {
+        measure(request.repetitions, || {
             self.cache.clear();
             let started = Instant::now();
             self.prefill(tokens)?;
@@ -149,14 +139,14 @@ impl<B: Backend> Runs<'_, B> {
     }
 
     /// `--new-tokens`, one by one, each run from `--depth` filled positions.
-    fn measure_decode(&mut self, args: &BenchArgs) -> Result<Vec<Run>> {
-        let (tokens, depth) = (args.new_tokens, args.depth);
+    fn measure_decode(&mut self, request: &BenchRequest) -> Result<Vec<Run>> {
+        let (tokens, depth) = (request.new_tokens, request.depth);
         if tokens == 0 {
             return Ok(Vec::new());
         }
         self.cache.clear();
         self.prefill(depth)?;
-        measure(args.repetitions, || {
+        measure(request.repetitions, || {
             (0..self.batch).for_each(|slot| self.cache.truncate(slot, depth));
             let steps = (0..tokens).map(|i| self.step(depth, i));
             let steps = steps.collect::<Result<Vec<_>>>()?;
@@ -202,19 +192,19 @@ impl<B: Backend> Runs<'_, B> {
     }
 
     /// Bytes of keys and values that a decoded token attends to, those of the run's middle.
-    fn cache_bytes_per_token(&self, args: &BenchArgs) -> u64 {
-        let twice = 2 * args.depth + args.new_tokens + 1;
+    fn cache_bytes_per_token(&self, request: &BenchRequest) -> u64 {
+        let twice = 2 * request.depth + request.new_tokens + 1;
         self.cache_bytes_per_position() * twice as u64 / 2
     }
 
     /// What a run of each kind has to multiply.
-    fn works(&self, args: &BenchArgs) -> Works {
+    fn works(&self, request: &BenchRequest) -> Works {
         let layers = weights::work_of_layers(self.model);
         let all = layers.plus(weights::work_of_head(self.model));
         Works {
             token: layers,
-            prefill: layers.times(args.prompt_tokens * self.batch),
-            decode: (self.batch > 1).then(|| all.times(args.new_tokens * self.batch)),
+            prefill: layers.times(request.prompt_tokens * self.batch),
+            decode: (self.batch > 1).then(|| all.times(request.new_tokens * self.batch)),
         }
     }
 
@@ -222,7 +212,7 @@ impl<B: Backend> Runs<'_, B> {
     fn prefill(&mut self, tokens: usize) -> Result<()> {
         let chunk = match self.model.config().rope.is_dynamic() {
             true => tokens.max(1),
-            false => (CHUNK / self.batch).max(1),
+            false => (PREFILL_CHUNK / self.batch).max(1),
         };
         let mut left = tokens;
         while left > 0 {
@@ -246,7 +236,7 @@ impl<B: Backend> Runs<'_, B> {
             .with_cache(&mut self.cache)
             .logits(rows);
         if let Some(logits) = self.model.forward(input)?.logits {
-            passes::values(logits)?;
+            to_host(logits)?;
         }
         Ok(())
     }

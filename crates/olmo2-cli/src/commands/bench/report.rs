@@ -2,13 +2,12 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::limits::Limits;
 use super::peak::Peaks;
 use crate::memory::size;
-use crate::words::count;
+use crate::messages::{Result, count, plain};
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -41,7 +40,7 @@ impl Report {
     pub(super) fn print(&self, json: bool) -> Result<()> {
         let mut out = io::stdout().lock();
         if json {
-            writeln!(out, "{}", serde_json::to_string(self)?)?;
+            writeln!(out, "{}", serde_json::to_string(self).map_err(plain)?)?;
             return Ok(out.flush()?);
         }
         for (name, value) in self.lines() {

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-
-use crate::failure::Failure;
+use crate::messages::{Failure, Result};
 
 /// The commands, for `/help`.
 pub(super) const HELP: &str = "\
@@ -73,7 +71,7 @@ impl Input {
             _ => {
                 let message = format!("there is no command `/{command}`");
                 let hint = "`/help` lists them; a space before the slash says it to the model";
-                return Err(Failure::new(message, hint).into());
+                return Err(Failure::new(message, hint));
             }
         })
     }

@@ -4,12 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use olmo2::Tokenizer;
 use olmo2::chat::{ChatTemplate, Message};
 use serde_json::json;
 
-use crate::failure::Failure;
+use crate::messages::{Context, Failure, Result, plain};
 
 /// A conversation with a model.
 #[derive(Debug)]
@@ -47,8 +46,7 @@ impl Conversation {
                 Err(Failure::new(
                     "this model has no chat template, so no system message",
                     hint,
-                )
-                .into())
+                ))
             }
         }
     }
@@ -117,7 +115,7 @@ impl Conversation {
         let content = match self.has_template() {
             true => {
                 let messages = json!({ "messages": self.all() });
-                format!("{}\n", serde_json::to_string_pretty(&messages)?)
+                format!("{}\n", serde_json::to_string_pretty(&messages).map_err(plain)?)
             }
             false => self.text.clone(),
         };
@@ -130,7 +128,7 @@ impl Conversation {
         let mut file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let hint = format!("`/save! {shown}` replaces it");
-                return Err(Failure::new(format!("`{shown}` is there already"), hint).into());
+                return Err(Failure::new(format!("`{shown}` is there already"), hint));
             }
             file => file.with_context(|| format!("cannot write `{shown}`"))?,
         };

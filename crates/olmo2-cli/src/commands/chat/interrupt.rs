@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use anyhow::{Context, Result};
+use crate::messages::{Context, Result, plain};
 
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;
@@ -32,6 +32,7 @@ impl Interrupt {
                 std::process::exit(EXIT_CODE);
             }
         })
+        .map_err(plain)
         .context("cannot catch Ctrl-C")?;
         Ok(Self(state))
     }

@@ -3,9 +3,10 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+
+use crate::messages::{Context, Result, plain};
 
 /// Where lines come from.
 pub(super) enum Lines {
@@ -23,7 +24,7 @@ impl Lines {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return Ok(Self::Pipe(io::stdin().lock()));
         }
-        let mut editor = Box::new(DefaultEditor::new()?);
+        let mut editor = Box::new(DefaultEditor::new().map_err(plain)?);
         let history = history_file();
         if let Some(path) = &history {
             // The first chat has none.
@@ -51,13 +52,13 @@ impl Lines {
             Self::Terminal { editor, .. } => loop {
                 match editor.readline("> ") {
                     Ok(line) => {
-                        editor.add_history_entry(&line)?;
+                        editor.add_history_entry(&line).map_err(plain)?;
                         return Ok(Some(line));
                     }
                     // Ctrl-C on a line drops the line.
                     Err(ReadlineError::Interrupted) => {}
                     Err(ReadlineError::Eof) => return Ok(None),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(plain(error)),
                 }
             },
         }

@@ -7,23 +7,19 @@ mod lines;
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use burn::prelude::*;
 use olmo2::config::generation::GenerationConfig;
 use olmo2::hub::Files;
-use olmo2::{FinishReason, SamplingParams, Session, Tokenizer};
+use olmo2::{FinishReason, GenerateParams, Session, TextStream, Tokenizer};
 
-use crate::args::ChatArgs;
-use crate::backend::Command;
-use crate::failure::{self, Failure};
-use crate::generate::summary;
-use crate::memory::{Sequences, size};
-use crate::model::{Checkpoint, Source, cache_options, end_of_positions};
-use crate::sampling::{self, Ends};
-use crate::stream::{Answer, Piece, TextStream, answer};
-use crate::talk::Talk;
-use crate::words::count;
-
+use super::generate::summary;
+use crate::answer::{Answer, AnswerPiece, answer};
+use crate::backend::OnBackend;
+use crate::memory::size;
+use crate::messages::{Failure, Result, Verbosity, count};
+use crate::model::{Model, Sequences, find};
+use crate::request::ChatRequest;
+use crate::sampling;
 use command::{HELP, Input};
 use conversation::Conversation;
 use interrupt::Interrupt;
@@ -32,38 +28,36 @@ use lines::Lines;
 /// Tokens of an answer where nobody says how many.
 const DEFAULT_NEW_TOKENS: usize = 1024;
 
-pub(crate) fn run(args: &ChatArgs) -> Result<()> {
-    let talk = Talk::new(&args.run.source);
-    let source = Source::find(&args.run.source, Files::Model, talk)?;
-    let tokenizer = source.tokenizer()?.ok_or_else(|| {
+pub(super) fn run(request: &ChatRequest) -> Result<()> {
+    let checkpoint = find(&request.run.model, Files::Model)?;
+    let tokenizer = checkpoint.tokenizer()?.ok_or_else(|| {
         let message = format!(
             "{} has no `tokenizer.json`, and a chat is text",
-            source.name()
+            checkpoint.name()
         );
         Failure::new(message, "`olmo2-cli generate --ids` runs it on token ids")
     })?;
-    let template = source.template()?;
-    if template.is_none() && args.system.is_some() {
+    let template = checkpoint.chat_template()?;
+    if template.is_none() && request.system.is_some() {
         return Err(Failure::new(
             format!(
                 "`--system` needs a chat template, and {} has none",
-                source.name()
+                checkpoint.name()
             ),
             "leave `--system` out, or choose an instruct model",
-        )
-        .into());
+        ));
     }
     let mut conversation = Conversation::new(template);
-    conversation.set_system(args.system.clone());
-    let generation = source.generation()?;
+    conversation.set_system(request.system.clone());
+    let generation = checkpoint.generation_config()?;
     let sequences = Sequences {
         count: 1,
         longest: None,
     };
-    let checkpoint = Checkpoint::open(source, &args.run, sequences)?;
-    checkpoint.backend.dispatch(Chat {
-        args,
-        checkpoint,
+    let model = Model::open(checkpoint, &request.run, sequences)?;
+    model.backend.dispatch(Chat {
+        request,
+        model,
         tokenizer,
         generation,
         conversation,
@@ -71,48 +65,43 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
 }
 
 struct Chat<'a> {
-    args: &'a ChatArgs,
-    checkpoint: Checkpoint,
+    request: &'a ChatRequest,
+    model: Model,
     tokenizer: Tokenizer,
     generation: GenerationConfig,
     conversation: Conversation,
 }
 
-impl Command for Chat<'_> {
+impl OnBackend for Chat<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let (config, talk) = (&self.checkpoint.config, self.checkpoint.talk);
-        let sampling = sampling::checked(&self.args.sampling, &self.generation)?;
-        talk.detail(sampling::describe_defaults(&self.generation));
-        talk.detail(format_args!("sampling: {}", sampling::describe(&sampling)));
-        if let Some(note) = sampling::surplus_ids(config, Some(&self.tokenizer)) {
-            talk.note(note);
-        }
-        if let Some(note) = sampling::unused(&self.args.sampling, &sampling) {
-            talk.note(note);
-        }
+        let (opened, verbosity) = (&self.model, self.model.verbosity);
+        let (config, tokenizer) = (&opened.config, Some(&self.tokenizer));
+        let mut params = GenerateParams::new(config, &self.generation, tokenizer);
+        let sampling = &self.request.sampling;
+        params.sampling =
+            sampling::chosen(sampling, &self.generation, config, tokenizer, verbosity)?;
         if !self.conversation.has_template() {
-            talk.note(
+            verbosity.note(
                 "this model has no chat template: it continues the text that you type, line after \
                  line",
             );
         }
-        let model = self.checkpoint.load::<B>(&device)?;
+        let model = opened.load::<B>(&device)?;
         let lines = Lines::open()?;
         if lines.is_terminal() {
-            talk.note("`/help` lists the commands, Ctrl-C ends an answer, Ctrl-D the chat");
+            verbosity.note("`/help` lists the commands, Ctrl-C ends an answer, Ctrl-D the chat");
         }
         let from_file = self.generation.max_new_tokens;
         let repl = Repl {
-            ends: Ends::new(config, &self.generation, Some(&self.tokenizer)),
-            session: Session::with_options(&model, cache_options(config, &self.args.run)),
-            new_tokens: self.args.limit.max_new_tokens.or(from_file),
-            stop: &self.args.limit.stop,
+            params,
+            session: Session::with_options(model, opened.cache),
+            new_tokens: self.request.limit.max_new_tokens.or(from_file),
+            stop: &self.request.limit.stop,
             tokenizer: self.tokenizer,
             conversation: self.conversation,
-            sampling,
             interrupt: Interrupt::install()?,
-            talk,
-            end_of_positions: end_of_positions(config, self.args.run.context),
+            verbosity,
+            end_of_positions: opened.end_of_positions(),
             last: None,
         };
         repl.run(lines)
@@ -120,34 +109,33 @@ impl Command for Chat<'_> {
 }
 
 /// The state of a chat.
-struct Repl<'a, 'm, B: Backend> {
-    session: Session<'m, B>,
+struct Repl<'a, B: Backend> {
+    session: Session<B>,
     conversation: Conversation,
     tokenizer: Tokenizer,
-    sampling: SamplingParams,
-    ends: Ends,
+    params: GenerateParams,
     /// Tokens of an answer at most.
     new_tokens: Option<usize>,
     stop: &'a [String],
     interrupt: Interrupt,
-    talk: Talk,
-    /// What is told where an answer ends for lack of room.
+    verbosity: Verbosity,
+    /// What is said where an answer ends for lack of room.
     end_of_positions: String,
     /// The last answer, and the tokens of its prompt.
     last: Option<(Answer, usize)>,
 }
 
-impl<B: Backend> Repl<'_, '_, B> {
+impl<B: Backend> Repl<'_, B> {
     fn run(mut self, mut lines: Lines) -> Result<()> {
         let mut failed = false;
         while let Some(line) = lines.next()? {
             match self.line(&line) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(error) if failure::is_broken_pipe(&error) => return Err(error),
+                Err(error) if error.is_broken_pipe() => return Err(error),
                 // What was said so far is worth more than the line that failed.
                 Err(error) => {
-                    failure::tell(&error);
+                    error.show();
                     failed = true;
                 }
             }
@@ -156,7 +144,7 @@ impl<B: Backend> Repl<'_, '_, B> {
         let failed = failed && !lines.is_terminal();
         lines.close();
         match failed {
-            true => Err(failure::Told.into()),
+            true => Err(Failure::shown()),
             false => Ok(()),
         }
     }
@@ -186,23 +174,22 @@ impl<B: Backend> Repl<'_, '_, B> {
     /// One answer, streamed.
     fn turn(&mut self, text: &str) -> Result<()> {
         let prompt = self.conversation.prompt(text, &self.tokenizer)?;
-        let room = self.session.room(prompt.len());
+        let room = self.session.max_new_tokens(prompt.len());
         if room == 0 {
             let held = count(prompt.len(), "token");
             let message = format!("the conversation has {held} and leaves no room");
-            return Err(
-                Failure::new(message, "`/clear` begins a new one; `--context` makes room").into(),
-            );
+            let hint = "`/clear` begins a new one; `--context` makes room";
+            return Err(Failure::new(message, hint));
         }
         let wanted = self.new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
-        let params = self.ends.params(wanted.min(room), &self.sampling);
+        let params = self.params.clone().with_max_new_tokens(wanted.min(room));
         let stream = TextStream::new(&self.tokenizer, self.stop)?;
         let answering = self.interrupt.answering();
         let generation = self.session.generate(&prompt, params)?;
         let mut out = io::stdout();
-        let show = |piece: Piece<'_>| match piece {
-            Piece::Text(text) => write!(out, "{text}").and_then(|()| out.flush()),
-            Piece::Id(_) => Ok(()),
+        let show = |piece: AnswerPiece<'_>| match piece {
+            AnswerPiece::Text(text) => write!(out, "{text}").and_then(|()| out.flush()),
+            AnswerPiece::Id(_) => Ok(()),
         };
         let answer = answer(generation, Some(stream), show, || {
             answering.is_interrupted()
@@ -210,26 +197,26 @@ impl<B: Backend> Repl<'_, '_, B> {
         drop(answering);
         writeln!(io::stdout())?;
         if room < wanted && answer.finish == Some(FinishReason::Length) {
-            self.talk.note(&self.end_of_positions);
+            self.verbosity.note(&self.end_of_positions);
         }
-        let answer = answer.sampled_by(&self.sampling);
+        let answer = answer.sampled_by(&self.params.sampling);
         let said = answer.text.clone().unwrap_or_default();
         self.conversation.add(text, &prompt, &answer.ids, said);
-        self.talk.detail(summary(&answer));
+        self.verbosity.detail(summary(&answer));
         self.last = Some((answer, prompt.len()));
         Ok(())
     }
 
     fn settings(&self) -> String {
         let new_tokens = self.new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
-        let sampling = sampling::describe(&self.sampling);
+        let sampling = sampling::describe(&self.params.sampling);
         format!("{sampling}, max_new_tokens {new_tokens}")
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.replace('-', "_").as_str() {
             "max_new_tokens" => self.new_tokens = Some(sampling::parse(name, value)?),
-            _ => sampling::set(&mut self.sampling, name, value)?,
+            _ => sampling::set(&mut self.params.sampling, name, value)?,
         }
         Ok(())
     }

@@ -20,14 +20,14 @@ mod receipt;
 mod verify;
 mod write;
 
-pub use crate::storage::{StoredDtype, StoredFormat};
+pub use crate::storage::{RECEIPT, StoredDtype, StoredFormat};
 pub(crate) use atomic::{UNFINISHED, write as write_atomically};
 pub use error::RecordError;
 pub use progress::{ConvertEvent, ConvertProgress};
 pub(crate) use read::open;
 pub(crate) use receipt::COPIED;
 pub use receipt::{
-    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile, TensorReceipt,
+    CopiedFile, FORMAT_VERSION, PartReceipt, Receipt, Source, SourceFile, TensorReceipt,
 };
 pub(crate) use verify::hash;
 pub use verify::{Verified, verify};

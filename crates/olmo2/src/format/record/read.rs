@@ -10,7 +10,8 @@ use crate::weights::layout::{Part, TensorSpec, parts};
 use crate::weights::{StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError};
 
 use super::burnpack::{Descriptor, align, decode};
-use super::receipt::{RECEIPT, Receipt};
+use super::receipt::Receipt;
+use crate::storage::RECEIPT;
 
 /// Maps the parts of a record. Only headers are read: [`verify`](super::verify) reads the rest.
 pub(crate) fn open(

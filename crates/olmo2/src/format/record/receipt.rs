@@ -5,12 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::quantize::Quantize;
-use crate::storage::{StoredDtype, StoredFormat};
+use crate::storage::{RECEIPT, StoredDtype, StoredFormat};
 use crate::weights::WeightsError;
 use crate::weights::read_small;
-
-/// Name of the receipt in a record's folder.
-pub const RECEIPT: &str = "olmo2-record.json";
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::Olmo2Config;
 use crate::weights::WeightsError;
 
-use super::receipt::{COPIED, CopiedFile, RECEIPT, Receipt};
+use super::receipt::{COPIED, CopiedFile, Receipt};
+use crate::storage::RECEIPT;
 
 /// What [`verify`] read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,13 +10,11 @@ use super::atomic;
 use super::error::RecordError;
 use super::part::PartPlan;
 use super::progress::{ConvertEvent, ConvertProgress};
-use super::receipt::{
-    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile,
-};
+use super::receipt::{CopiedFile, FORMAT_VERSION, PartReceipt, Receipt, Source, SourceFile};
 use super::verify::hash_file;
 use crate::Olmo2Config;
 use crate::quantize::{Quantize, QuantizeError};
-use crate::storage::StoredDtype;
+use crate::storage::{RECEIPT, StoredDtype};
 use crate::weights::layout::parts;
 use crate::weights::{Weights, WeightsError};
 

@@ -240,12 +240,19 @@ impl ChatError {
 impl Hint for ChatError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Config(error) => return error.hint(),
+            Self::Config(e) => return e.hint(),
             Self::Refused { .. } => return None,
             Self::NoDefault { .. } => "put the wanted one into `chat_template.jinja`",
             _ => "put a template that works into `chat_template.jinja`",
         };
         Some(hint.to_owned())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            _ => None,
+        }
     }
 }
 
