@@ -1,9 +1,9 @@
 //! House rules as a test: the arrows of the design, file sizes, file heads.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
+
+use crate::root::root;
 
 /// Lines of code that a file may have, tests at its end left out.
 const MAX_LINES: usize = 400;
@@ -100,12 +100,6 @@ const FOREIGN: &[&str] = &[
     "tokio",
     "axum",
 ];
-
-/// The workspace's folder.
-pub(crate) fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
-}
 
 pub(crate) fn check(sh: &Shell) -> Result<()> {
     let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard").read()?;

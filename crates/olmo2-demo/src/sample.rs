@@ -5,7 +5,7 @@ use burn::prelude::*;
 use olmo2::{GenerateParams, Olmo2, Session};
 use tokenizers::Tokenizer;
 
-use super::shape::CONTEXT;
+use crate::shape::CONTEXT;
 
 /// Continues `prompt` until `<|endoftext|>` or `tokens` tokens; greedy at temperature 0.
 ///

@@ -12,7 +12,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer, TokenizerImpl};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper};
 
-use super::corpus::{Corpus, END_OF_TEXT, Split as CorpusSplit};
+use crate::corpus::{Corpus, END_OF_TEXT, Split as CorpusSplit};
 
 /// Pads a batch; never trained on.
 pub(crate) const PAD: &str = "<|pad|>";

@@ -9,15 +9,15 @@ use burn::module::{AutodiffModule, Module};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokenizers::Tokenizer;
 
-use super::checkpoint::{Checkpoints, Progress, RunSettings};
-use super::corpus::{Corpus, END_OF_TEXT, Split};
-use super::data::Rows;
-use super::export;
-use super::metrics::{self, Line, Metrics};
-use super::report;
-use super::shape;
-use super::tokenizer::{self, PAD, special_id};
-use super::trainer::{Model, Trainer};
+use crate::checkpoint::{Checkpoints, Progress, RunSettings};
+use crate::corpus::{Corpus, END_OF_TEXT, Split};
+use crate::data::Rows;
+use crate::export;
+use crate::metrics::{self, Line, Metrics};
+use crate::report;
+use crate::shape;
+use crate::tokenizer::{self, PAD, special_id};
+use crate::trainer::{Model, Trainer};
 
 /// Documents from which merges are learnt.
 const TOKENIZER_DOCUMENTS: u64 = 20_000;
@@ -226,7 +226,7 @@ mod tests {
     use olmo2::{ForwardInput, Olmo2};
 
     use super::*;
-    use crate::demo::shape::Shape;
+    use crate::shape::Shape;
 
     /// A folder of this process, removed at the end.
     struct Folder(PathBuf);

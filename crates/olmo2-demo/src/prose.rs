@@ -1,6 +1,6 @@
 //! English as it is written: pieces joined to text, articles, plurals, capitals.
 
-use super::scene::Piece;
+use crate::scene::Piece;
 
 /// Sentences with a space between them, paragraphs with an empty line.
 pub(crate) fn join(pieces: &[Piece]) -> String {
@@ -25,14 +25,14 @@ pub(crate) fn join(pieces: &[Piece]) -> String {
     text
 }
 
-pub(super) fn capitalise(text: &str) -> String {
+pub(crate) fn capitalise(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })
 }
 
-pub(super) fn uncapitalise(text: &str) -> String {
+pub(crate) fn uncapitalise(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(chars).collect()
@@ -40,7 +40,7 @@ pub(super) fn uncapitalise(text: &str) -> String {
 }
 
 /// `an` before a vowel's sound.
-pub(super) fn article(text: &str) -> &'static str {
+pub(crate) fn article(text: &str) -> &'static str {
     let silent = text.starts_with("hour") || text.starts_with("honest");
     let voiced = text.starts_with("uni") || text.starts_with("use") || text.starts_with("one");
     let vowel = text.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
@@ -52,7 +52,7 @@ pub(super) fn article(text: &str) -> &'static str {
 }
 
 /// English plural of a noun, by its ending; the irregular ones that the lists hold by name.
-pub(super) fn plural(noun: &str) -> String {
+pub(crate) fn plural(noun: &str) -> String {
     let irregular = [
         ("mouse", "mice"),
         ("goose", "geese"),
@@ -92,7 +92,7 @@ pub(super) fn plural(noun: &str) -> String {
 
 /// What holds for all sentences: `I said`, never `said I`; capitals; `''` is a quotation mark that
 /// names a word instead of opening a speech.
-pub(super) fn finish(text: &str) -> String {
+pub(crate) fn finish(text: &str) -> String {
     let mut text = text.trim_matches(' ').to_owned();
     for verb in ["said", "asked", "cried", "called out", "called", "shouted"] {
         for end in [".", ",", " "] {

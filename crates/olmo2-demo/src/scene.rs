@@ -11,9 +11,9 @@ use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::characters;
-use super::grammar::{Grammar, Kind, Plot, Role, Step, Table};
-use super::prose::{article, capitalise, finish, join, plural, uncapitalise};
+use crate::characters;
+use crate::grammar::{Grammar, Kind, Plot, Role, Step, Table};
+use crate::prose::{article, capitalise, finish, join, plural, uncapitalise};
 
 /// A piece of a document, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,28 +46,28 @@ impl<'g> Scene<'g> {
     }
 
     /// A uniform number in `0..bound` (multiply-shift: its bias is below 2^-22 for what is drawn here).
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u64::from(self.rng.next_u32()) * bound as u64) >> 32) as usize
     }
 
-    pub(super) fn chance(&mut self, percent: u32) -> bool {
+    pub(crate) fn chance(&mut self, percent: u32) -> bool {
         self.below(100) < percent as usize
     }
 
-    pub(super) fn is_bound(&self, slot: &str) -> bool {
+    pub(crate) fn is_bound(&self, slot: &str) -> bool {
         self.bound.contains_key(slot)
     }
 
-    pub(super) fn get(&self, slot: &str) -> Option<String> {
+    pub(crate) fn get(&self, slot: &str) -> Option<String> {
         self.bound.get(slot).cloned()
     }
 
     /// Binds a slot once: what a document has said stays said.
-    pub(super) fn bind(&mut self, slot: &str, value: String) {
+    pub(crate) fn bind(&mut self, slot: &str, value: String) {
         self.bound.entry(slot.to_owned()).or_insert(value);
     }
 
-    pub(super) fn has_item(&self, rule: &str, item: &str) -> bool {
+    pub(crate) fn has_item(&self, rule: &str, item: &str) -> bool {
         self.grammar
             .rules
             .get(rule)
@@ -75,7 +75,7 @@ impl<'g> Scene<'g> {
     }
 
     /// A plot drawn by weight among those of which `keep` is true.
-    pub(super) fn draw_plot(&mut self, keep: impl Fn(&Plot) -> bool) -> Result<&'g Plot> {
+    pub(crate) fn draw_plot(&mut self, keep: impl Fn(&Plot) -> bool) -> Result<&'g Plot> {
         let grammar = self.grammar;
         let plots: Vec<&Plot> = grammar
             .plots
@@ -131,7 +131,7 @@ impl<'g> Scene<'g> {
     }
 
     /// Binds a row; where its first column is bound already, a row that agrees with it.
-    pub(super) fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
+    pub(crate) fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
         let table = self.table(name)?;
         let slot =
             |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
@@ -153,7 +153,7 @@ impl<'g> Scene<'g> {
     }
 
     /// Expands a template to text.
-    pub(super) fn expand(&mut self, template: &str) -> Result<String> {
+    pub(crate) fn expand(&mut self, template: &str) -> Result<String> {
         if self.depth > 24 {
             bail!("rules call each other without an end: {template}");
         }
@@ -180,7 +180,7 @@ impl<'g> Scene<'g> {
     }
 
     /// The text with `a` or `an` before it.
-    pub(super) fn with_article(&mut self, template: &str) -> Result<String> {
+    pub(crate) fn with_article(&mut self, template: &str) -> Result<String> {
         let text = self.expand(template)?;
         Ok(format!("{} {text}", article(&text)))
     }

@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::checkpoint::Progress;
-use super::metrics::Line;
-use super::shape::CONTEXT;
-use super::tokenizer::VOCAB_SIZE;
+use crate::checkpoint::Progress;
+use crate::metrics::Line;
+use crate::shape::CONTEXT;
+use crate::tokenizer::VOCAB_SIZE;
 
 /// Draws training and held-out loss over the tokens seen, as SVG.
 ///

@@ -4,8 +4,8 @@
 use anyhow::{Result, anyhow};
 use tokenizers::Tokenizer;
 
-use super::corpus::{Corpus, END_OF_TEXT, Split};
-use super::tokenizer::special_id;
+use crate::corpus::{Corpus, END_OF_TEXT, Split};
+use crate::tokenizer::special_id;
 
 /// Documents set aside for one row: more than fit.
 const DOCUMENTS_PER_ROW: u64 = 64;
@@ -81,8 +81,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tokenizer;
     use super::*;
+    use crate::tokenizer;
 
     #[test]
     fn rows_are_full_and_depend_on_their_index_alone() {

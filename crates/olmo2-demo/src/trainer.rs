@@ -11,7 +11,7 @@ use burn::tensor::TensorData;
 use olmo2::{ForwardInput, Olmo2, causal_lm_loss};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::optimizer::DecayMatrices;
+use crate::optimizer::DecayMatrices;
 
 /// Where the demo is trained.
 pub(crate) type Train = Autodiff<Flex>;

@@ -9,8 +9,8 @@ use burn::optim::Optimizer;
 use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder};
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::Schedule;
-use super::trainer::{Train, Trainer};
+use crate::optimizer::Schedule;
+use crate::trainer::{Train, Trainer};
 
 type FileRecorder = NamedMpkFileRecorder<FullPrecisionSettings>;
 

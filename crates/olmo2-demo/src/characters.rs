@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::scene::Scene;
+use crate::scene::Scene;
 
 /// Subject, object, possessive, possessor, reflexive.
 type Pronouns = [&'static str; 4];
@@ -60,7 +60,7 @@ fn possessive(name: &str) -> String {
 ///
 /// # Errors
 /// An unknown class, or a grammar without the lists that names are drawn from.
-pub(super) fn bind(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<()> {
+pub(crate) fn bind(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<()> {
     if scene.is_bound(prefix) {
         return Ok(());
     }

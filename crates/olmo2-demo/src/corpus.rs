@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::grammar::{Grammar, Kind, Plot, Role};
-use super::prose::join;
-use super::scene::{Piece, Scene};
+use crate::grammar::{Grammar, Kind, Plot, Role};
+use crate::prose::join;
+use crate::scene::{Piece, Scene};
 
 /// Ends a document, and begins and ends the turns of the chat template.
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";

@@ -11,8 +11,8 @@ use olmo2::Olmo2;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use super::shape::CONTEXT;
-use super::tokenizer::config_json;
+use crate::shape::CONTEXT;
+use crate::tokenizer::config_json;
 
 /// A tensor as it will lie in the file.
 struct Stored {

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use super::tokenizer::VOCAB_SIZE;
+use crate::tokenizer::VOCAB_SIZE;
 
 /// Norms stand behind each block and give it an output of the size of their gains: at 1, an
 /// embedding of the usual 0.02 would be lost beside it. These two keep the embedding, which is also

@@ -1,5 +1,5 @@
-//! `cargo xtask train-demo`: the small OLMo 2 of `crates/olmo2/assets/demo`, from its corpus to its
-//! model card.
+//! `olmo2-demo`, also `cargo xtask train-demo`: the small OLMo 2 of `crates/olmo2/assets/demo`, from
+//! its corpus to its model card.
 
 mod characters;
 mod checkpoint;
@@ -18,23 +18,25 @@ mod tokenizer;
 mod train;
 mod trainer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use burn::module::AutodiffModule;
-use tokenizers::Tokenizer;
+use clap::Parser;
 
 use checkpoint::RunSettings;
 use corpus::{Corpus, Split};
-use data::Rows;
 use train::{Run, RunOptions};
 
 /// Seed of the embedded model's corpus and weights.
 const SEED: u64 = 1;
 
-/// Flags of `train-demo`. A run that was cut goes on where its last checkpoint stands.
-#[derive(Debug, clap::Args)]
-pub(crate) struct DemoArgs {
+/// Writes the demo model's corpus, trains it, exports it to `crates/olmo2/assets/demo`. A run that
+/// was interrupted continues at its last checkpoint.
+#[derive(Debug, Parser)]
+#[command(name = "olmo2-demo")]
+struct DemoArgs {
     /// Folder of metrics and checkpoints
     #[arg(long, default_value = "out/train-demo")]
     run: PathBuf,
@@ -80,15 +82,29 @@ pub(crate) struct DemoArgs {
     /// Print this many documents of the corpus, and do nothing else
     #[arg(long)]
     print_corpus: Option<u64>,
+    /// With `--print-corpus`: documents that no training run sees
+    #[arg(long, requires = "print_corpus")]
+    held_out: bool,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// The file system, a grammar or a checkpoint that cannot be read, a run of other settings.
-pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+fn main() -> ExitCode {
+    match run(&DemoArgs::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &DemoArgs) -> Result<()> {
     if let Some(count) = args.print_corpus {
-        return print_corpus(args.seed, count);
+        let split = if args.held_out {
+            Split::HeldOut
+        } else {
+            Split::Train
+        };
+        return print_corpus(args.seed, split, count);
     }
     let settings = RunSettings {
         seed: args.seed,
@@ -124,15 +140,6 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     Ok(())
 }
 
-/// Rows of text that the embedded model never saw.
-///
-/// # Errors
-/// A tokenizer or a grammar that cannot be read.
-pub(crate) fn held_out(tokenizer: &Path, [count, length]: [usize; 2]) -> Result<Vec<Vec<u32>>> {
-    let tokenizer = Tokenizer::from_file(tokenizer).map_err(|error| anyhow!("{error}"))?;
-    Rows::new(Corpus::new(SEED)?, tokenizer, length)?.rows(Split::HeldOut, 0, count)
-}
-
 fn print_samples(run: &Run, args: &DemoArgs) -> Result<()> {
     let model = run.model().valid();
     for prompt in &args.sample {
@@ -143,12 +150,12 @@ fn print_samples(run: &Run, args: &DemoArgs) -> Result<()> {
     Ok(())
 }
 
-fn print_corpus(seed: u64, count: u64) -> Result<()> {
+fn print_corpus(seed: u64, split: Split, count: u64) -> Result<()> {
     let corpus = Corpus::new(seed)?;
     for index in 0..count {
         println!(
             "{}\n{}\n",
-            corpus.document(Split::Train, index)?,
+            corpus.document(split, index)?,
             corpus::END_OF_TEXT
         );
     }
