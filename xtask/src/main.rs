@@ -27,6 +27,8 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
+    /// House rules that need no build: sizes and heads of files, floors of the library, circles.
+    Tidy,
     /// What takes too long for the gate: checkpoints of released shapes, memory, kill and resume.
     Slow(slow::SlowArgs),
     /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
@@ -67,6 +69,7 @@ fn told(error: &anyhow::Error) -> String {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Ci(args) => ci::run(args),
+        Command::Tidy => tidy::run(),
         Command::Slow(args) => slow::run(args),
         Command::Codebook(args) => codebook::run(args),
         Command::Golden(args) => golden::run(args),

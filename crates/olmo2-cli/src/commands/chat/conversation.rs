@@ -115,7 +115,10 @@ impl Conversation {
         let content = match self.has_template() {
             true => {
                 let messages = json!({ "messages": self.all() });
-                format!("{}\n", serde_json::to_string_pretty(&messages).map_err(plain)?)
+                format!(
+                    "{}\n",
+                    serde_json::to_string_pretty(&messages).map_err(plain)?
+                )
             }
             false => self.text.clone(),
         };
