@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use half::{bf16, f16};
+use olmo2::Hint;
 use olmo2::convert::{ConvertError, ConvertOptions, ConvertReport, convert};
 use olmo2::record::{ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype};
 use olmo2::{Olmo2Config, Weights};

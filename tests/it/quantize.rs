@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore};
+use olmo2::Hint;
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
 use olmo2::layout::parts;
 use olmo2::record::{ConvertEvent, ConvertProgress, Receipt, StoredDtype, StoredFormat, verify};

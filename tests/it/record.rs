@@ -7,6 +7,7 @@ use std::rc::Rc;
 use burn::module::ParamId;
 use burn::tensor::{AllocationProperty, Bytes, TensorData};
 use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore, TensorSnapshot};
+use olmo2::Hint;
 use olmo2::convert::{ConvertOptions, convert};
 use olmo2::layout::{Part, parts};
 use olmo2::record::{RECEIPT, verify};

@@ -175,6 +175,17 @@ macro_rules! on_every_backend {
     };
 }
 
+/// The same on CPUs alone, for tests of many shapes: on Vulkan in software each new shape is tuned.
+#[macro_export]
+macro_rules! on_cpus {
+    ($($name:ident),* $(,)?) => {
+        #[cfg(feature = "flex")]
+        mod flex { $(#[test] fn $name() { super::$name::<$crate::backends::Flex>() })* }
+        #[cfg(feature = "ndarray")]
+        mod ndarray { $(#[test] fn $name() { super::$name::<$crate::backends::NdArray>() })* }
+    };
+}
+
 /// Kullback-Leibler divergence of the next token's distribution, in nats, mean over positions.
 /// Both are `[positions, vocab]` logits.
 pub fn divergence(found: &[f32], expected: &[f32], vocab: usize) -> f64 {

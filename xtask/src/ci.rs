@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use xshell::{Shell, cmd};
 
+use crate::root::root;
 use crate::{licenses, tidy};
 
 /// Arguments of `cargo xtask ci`.
@@ -25,12 +26,12 @@ const ICD_FOLDER: &str = "/usr/share/vulkan/icd.d";
 
 pub(crate) fn run(args: &CiArgs) -> Result<()> {
     let sh = Shell::new()?;
-    sh.change_dir(tidy::root());
+    sh.change_dir(root());
     let check: &[&str] = if args.fix { &[] } else { &["--check"] };
     step("format", || {
         Ok(cmd!(sh, "cargo fmt --all -- {check...}").run()?)
     })?;
-    step("house rules", || tidy::check(&sh))?;
+    step("house rules", || tidy::run())?;
     step("licenses", || licenses::check(&sh))?;
     step("lints", || {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?)

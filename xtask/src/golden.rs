@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use xshell::{Shell, cmd};
 
-use crate::tidy;
+use crate::root::root;
 
 /// Arguments of `cargo xtask golden`.
 #[derive(Debug, Args)]
@@ -81,15 +81,15 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<()> {
         );
     }
     let sh = Shell::new()?;
-    sh.change_dir(tidy::root());
+    sh.change_dir(root());
     // torch adds in another order with AVX-512, which moves values of 9 by 4e-6.
     let _level = sh.push_env("ATEN_CPU_CAPABILITY", "avx2");
     let wanted = |name: &&str| args.names.is_empty() || args.names.iter().any(|n| n == name);
     let mut faults = Vec::new();
     for name in all.into_iter().filter(wanted) {
         // Made apart in any case, so that a script that fails leaves what is there.
-        let made = tidy::root().join("target/golden").join(name);
-        let kept = tidy::root().join("tests/golden").join(name);
+        let made = root().join("target/golden").join(name);
+        let kept = root().join("tests/golden").join(name);
         let files = make(&sh, &args.python, name, &kept, &made)
             .with_context(|| format!("golden `{name}`"))?;
         for file in &files {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_folder_of_goldens_has_its_commands() {
-        let folders = fs::read_dir(tidy::root().join("tests/golden")).expect("the goldens");
+        let folders = fs::read_dir(root().join("tests/golden")).expect("the goldens");
         for entry in folders.map(|entry| entry.expect("an entry")) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let known = CHECKPOINTS.iter().any(|(other, _)| *other == name)

@@ -4,15 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod accuracy;
 mod ci;
 mod codebook;
-mod convert;
-mod demo;
+mod forward;
 mod golden;
 mod licenses;
+mod root;
 mod slow;
 mod tidy;
+
+use forward::ForwardArgs;
 
 #[derive(Debug, Parser)]
 #[command(name = "xtask", about = "Tools of this workspace")]
@@ -26,18 +27,20 @@ enum Command {
     /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
     /// goldens, and that every backend compiles.
     Ci(ci::CiArgs),
+    /// House rules that need no build: sizes and heads of files, floors of the library, circles.
+    Tidy,
     /// What takes too long for the gate: checkpoints of released shapes, memory, kill and resume.
     Slow(slow::SlowArgs),
-    /// Write the demo model's corpus, train it, export it to `crates/olmo2/assets/demo`.
-    TrainDemo(Box<demo::DemoArgs>),
-    /// What the formats of weights cost, as a table: bits, error of weights and of logits.
-    Accuracy(accuracy::AccuracyArgs),
     /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
     Codebook(codebook::CodebookArgs),
     /// Write the goldens of `tests/golden` anew by their scripts, or check them.
     Golden(golden::GoldenArgs),
-    /// Turn a checkpoint into a record.
-    Convert(convert::ConvertArgs),
+    /// `olmo2-cli convert`: turn a checkpoint into a record.
+    Convert(ForwardArgs),
+    /// `olmo2-cli accuracy`: what each format of weights costs, as a table.
+    Accuracy(ForwardArgs),
+    /// `olmo2-demo`: train the embedded model and write it to `crates/olmo2/assets/demo`.
+    TrainDemo(ForwardArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,12 +69,13 @@ fn told(error: &anyhow::Error) -> String {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Ci(args) => ci::run(args),
+        Command::Tidy => tidy::run(),
         Command::Slow(args) => slow::run(args),
-        Command::TrainDemo(args) => demo::run(args),
-        Command::Accuracy(args) => accuracy::run(args),
         Command::Codebook(args) => codebook::run(args),
         Command::Golden(args) => golden::run(args),
-        Command::Convert(args) => convert::run(args),
+        Command::Convert(args) => match forward::run("olmo2-cli", Some("convert"), args)? {},
+        Command::Accuracy(args) => match forward::run("olmo2-cli", Some("accuracy"), args)? {},
+        Command::TrainDemo(args) => match forward::run("olmo2-demo", None, args)? {},
     }
 }
 

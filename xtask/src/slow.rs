@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::tidy;
+use crate::root::root;
 
 /// Arguments of `cargo xtask slow`.
 #[derive(Debug, Args)]
@@ -46,13 +46,15 @@ const MEMORY_BOUND: f64 = 1.5;
 
 pub(crate) fn run(args: &SlowArgs) -> Result<()> {
     let sh = Shell::new()?;
-    sh.change_dir(tidy::root());
-    let folder = tidy::root().join(&args.folder);
+    sh.change_dir(root());
+    let folder = root().join(&args.folder);
     fs::create_dir_all(&folder)?;
+    cmd!(sh, "cargo build --package olmo2-cli").run()?;
     let bench = Bench {
         sh,
         folder,
-        program: std::env::current_exe()?,
+        // Cargo puts the programs of a workspace into one folder.
+        program: std::env::current_exe()?.with_file_name("olmo2-cli"),
     };
     let wanted = |check| args.only.is_none_or(|only| only == check);
     if wanted(Check::Parity) {
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<()> {
 struct Bench {
     sh: Shell,
     folder: PathBuf,
-    /// This program, which converts in a process of its own.
+    /// `olmo2-cli`.
     program: PathBuf,
 }
 
@@ -99,12 +101,8 @@ impl Bench {
         Ok(folder)
     }
 
-    fn xtask(&self) -> Command {
-        Command::new(&self.program)
-    }
-
     fn convert(&self, source: &Path, out: &Path) -> Command {
-        let mut command = self.xtask();
+        let mut command = Command::new(&self.program);
         command.arg("convert").arg(source).arg("-o").arg(out);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -137,7 +135,7 @@ impl Bench {
         let source = self.large()?;
         // The vocabulary's matrix: 100352 rows of 5120 bf16.
         let largest = 100_352.0 * 5120.0 * 2.0;
-        let idle = peak_anon(self.xtask().arg("--help"))?;
+        let idle = peak_anon(Command::new(&self.program).arg("--help"))?;
         for (flag, format) in [
             ("--dtype", "bf16"),
             ("--dtype", "f16"),

@@ -12,6 +12,7 @@ use crate::format;
 use crate::format::record::{
     self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, UNFINISHED, Written,
 };
+use crate::hint::Hint;
 use crate::quantize::Quantize;
 use crate::storage::StoredDtype;
 use crate::weights::WeightsError;
@@ -84,16 +85,22 @@ pub enum ConvertError {
     },
 }
 
-impl ConvertError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ConvertError {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(error) => error.hint(),
-            Self::Weights(error) => error.hint(),
-            Self::Record(error) => error.hint(),
             Self::OutIsSource { .. } | Self::OutNotEmpty { .. } => {
                 Some("choose a folder that does not exist yet".into())
             }
+            _ => self.inner()?.hint(),
+        }
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Record(e) => Some(e),
+            _ => None,
         }
     }
 }

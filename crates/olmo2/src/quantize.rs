@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::Olmo2Config;
+use crate::hint::Hint;
 use crate::storage::{Packed, QuantFormat, element};
 use crate::weights::layout::{EMBEDDING, HEAD};
 use crate::weights::{StoredTensor, StoredWeight, Weights};
@@ -102,17 +103,16 @@ pub enum QuantizeError {
     },
 }
 
-impl QuantizeError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such numbers",
+impl Hint for QuantizeError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such values",
             Self::Already { .. } => {
                 "the weights are quantized already: take them as they are stored, or start from \
                  the checkpoint's floats"
             }
-        }
-        .into()
+        };
+        Some(hint.into())
     }
 }
 

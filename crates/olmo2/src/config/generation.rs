@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::config::json::{self, JsonError};
+use crate::hint::Hint;
 use crate::sampling::SamplingParams;
 
 /// What transformers samples from where `top_k` is not given (`_get_default_generation_params`).
@@ -96,9 +97,8 @@ pub enum GenerationConfigError {
     Json(#[from] JsonError),
 }
 
-impl GenerationConfigError {
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for GenerationConfigError {
+    fn hint(&self) -> Option<String> {
         Some("the file is optional: move it away and pass its settings as flags".to_owned())
     }
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::hint::Hint;
+
 use json::JsonError;
 
 use rope::RopeParameters;
@@ -108,9 +110,10 @@ impl ConfigError {
             found: found.to_string(),
         }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ConfigError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } => Some("a checkpoint is a folder with `config.json`".into()),
             Self::ModelType { .. } => {

@@ -1,5 +1,7 @@
 //! What a user may ask of the sampler, and what is wrong with it if it can't be had.
 
+use crate::hint::Hint;
+
 use serde::{Deserialize, Serialize};
 
 /// How the next token is chosen. The default is greedy decoding with nothing else on.
@@ -134,9 +136,8 @@ pub enum SamplingError {
     },
 }
 
-impl SamplingError {
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SamplingError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::OutOfRange { .. } => return None,
             Self::UnknownBiasId { .. } => "ids beyond the tokenizer's size are padding",

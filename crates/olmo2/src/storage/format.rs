@@ -60,6 +60,21 @@ pub enum StoredFormat {
 }
 
 impl StoredFormat {
+    /// Every format.
+    pub const ALL: [Self; StoredDtype::ALL.len() + QuantFormat::ALL.len()] = {
+        let mut all =
+            [Self::Float(StoredDtype::F32); StoredDtype::ALL.len() + QuantFormat::ALL.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = match i.checked_sub(StoredDtype::ALL.len()) {
+                None => Self::Float(StoredDtype::ALL[i]),
+                Some(i) => Self::Packed(QuantFormat::ALL[i]),
+            };
+            i += 1;
+        }
+        all
+    };
+
     /// The name in receipts: that of the dtype or of the quantized format.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,14 +86,9 @@ impl StoredFormat {
     pub(crate) fn of(dtype: DType) -> Self {
         Self::Float(StoredDtype::of(dtype))
     }
-
-    fn all() -> Vec<Self> {
-        let floats = StoredDtype::ALL.into_iter().map(Self::Float);
-        floats.chain(QuantFormat::ALL.map(Self::Packed)).collect()
-    }
 }
 
-by_name!(StoredFormat, Self::all());
+by_name!(StoredFormat, Self::ALL);
 
 impl From<StoredDtype> for StoredFormat {
     fn from(dtype: StoredDtype) -> Self {
@@ -99,7 +109,7 @@ mod tests {
     /// Receipts hold the names as JSON strings.
     #[test]
     fn formats_are_serialized_by_their_names() {
-        for format in StoredFormat::all() {
+        for format in StoredFormat::ALL {
             let text = format!("\"{}\"", format.name());
             assert_eq!(serde_json::to_string(&format).unwrap(), text);
             assert_eq!(serde_json::from_str::<StoredFormat>(&text).unwrap(), format);

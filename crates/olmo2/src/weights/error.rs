@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::layout::RECEIPT;
+use crate::hint::Hint;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]
@@ -119,9 +120,10 @@ impl WeightsError {
             found: found.to_string(),
         }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for WeightsError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoWeights { found, .. } if found.contains(".bin") => {
                 "PyTorch's pickled files are not read: take the checkpoint's safetensors files"

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::hint::Hint;
 use crate::quantize::QuantizeError;
 use crate::storage::StoredDtype;
 use crate::weights::WeightsError;
@@ -68,19 +69,26 @@ impl RecordError {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RecordError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { source, .. } => return io_hint(source.kind()).map(Into::into),
-            Self::Weights(error) => return error.hint(),
-            Self::Quantize(error) => return Some(error.hint()),
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
             Self::Stopped => "run it again: it goes on where it stopped",
-            Self::Busy { .. } => return None,
+            _ => return self.inner()?.hint(),
         };
         Some(hint.into())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Weights(e) => Some(e),
+            Self::Quantize(e) => Some(e),
+            _ => None,
+        }
     }
 }
 

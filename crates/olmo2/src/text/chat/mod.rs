@@ -15,6 +15,7 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 
+use crate::hint::Hint;
 use crate::text::tokenizer::{
     SpecialTexts, TemplateField, TokenizerConfig, TokenizerError, read_if_there,
 };
@@ -234,16 +235,24 @@ impl ChatError {
         let message = error.to_string();
         Self::Render { message }
     }
+}
 
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ChatError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Config(error) => return error.hint(),
+            Self::Config(e) => return e.hint(),
             Self::Refused { .. } => return None,
             Self::NoDefault { .. } => "put the wanted one into `chat_template.jinja`",
             _ => "put a template that works into `chat_template.jinja`",
         };
         Some(hint.to_owned())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            _ => None,
+        }
     }
 }
 

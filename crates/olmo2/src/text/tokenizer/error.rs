@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::json::JsonError;
+use crate::hint::Hint;
 
 /// Why a tokenizer can't be read, or can't encode a text.
 #[derive(Debug, thiserror::Error)]
@@ -114,9 +115,10 @@ impl TokenizerError {
             message: error.to_string(),
         }
     }
+}
 
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TokenizerError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { .. } => "a model runs without a tokenizer, on token ids",
             Self::Json(_) | Self::Part { .. } => {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::bytes::BYTE_CHARS;
 use super::*;
+use crate::hint::Hint;
 
 const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 

@@ -1,0 +1,92 @@
+//! `tokenize`: ids of a text, or the text of ids.
+
+use std::io::{self, IsTerminal, Write};
+
+use olmo2::Tokenizer;
+use olmo2::hub::Files;
+use olmo2::tokenizer::SpecialTokens;
+use serde::Serialize;
+
+use crate::messages::{Failure, Result, plain};
+use crate::model::find;
+use crate::prompt;
+use crate::request::{TokenizeInput, TokenizeRequest};
+
+pub(super) fn run(request: TokenizeRequest) -> Result<()> {
+    let (text, ids) = match request.input {
+        TokenizeInput::Text(text) => (Some(text), Vec::new()),
+        TokenizeInput::File(file) => (Some(prompt::read_text(&file)?), Vec::new()),
+        TokenizeInput::Ids(ids) => (None, ids),
+    };
+    let checkpoint = find(&request.model, Files::NoWeights)?;
+    let tokenizer = checkpoint.needed_tokenizer()?;
+    request.model.verbosity.detail(format_args!(
+        "tokenizer of {}: {} ids",
+        checkpoint.name(),
+        tokenizer.vocab_size()
+    ));
+    let ids = match &text {
+        Some(text) => tokenizer.encode(text)?,
+        None => known(ids, &tokenizer)?,
+    };
+    let mut out = io::stdout().lock();
+    if request.json {
+        let report = Report::new(&tokenizer, &ids);
+        return Ok(writeln!(
+            out,
+            "{}",
+            serde_json::to_string(&report).map_err(plain)?
+        )?);
+    }
+    match text {
+        Some(_) => writeln!(out, "{}", prompt::join(&ids))?,
+        None => {
+            write!(out, "{}", tokenizer.decode(&ids, SpecialTokens::Keep))?;
+            // A file gets the text alone; a shell's prompt wants a line of its own.
+            if out.is_terminal() {
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Ids that all stand for something.
+///
+/// # Errors
+/// One that no token has: its text would silently be nothing.
+fn known(ids: Vec<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    match ids.iter().find(|id| tokenizer.id_to_token(**id).is_none()) {
+        None => Ok(ids),
+        Some(id) => Err(Failure::new(
+            format!(
+                "there is no token {id}: the vocabulary has ids below {}",
+                tokenizer.vocab_size()
+            ),
+            "do the ids come from this model's tokenizer?",
+        )),
+    }
+}
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    token_ids: &'a [u32],
+    /// The text of each id on its own.
+    tokens: Vec<String>,
+    text: String,
+}
+
+impl<'a> Report<'a> {
+    fn new(tokenizer: &Tokenizer, ids: &'a [u32]) -> Self {
+        let token = |id: &u32| {
+            let bytes = tokenizer.token_bytes(*id)?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Self {
+            token_ids: ids,
+            tokens: ids.iter().filter_map(token).collect(),
+            text: tokenizer.decode(ids, SpecialTokens::Keep),
+        }
+    }
+}

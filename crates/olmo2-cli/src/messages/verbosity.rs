@@ -1,0 +1,40 @@
+//! How much is said on stderr beside errors.
+
+use std::io::{self, Write};
+
+/// Notes for everybody, details for who asked for them, or neither.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Verbosity {
+    verbose: bool,
+    quiet: bool,
+}
+
+impl Verbosity {
+    pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
+        Self { verbose, quiet }
+    }
+
+    /// Something that the user should know; not with `--quiet`.
+    pub(crate) fn note(self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            say(format_args!("note: {text}"));
+        }
+    }
+
+    /// Something that only `--verbose` shows.
+    pub(crate) fn detail(self, text: impl std::fmt::Display) {
+        if self.verbose {
+            say(format_args!("{text}"));
+        }
+    }
+
+    /// Whether progress may be drawn.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+}
+
+/// Writes a line to stderr; that stderr is closed is no reason to stop.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
