@@ -8,7 +8,9 @@ use std::path::Path;
 use crate::config::Olmo2Config;
 use crate::weights::{Weights, WeightsError};
 
-pub use safetensors::from_bytes as from_safetensors;
+pub use safetensors::{
+    SafetensorsError, from_bytes as from_safetensors, write as write_safetensors,
+};
 
 /// Maps the weights of a folder: a record if it holds one, otherwise safetensors files.
 ///
