@@ -302,7 +302,7 @@ fn numbers_that_no_block_holds_are_named() {
         }
         source.write();
         let expected = format!(
-            "`model.safetensors`: tensor `{HEAD}`: expected numbers within the range of {format}, \
+            "`model.safetensors`: tensor `{HEAD}`: expected values within the range of {format}, \
              found {found} at element 300001"
         );
         let out = tempfile::tempdir().unwrap();

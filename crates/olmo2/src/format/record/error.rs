@@ -28,7 +28,7 @@ pub enum RecordError {
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
     /// A finite number of the source has no finite neighbor in the type that was asked for.
-    #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
+    #[error("`{file}`: tensor `{tensor}`: expected values within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
     Overflow {
         /// The file of the source.
         file: PathBuf,

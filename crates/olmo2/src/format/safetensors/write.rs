@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use thiserror::Error;
 
 use crate::hint::Hint;
-use crate::storage::StoredDtype;
+use crate::storage::{StoredDtype, element};
 use crate::weights::StoredTensor;
 
 /// Why a safetensors file could not be written.
@@ -87,6 +87,16 @@ fn view<'a>(
     name: &str,
     tensor: &'a StoredTensor,
 ) -> Result<TensorView<'a>, SafetensorsError> {
+    if !element::is_supported(tensor.dtype) {
+        let expected = "F32, BF16 or F16";
+        return Err(SafetensorsError::Format {
+            path: path.to_owned(),
+            reason: format!(
+                "tensor `{name}`: expected {expected}, found {:?}",
+                tensor.dtype
+            ),
+        });
+    }
     let stored = StoredDtype::of(tensor.dtype);
     let dtype = match stored {
         StoredDtype::F32 => Dtype::F32,
