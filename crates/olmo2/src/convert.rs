@@ -134,7 +134,7 @@ pub fn convert(
         dtype: options.dtype,
         quantize: options.quantize,
     };
-    record::check(&config, &weights, &formats)?;
+    record::check_source(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
     let copied = beside(&options.source)?;

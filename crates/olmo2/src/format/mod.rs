@@ -14,10 +14,11 @@ pub use safetensors::{
 
 /// Maps the weights of a folder: a record if it holds one, otherwise safetensors files.
 ///
-/// Nothing is read but the headers.
+/// Only headers are read.
 ///
 /// # Errors
-/// Any file, tensor or field that is not what `config` asks for; see [`WeightsError`].
+/// A folder without weights, a damaged file, or a tensor that does not fit `config`; see
+/// [`WeightsError`].
 pub fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
     match record::Receipt::read(folder)? {
         Some(receipt) => record::open(folder, config, &receipt),
