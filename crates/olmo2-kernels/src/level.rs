@@ -1,4 +1,8 @@
-//! The SIMD level: what the CPU has, what the user asked for, what the kernels take.
+//! The SIMD level: what the CPU has, what the user asked for, what the kernels use.
+#![allow(
+    unsafe_code,
+    reason = "cpuid, and the system call that permits AMX to the process"
+)]
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -73,7 +77,8 @@ impl LevelError {
     }
 }
 
-/// The highest level of this CPU. Where it has AMX, Linux is asked once for leave to use it.
+/// The highest level of this CPU. On a CPU with AMX the first call requests permission to use AMX
+/// from Linux, for the whole process.
 pub fn detected() -> Level {
     static DETECTED: OnceLock<Level> = OnceLock::new();
     *DETECTED.get_or_init(detect)
@@ -89,7 +94,7 @@ fn detect() -> Level {
     if !(wide && has!("avx512vnni") && has!("bmi2")) {
         return Level::Avx2;
     }
-    if has!("avx512bf16") && crate::simd::may_use_tiles() {
+    if has!("avx512bf16") && has_amx() && is_amx_permitted() {
         return Level::Amx;
     }
     Level::Avx512
@@ -98,6 +103,44 @@ fn detect() -> Level {
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> Level {
     Level::Scalar
+}
+
+/// Whether the CPU has AMX for bf16 and bytes.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    /// Leaf 7, EDX: AMX-BF16, AMX-TILE and AMX-INT8.
+    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    // SAFETY: every x86-64 CPU has the instruction, and leaf 0 says whether leaf 7 exists.
+    #[allow(unused_unsafe, reason = "safe since Rust 1.94")]
+    unsafe {
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+    }
+}
+
+/// Requests permission to use AMX. The system saves 8 KB of tiles for each thread, so Linux wants
+/// an explicit request. It holds for the whole process, and from then on alternative signal stacks
+/// need room for the tiles.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+fn is_amx_permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: this request takes a number and no memory; it fails where a stack is too small.
+    unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        ) == 0
+    }
+}
+
+#[cfg(all(
+    target_arch = "x86_64",
+    not(all(target_os = "linux", target_env = "gnu"))
+))]
+fn is_amx_permitted() -> bool {
+    false
 }
 
 /// The level that the kernels take without [`with_level`]: that of [`VARIABLE`], read once, or

@@ -1,11 +1,9 @@
 //! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
 //! a buffer of the first-level cache, and broadcast four bytes at a time; or, where there is AMX, 16
-//! are multiplied in [tiles](super::wide_tiles).
+//! are multiplied in tiles (`wide_tiles`).
 
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
-#[cfg(target_arch = "x86_64")]
-use super::wide_tiles;
 use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
@@ -78,7 +76,7 @@ fn run<F: Format>(
     };
     #[cfg(target_arch = "x86_64")]
     if let Some(amx) = Amx::of(input.level) {
-        return wide_tiles::run(amx, features);
+        return features.run_tiles(amx);
     }
     dispatch(input.level, features);
 }

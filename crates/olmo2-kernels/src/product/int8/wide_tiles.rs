@@ -22,11 +22,14 @@ thread_local! {
     static UNPACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Writes the outputs of some features.
-pub(super) fn run<F: Format>(amx: Amx, features: Features<'_, F>) {
-    with_scratch(&UNPACKED, WEIGHTS, |unpacked| {
-        dispatch_tiles(amx, Strips { features, unpacked });
-    });
+impl<F: Format> Features<'_, F> {
+    /// Writes the outputs of the features.
+    pub(super) fn run_tiles(self, amx: Amx) {
+        with_scratch(&UNPACKED, WEIGHTS, |unpacked| {
+            let features = self;
+            dispatch_tiles(amx, Strips { features, unpacked });
+        });
+    }
 }
 
 /// Some features, with room for unpacked weights of 16 of their rows, [`STRIDE`] bytes apart.
