@@ -5,7 +5,8 @@ use std::time::Instant;
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheOptions, Capabilities, Checkpoint, LoadOptions, Olmo2, Olmo2Config, Quantize, Weights,
+    CacheOptions, Capabilities, Checkpoint, CheckpointError, LoadOptions, Olmo2, Olmo2Config,
+    Quantize, Weights,
 };
 
 use crate::backend::{self, BackendKind};
@@ -26,7 +27,14 @@ pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
     };
     let revision = request.revision.as_deref();
     let mut bars = Bars::new(request.verbosity);
-    Ok(Checkpoint::find(name, revision, files, &mut bars)?)
+    Checkpoint::find(name, revision, files, &mut bars).map_err(|error| {
+        let is_usage = matches!(error, CheckpointError::RevisionOfFolder { .. });
+        let failure = Failure::from(error);
+        match is_usage {
+            true => failure.as_usage(),
+            false => failure,
+        }
+    })
 }
 
 /// The sequences that a command will hold at once.

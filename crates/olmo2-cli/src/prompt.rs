@@ -16,24 +16,33 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
+    /// Reads files as they are.
+    ///
     /// # Errors
     /// A file that cannot be read.
     pub(crate) fn read(request: &PromptRequest) -> Result<Self> {
         Ok(match request {
             PromptRequest::Ids(ids) => Self::Ids(ids.clone()),
             PromptRequest::Text(text) => Self::Text(text.clone()),
-            PromptRequest::File(path) => {
-                let mut text = read_text(path)?;
-                // Editors and `echo` end a file with a line break that nobody means.
-                if text.ends_with('\n') {
-                    text.pop();
-                    if text.ends_with('\r') {
-                        text.pop();
-                    }
-                }
-                Self::Text(text)
-            }
+            PromptRequest::File(path) => Self::Text(read_text(path)?),
         })
+    }
+
+    /// Reads files without the line break at their end, which editors and `echo` add.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn read_trimmed(request: &PromptRequest) -> Result<Self> {
+        let mut prompt = Self::read(request)?;
+        if let (Self::Text(text), PromptRequest::File(_)) = (&mut prompt, request)
+            && text.ends_with('\n')
+        {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        Ok(prompt)
     }
 
     /// # Errors
@@ -63,7 +72,7 @@ impl Prompt {
 ///
 /// # Errors
 /// It cannot be read, or is not UTF-8.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+fn read_text(path: &Path) -> Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()

@@ -98,17 +98,10 @@ pub(crate) struct ChatRequest {
     pub(crate) run: RunRequest,
 }
 
-/// What `tokenize` turns into what.
-#[derive(Debug)]
-pub(crate) enum TokenizeInput {
-    Text(String),
-    File(PathBuf),
-    Ids(Vec<u32>),
-}
-
 #[derive(Debug)]
 pub(crate) struct TokenizeRequest {
-    pub(crate) input: TokenizeInput,
+    /// Ids are decoded, all else is encoded.
+    pub(crate) input: PromptRequest,
     pub(crate) json: bool,
     pub(crate) model: ModelRequest,
 }

@@ -8,7 +8,7 @@ use crate::messages::{Failure, Result, Verbosity};
 use crate::request::{
     AccuracyRequest, BenchRequest, ChatRequest, CheckRequest, ConvertRequest, GenerateRequest,
     LimitRequest, LogitsRequest, ModelRequest, ModelsRequest, PerplexityRequest, PromptRequest,
-    RunRequest, SamplingRequest, TokenizeInput, TokenizeRequest,
+    RunRequest, SamplingRequest, TokenizeRequest,
 };
 
 /// A command with what was asked of it.
@@ -71,16 +71,12 @@ pub(crate) fn resolve(command: Command) -> Result<Request> {
         }),
         Command::Verify(_) => {
             return Err(Failure::usage(
-                "`verify` is called `check` now",
-                "`olmo2-cli check --model DIR` reads the hashes of a record",
+                "`verify` is now called `check`",
+                "`olmo2-cli check --model DIR` checks a record against its hashes",
             ));
         }
         Command::Accuracy(args) => Request::Accuracy(AccuracyRequest {
-            model: ModelRequest {
-                name: args.model,
-                revision: args.revision,
-                verbosity: Verbosity::default(),
-            },
+            model: model(args.source),
             tokens: args.tokens,
         }),
         Command::Models(args) => Request::Models(match args.command {
@@ -169,9 +165,9 @@ fn generate(args: typed::GenerateArgs) -> Result<GenerateRequest> {
 fn tokenize(args: typed::TokenizeArgs) -> TokenizeRequest {
     TokenizeRequest {
         input: match (args.text, args.file) {
-            (Some(text), _) => TokenizeInput::Text(text),
-            (None, Some(file)) => TokenizeInput::File(file),
-            (None, None) => TokenizeInput::Ids(args.decode.unwrap_or_default()),
+            (Some(text), _) => PromptRequest::Text(text),
+            (None, Some(file)) => PromptRequest::File(file),
+            (None, None) => PromptRequest::Ids(args.decode.unwrap_or_default()),
         },
         json: args.json,
         model: model(args.source),

@@ -373,7 +373,7 @@ pub(crate) struct CheckArgs {
     pub(crate) quiet: bool,
 }
 
-/// Whatever stands behind the old word.
+/// Any arguments: the answer is the same.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -382,16 +382,11 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AccuracyArgs {
-    /// Folder of a checkpoint in floats, or an id of the hub [default: the embedded demo model, on
-    /// a text that it was not trained on]
-    #[arg(long, value_name = "DIR|HUB_ID")]
-    pub(crate) model: Option<String>,
-    /// Branch, tag or commit of a model of the hub [default: main]
-    #[arg(long, requires = "model")]
-    pub(crate) revision: Option<String>,
-    /// Tokens to feed a `--model`, a fixed list
+    /// Tokens to run a `--model` on, from a fixed list; the demo model runs on a held-out text
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) tokens: usize,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]

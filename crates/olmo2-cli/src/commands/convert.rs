@@ -1,13 +1,13 @@
 //! `convert`: a checkpoint of the hub or of a folder into a record.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::HumanDuration;
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
 use olmo2::hub::{DEFAULT_REVISION, Files};
 
 use crate::memory::size;
-use crate::messages::{Failure, Result, Verbosity, WorkBar, count};
+use crate::messages::{Failure, Result, WorkBar, count};
 use crate::model::find;
 use crate::request::{ConvertRequest, ModelRequest};
 
@@ -21,7 +21,8 @@ pub(super) fn run(request: &ConvertRequest) -> Result<()> {
     for note in &report.notes {
         request.verbosity.note(note);
     }
-    show(&report, request, started, request.verbosity);
+    let done = summary(&report, request, started.elapsed());
+    request.verbosity.say(done);
     Ok(())
 }
 
@@ -49,19 +50,16 @@ fn options(request: &ConvertRequest) -> Result<ConvertOptions> {
     Ok(options)
 }
 
-fn show(report: &ConvertReport, request: &ConvertRequest, started: Instant, verbosity: Verbosity) {
+fn summary(report: &ConvertReport, request: &ConvertRequest, elapsed: Duration) -> String {
     let kept = match report.parts.kept {
         0 => String::new(),
         kept => format!(", {kept} of them from an earlier run"),
     };
-    if verbosity.is_quiet() {
-        return;
-    }
-    eprintln!(
+    format!(
         "`{}`: {}, {}{kept}, in {}",
         request.out.display(),
         count(report.parts.written + report.parts.kept, "part"),
         size(report.parts.bytes),
-        HumanDuration(started.elapsed()),
-    );
+        HumanDuration(elapsed),
+    )
 }

@@ -8,16 +8,17 @@ use olmo2::hub::Files;
 use olmo2::{DEFAULT_NEW_TOKENS, FinishReason, GenerateParams, Session, TextStream, Tokenizer};
 use serde::Serialize;
 
+use super::json::print_json;
 use crate::answer::{Answer, AnswerPiece, answer};
 use crate::backend::OnBackend;
-use crate::messages::{Failure, Result, count, plain};
+use crate::messages::{Failure, Result, count};
 use crate::model::{Model, Sequences, find};
 use crate::prompt::Prompt;
 use crate::request::GenerateRequest;
 use crate::sampling;
 
 pub(super) fn run(request: &GenerateRequest) -> Result<()> {
-    let prompt = Prompt::read(&request.prompt)?;
+    let prompt = Prompt::read_trimmed(&request.prompt)?;
     let checkpoint = find(&request.run.model, Files::Model)?;
     let tokenizer = checkpoint.tokenizer()?;
     if tokenizer.is_none() && !request.limit.stop.is_empty() {
@@ -135,8 +136,7 @@ impl Printer {
 
     fn finish(&mut self, answer: &Answer, prompt_tokens: usize) -> Result<()> {
         if self.json {
-            let json = serde_json::to_string(&Report::new(answer, prompt_tokens)).map_err(plain)?;
-            writeln!(self.out, "{json}")?;
+            print_json(&Report::new(answer, prompt_tokens))?;
         } else if answer.text.is_none() || self.out.is_terminal() {
             // A file gets the text alone; a shell's prompt wants a line of its own.
             writeln!(self.out)?;

@@ -18,7 +18,7 @@ use crate::request::LogitsRequest;
 
 pub(super) fn run(request: &LogitsRequest) -> Result<()> {
     let out = destination(&request.out)?;
-    let prompt = Prompt::read(&request.prompt)?;
+    let prompt = Prompt::read_trimmed(&request.prompt)?;
     let checkpoint = find(&request.run.model, Files::Model)?;
     let tokenizer = match &prompt {
         Prompt::Text(_) => checkpoint.tokenizer()?,

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod convert;
 mod generate;
+mod json;
 mod logits;
 mod models;
 mod perplexity;
@@ -24,7 +25,7 @@ pub(crate) fn run(request: Request) -> Result<()> {
     match request {
         Request::Generate(request) => generate::run(&request),
         Request::Chat(request) => chat::run(&request),
-        Request::Tokenize(request) => tokenize::run(request),
+        Request::Tokenize(request) => tokenize::run(&request),
         Request::Logits(request) => logits::run(&request),
         Request::Perplexity(request) => perplexity::run(&request),
         Request::Bench(request) => bench::run(&request),

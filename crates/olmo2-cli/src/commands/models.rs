@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use olmo2::hub::{CachedModel, Hub, HubOptions, Revision, cached_models, parse_id, remove};
 use serde_json::{Value, json};
 
+use super::json::print_json;
 use crate::memory::size;
 use crate::messages::{Context, Result};
 use crate::request::ModelsRequest;
@@ -16,7 +17,7 @@ pub(super) fn run(command: &ModelsRequest) -> Result<()> {
         ModelsRequest::List { json } => {
             let models = cached_models(&options.cache_dir)?;
             match json {
-                true => writeln!(out, "{}", list_json(&models))?,
+                true => return print_json(&list_json(&models)),
                 false => write!(out, "{}", list_text(&models, &options))?,
             }
         }
@@ -30,7 +31,7 @@ pub(super) fn run(command: &ModelsRequest) -> Result<()> {
             let asked = || format!("cannot ask for the revisions of `{id}`");
             let revisions = Hub::new(options).revisions(&id).with_context(asked)?;
             match json {
-                true => writeln!(out, "{}", revisions_json(&revisions))?,
+                true => return print_json(&revisions_json(&revisions)),
                 false => write!(out, "{}", revisions_text(&revisions))?,
             }
         }

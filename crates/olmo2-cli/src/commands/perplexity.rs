@@ -10,27 +10,23 @@ use olmo2::sampling::log_prob;
 use olmo2::{CacheOptions, Chunks, KvCache, LogitRows, Olmo2, prefill};
 use serde::Serialize;
 
+use super::json::print_json;
 use super::to_host::to_host;
 use crate::backend::OnBackend;
-use crate::messages::{Failure, NOT_FINITE, Result, plain};
+use crate::messages::{Failure, NOT_FINITE, Result};
 use crate::model::{Model, Sequences, find};
-use crate::prompt;
-use crate::request::{PerplexityRequest, PromptRequest};
+use crate::prompt::Prompt;
+use crate::request::PerplexityRequest;
 
 /// Tokens of a pass: its logits are 100 MB with OLMo 2's vocabulary.
 const CHUNK: usize = 256;
 
 pub(super) fn run(request: &PerplexityRequest) -> Result<()> {
-    let text = match &request.text {
-        PromptRequest::File(file) => Some(prompt::read_text(file)?),
-        PromptRequest::Text(text) => Some(text.clone()),
-        PromptRequest::Ids(_) => None,
-    };
+    let text = Prompt::read(&request.text)?;
     let checkpoint = find(&request.run.model, Files::Model)?;
-    let ids = match (&text, &request.text) {
-        (Some(text), _) => checkpoint.needed_tokenizer()?.encode(text)?,
-        (None, PromptRequest::Ids(ids)) => ids.clone(),
-        (None, _) => Vec::new(),
+    let ids = match text {
+        Prompt::Text(text) => checkpoint.needed_tokenizer()?.encode(&text)?,
+        Prompt::Ids(ids) => ids,
     };
     if ids.len() < 2 {
         return Err(Failure::new(
@@ -179,18 +175,16 @@ struct Report {
 
 impl Report {
     fn print(&self, json: bool) -> Result<()> {
-        let mut out = io::stdout().lock();
-        match json {
-            true => writeln!(out, "{}", serde_json::to_string(self).map_err(plain)?)?,
-            false => {
-                writeln!(out, "perplexity      {:.4}", self.perplexity)?;
-                writeln!(out, "nats per token  {:.6}", self.nats_per_token)?;
-                let (tokens, all) = (self.tokens, self.text_tokens);
-                writeln!(out, "tokens scored   {tokens} of {all}")?;
-                let (context, stride) = (self.context, self.stride);
-                writeln!(out, "window, stride  {context}, {stride}")?;
-            }
+        if json {
+            return print_json(self);
         }
+        let mut out = io::stdout().lock();
+        writeln!(out, "perplexity      {:.4}", self.perplexity)?;
+        writeln!(out, "nats per token  {:.6}", self.nats_per_token)?;
+        let (tokens, all) = (self.tokens, self.text_tokens);
+        writeln!(out, "tokens scored   {tokens} of {all}")?;
+        let (context, stride) = (self.context, self.stride);
+        writeln!(out, "window, stride  {context}, {stride}")?;
         Ok(out.flush()?)
     }
 }

@@ -7,17 +7,14 @@ use olmo2::hub::Files;
 use olmo2::tokenizer::SpecialTokens;
 use serde::Serialize;
 
-use crate::messages::{Failure, Result, plain};
+use super::json::print_json;
+use crate::messages::{Failure, Result};
 use crate::model::find;
-use crate::prompt;
-use crate::request::{TokenizeInput, TokenizeRequest};
+use crate::prompt::{Prompt, join};
+use crate::request::TokenizeRequest;
 
-pub(super) fn run(request: TokenizeRequest) -> Result<()> {
-    let (text, ids) = match request.input {
-        TokenizeInput::Text(text) => (Some(text), Vec::new()),
-        TokenizeInput::File(file) => (Some(prompt::read_text(&file)?), Vec::new()),
-        TokenizeInput::Ids(ids) => (None, ids),
-    };
+pub(super) fn run(request: &TokenizeRequest) -> Result<()> {
+    let input = Prompt::read(&request.input)?;
     let checkpoint = find(&request.model, Files::NoWeights)?;
     let tokenizer = checkpoint.needed_tokenizer()?;
     request.model.verbosity.detail(format_args!(
@@ -25,22 +22,17 @@ pub(super) fn run(request: TokenizeRequest) -> Result<()> {
         checkpoint.name(),
         tokenizer.vocab_size()
     ));
-    let ids = match &text {
-        Some(text) => tokenizer.encode(text)?,
-        None => known(ids, &tokenizer)?,
+    let (ids, is_encoded) = match input {
+        Prompt::Text(text) => (tokenizer.encode(&text)?, true),
+        Prompt::Ids(ids) => (known(ids, &tokenizer)?, false),
     };
-    let mut out = io::stdout().lock();
     if request.json {
-        let report = Report::new(&tokenizer, &ids);
-        return Ok(writeln!(
-            out,
-            "{}",
-            serde_json::to_string(&report).map_err(plain)?
-        )?);
+        return print_json(&Report::new(&tokenizer, &ids));
     }
-    match text {
-        Some(_) => writeln!(out, "{}", prompt::join(&ids))?,
-        None => {
+    let mut out = io::stdout().lock();
+    match is_encoded {
+        true => writeln!(out, "{}", join(&ids))?,
+        false => {
             write!(out, "{}", tokenizer.decode(&ids, SpecialTokens::Keep))?;
             // A file gets the text alone; a shell's prompt wants a line of its own.
             if out.is_terminal() {

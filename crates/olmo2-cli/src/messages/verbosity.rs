@@ -14,17 +14,22 @@ impl Verbosity {
         Self { verbose, quiet }
     }
 
+    /// A line for all users; not with `--quiet`.
+    pub(crate) fn say(self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            write_line(format_args!("{text}"));
+        }
+    }
+
     /// Something that the user should know; not with `--quiet`.
     pub(crate) fn note(self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            say(format_args!("note: {text}"));
-        }
+        self.say(format_args!("note: {text}"));
     }
 
     /// Something that only `--verbose` shows.
     pub(crate) fn detail(self, text: impl std::fmt::Display) {
         if self.verbose {
-            say(format_args!("{text}"));
+            write_line(format_args!("{text}"));
         }
     }
 
@@ -35,6 +40,6 @@ impl Verbosity {
 }
 
 /// Writes a line to stderr; that stderr is closed is no reason to stop.
-fn say(text: std::fmt::Arguments<'_>) {
+fn write_line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }

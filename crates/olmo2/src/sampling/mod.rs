@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-pub use logprob::{TokenLogprob, log_prob, top_logprobs};
+pub use logprob::{TokenLogprob, kl_divergence, log_prob, top_logprobs};
 pub use params::{SamplingError, SamplingParams};
 
 /// Chooses tokens for one sequence, and keeps what the choice depends on: the parameters, the

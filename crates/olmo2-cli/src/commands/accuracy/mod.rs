@@ -2,11 +2,13 @@
 
 mod distance;
 
+use std::io::{self, Write};
+
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheOptions, ForwardInput, LoadOptions, Olmo2, Olmo2Config, Precision, QuantFormat, Quantize,
-    StoredWeight, Weights,
+    CacheOptions, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2, Olmo2Config, Precision,
+    QuantFormat, Quantize, StoredWeight, Weights,
 };
 
 use super::to_host::to_host;
@@ -29,10 +31,17 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
         Some(_) => vec![fixed(request.tokens, &config)],
     };
     let tokens: usize = rows.iter().map(Vec::len).sum();
-    println!("{} on {tokens} tokens, against f32:\n", checkpoint.name());
-    println!("| format | bits a weight | error of weights | error of logits | KL, nats | top 1 |");
-    println!("|---|---|---|---|---|---|");
-    backend::choose(None, request.model.verbosity)?.dispatch(Accuracy {
+    backend::set_threads(None)?;
+    let backend = backend::choose(None, request.model.verbosity)?;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "{} on {tokens} tokens, against f32:\n\n\
+         | format | bits a weight | error of weights | error of logits | KL, nats | top 1 |\n\
+         |---|---|---|---|---|---|",
+        checkpoint.name()
+    )?;
+    backend.dispatch(Accuracy {
         config,
         weights,
         rows,
@@ -56,13 +65,14 @@ impl OnBackend for Accuracy {
             let (bits, rmse) = stored(&weights, &self.weights)?;
             let found = self.logits::<B>(&weights, precision, &device)?;
             let distance = Distance::between(&found, &expected, self.config.vocab_size);
-            println!(
+            writeln!(
+                io::stdout(),
                 "| {name} | {bits:.2} | {:.2}% | {:.2}% | {:.2e} | {:.1}% |",
                 100.0 * rmse,
                 100.0 * distance.error,
                 distance.divergence,
                 100.0 * distance.agreement,
-            );
+            )?;
         }
         Ok(())
     }
@@ -100,7 +110,7 @@ fn no_logits() -> Failure {
 
 /// Ids all over the vocabulary.
 fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
-    let vocab = config.vocab_size.min(100_278);
+    let vocab = config.vocab_size.min(DOLMA2_TOKENS);
     (0..count)
         .map(|i| ((i * 7919 + 13) % vocab) as u32)
         .collect()

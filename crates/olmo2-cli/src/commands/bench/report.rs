@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::limits::Limits;
 use super::peak::Peaks;
+use crate::commands::json::print_json;
 use crate::memory::size;
-use crate::messages::{Result, count, plain};
+use crate::messages::{Result, count};
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -38,11 +39,10 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        let mut out = io::stdout().lock();
         if json {
-            writeln!(out, "{}", serde_json::to_string(self).map_err(plain)?)?;
-            return Ok(out.flush()?);
+            return print_json(self);
         }
+        let mut out = io::stdout().lock();
         for (name, value) in self.lines() {
             writeln!(out, "{name:<18} {value}")?;
         }

@@ -11,7 +11,7 @@ use olmo2::Hint;
 
 pub(crate) use usage::show_usage;
 
-/// A command that was asked for what cannot be, or did not manage it.
+/// A command that failed.
 const FAILURE: u8 = 1;
 /// A command line that makes no sense.
 const USAGE: u8 = 2;
@@ -58,9 +58,14 @@ impl Failure {
 
     /// A command line that clap takes and that still makes no sense.
     pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(message, hint).as_usage()
+    }
+
+    /// The same, blamed on the command line.
+    pub(crate) fn as_usage(self) -> Self {
         Self {
             code: USAGE,
-            ..Self::new(message, hint)
+            ..self
         }
     }
 
