@@ -232,7 +232,7 @@ fn a_cut_or_missing_part_is_named() {
     });
     assert_eq!(
         message,
-        "`FOLDER` is an unfinished record: expected 5 parts, found 4; `layer-002.bpk` is not there"
+        "`FOLDER` is an unfinished record: expected 5 parts, found 4; `layer-002.bpk` is missing"
     );
 }
 

@@ -137,9 +137,9 @@ pub fn convert(
     record::check_source(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
-    let copied = beside(&options.source)?;
+    let copied = copied_files(&options.source)?;
     let receipt = record::begin(out, source, copied, &formats)?;
-    copy_beside(&options.source, out)?;
+    copy_files(&options.source, out)?;
     let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
@@ -160,7 +160,8 @@ fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
     let lock = record::lock(out)?;
     let is_record = out.join(RECEIPT).exists();
     let names = names(out).map_err(RecordError::io(out))?;
-    let (unfinished, other): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_ours(name));
+    let (unfinished, other): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| is_unfinished(name));
     if let Some(found) = other.into_iter().find(|_| !is_record) {
         let folder = out.clone();
         return Err(ConvertError::OutNotEmpty { folder, found });
@@ -174,7 +175,7 @@ fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
 }
 
 /// Whether the file is an unfinished file of a conversion.
-fn is_ours(name: &str) -> bool {
+fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED)
         .is_some_and(|name| name == RECEIPT || COPIED.contains(&name) || name.ends_with(".bpk"))
 }
@@ -190,7 +191,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The files of the source that are copied, with their hashes.
-fn beside(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
+fn copied_files(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
     let names = COPIED.iter().filter(|name| source.join(name).exists());
     let copied = names.map(|name| {
         Ok(CopiedFile {
@@ -202,7 +203,7 @@ fn beside(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
 }
 
 /// Copies config, tokenizer and the like; removes from the record the files that the source lacks.
-fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
+fn copy_files(source: &Path, out: &Path) -> Result<(), ConvertError> {
     for name in COPIED {
         let (from, to) = (source.join(name), out.join(name));
         if !from.exists() {

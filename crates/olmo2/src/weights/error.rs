@@ -30,7 +30,7 @@ pub enum WeightsError {
         found: String,
     },
     /// A record whose conversion did not finish.
-    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is not there", folder = folder.display())]
+    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is missing", folder = folder.display())]
     Incomplete {
         /// The folder.
         folder: PathBuf,
@@ -130,7 +130,7 @@ impl Hint for WeightsError {
                 "PyTorch's pickled files are not read: take the checkpoint's safetensors files"
             }
             Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
-            Self::Incomplete { .. } => "run the conversion again: it goes on where it stopped",
+            Self::Incomplete { .. } => "run the conversion again: it resumes",
             Self::Mismatch { name, .. } if name == "format_version" => {
                 "remove the folder and convert the checkpoint again with this version"
             }
@@ -139,7 +139,7 @@ impl Hint for WeightsError {
             }
             Self::Damaged { .. } => "fetch or convert the file again",
             Self::Mismatch { what: "BLAKE3", .. } => {
-                "the file is damaged: run the conversion again, which writes it anew"
+                "the file is damaged: run the conversion again, which replaces it"
             }
             Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
                 "`tie_word_embeddings` in `config.json` says whether there is a head"

@@ -81,7 +81,7 @@ fn check_copied(folder: &Path, receipt: &Receipt) -> Result<(), WeightsError> {
     for CopiedFile { file, blake3 } in &receipt.copied {
         // A receipt may come from anywhere, and must not point outside the folder.
         if !COPIED.contains(&file.as_str()) {
-            return damaged(format!("`{file}` is no file that stands beside parts"));
+            return damaged(format!("`{file}` is not a file that a record copies"));
         }
         let path = folder.join(file);
         check_hash(&path, file, blake3, hash(&path)?)?;
@@ -91,9 +91,7 @@ fn check_copied(folder: &Path, receipt: &Receipt) -> Result<(), WeightsError> {
         .iter()
         .find(|name| folder.join(name).exists() && !listed(name))
     {
-        Some(name) => damaged(format!(
-            "`{name}` stands beside the parts and is not listed"
-        )),
+        Some(name) => damaged(format!("`{name}` exists and is not listed")),
         None => Ok(()),
     }
 }

@@ -78,7 +78,7 @@ impl Hint for RecordError {
             Self::Io { source, .. } => return io_hint(source.kind()).map(Into::into),
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
-            Self::Stopped => "run it again: it goes on where it stopped",
+            Self::Stopped => "run it again: it resumes",
             _ => return self.inner()?.hint(),
         };
         Some(hint.into())
@@ -95,11 +95,9 @@ impl Hint for RecordError {
 
 fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
-        io::ErrorKind::StorageFull => {
-            Some("make room and run it again: it goes on where it stopped")
-        }
+        io::ErrorKind::StorageFull => Some("make room and run it again: it resumes"),
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            Some("a record is a folder: choose a path where no file stands")
+            Some("a record is a folder: choose a path that is not a file")
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("choose a folder that you may write to")

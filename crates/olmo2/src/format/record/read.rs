@@ -84,7 +84,7 @@ fn add_part(
     let arrays: usize = tensors.iter().map(|tensor| tensor.arrays.len()).sum();
     if found.len() != arrays {
         let twice = found.len() - arrays;
-        return Err(damaged(format!("{twice} of its tensors are there twice")));
+        return Err(damaged(format!("{twice} of its tensors appear twice")));
     }
     let expected = start.saturating_add(reader.at);
     if expected != bytes.len() as u64 {
@@ -94,7 +94,7 @@ fn add_part(
     Ok(())
 }
 
-/// The format of the blocks in which a part holds a matrix: told by the name and dtype of the
+/// The format of the blocks in which a part holds a matrix, by the name and dtype of the
 /// first array. `None` for floats, and for a tensor that is missing.
 fn format_in(
     path: &Path,

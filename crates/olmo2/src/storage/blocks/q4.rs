@@ -1,5 +1,5 @@
-//! 4-bit codes into a table of each block's choice, with an 8-bit scale for each block:
-//! `weight = scale * table[code]`, scales being steps below the largest scale of the matrix.
+//! 4-bit codes into a table that each block selects, with an 8-bit scale for each block:
+//! `weight = scale * table[code]`. Scales are steps below the largest scale of the matrix.
 
 use burn::tensor::DType;
 use olmo2_kernels::WeightData;
@@ -7,7 +7,7 @@ use olmo2_kernels::quant::{self, BLOCK, LEAST_TOP, blocks, q4_top, quantize_q4};
 
 use super::{ArrayFault, ArraySpec, BlockFormat, BlockQuantizer};
 
-/// The array of the matrix's largest scale, as records call it.
+/// The name in records of the array with the largest scale of the matrix.
 const MAX_SCALE: &str = "top";
 
 pub(super) struct Q4;
