@@ -17,10 +17,10 @@ use crate::request::{ModelRequest, RunRequest};
 /// Weights from which on quantizing takes seconds, and a record is worth its disk.
 const MANY: u64 = 100_000_000;
 
-/// Finds the model that was asked for; one of the hub is downloaded as far as `files` says.
+/// Finds the requested model; for an id of the hub, downloads the `files` that the cache lacks.
 ///
 /// # Errors
-/// No such folder, and what the hub answers.
+/// No such folder, and those of the hub.
 pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
     let Some(name) = &request.name else {
         return Ok(Checkpoint::demo());
@@ -91,8 +91,7 @@ impl Model {
         }
         check_context(&config, request.context)?;
         describe_weights(&weights, options.quantize, &config, verbosity);
-        let threads = backend::set_threads(request.threads)?;
-        let backend = backend::choose(request.backend, verbosity)?;
+        let (backend, threads) = backend::prepare(request.device, verbosity)?;
         let cache = CacheOptions {
             slots: sequences.count,
             dtype: request.cache_dtype,
@@ -133,7 +132,7 @@ impl Model {
     /// Moves the weights to the device.
     ///
     /// # Errors
-    /// The backend does not compute in the precision asked for, or has no such cache.
+    /// The backend lacks the compute type or the cache type.
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
         Capabilities::of::<B>(device).check_cache(self.cache.dtype)?;
         let started = Instant::now();
@@ -209,8 +208,8 @@ fn describe_weights(
     if many >= MANY {
         let millions = many / 1_000_000;
         verbosity.note(format_args!(
-            "quantizing {millions} million weights, as at each start; `olmo2-cli convert \
-             --quantize` does it once"
+            "quantizing {millions} million weights at each start; `olmo2-cli convert --quantize` \
+             does it once"
         ));
     }
 }

@@ -9,6 +9,7 @@ use burn::prelude::*;
 use olmo2::{Capabilities, Precision};
 
 use crate::messages::{Failure, Result, Verbosity, plain};
+use crate::request::DeviceRequest;
 
 #[cfg(not(any(
     feature = "flex",
@@ -38,7 +39,7 @@ pub(crate) enum BackendKind {
     Cuda,
 }
 
-/// In the order in which they are tried: who compiles a GPU in wants it used.
+/// In the order in which they are tried: a build with a GPU backend is meant to use it.
 pub(crate) const COMPILED: &[BackendKind] = &[
     #[cfg(feature = "cuda")]
     BackendKind::Cuda,
@@ -121,10 +122,10 @@ impl BackendKind {
         }
     }
 
-    /// Runs a command on the default device of this backend, which [`choose`] found to start.
+    /// Runs a command on the default device of this backend, which [`prepare`] started.
     ///
     /// # Errors
-    /// What the command meets.
+    /// Those of the command.
     pub(crate) fn dispatch(self, command: impl OnBackend) -> Result<()> {
         match self {
             #[cfg(feature = "flex")]
@@ -139,38 +140,50 @@ impl BackendKind {
     }
 }
 
-/// The backend that was asked for, else the first of this build that starts.
+/// Sets the threads and chooses the backend; returns it with the number of threads.
 ///
 /// # Errors
-/// It cannot start; where none was asked for, no backend of this build can.
-pub(crate) fn choose(asked: Option<BackendKind>, verbosity: Verbosity) -> Result<BackendKind> {
+/// A thread pool that runs already, or a backend that cannot start.
+pub(crate) fn prepare(
+    request: DeviceRequest,
+    verbosity: Verbosity,
+) -> Result<(BackendKind, usize)> {
+    let threads = set_threads(request.threads)?;
+    Ok((choose(request.backend, verbosity)?, threads))
+}
+
+/// The requested backend, else the first of this build that starts.
+///
+/// # Errors
+/// It cannot start; without a request, no backend of this build can.
+fn choose(asked: Option<BackendKind>, verbosity: Verbosity) -> Result<BackendKind> {
     match asked {
         Some(asked) => asked.start().map(|()| asked),
         None => first_that_starts(COMPILED, BackendKind::start, |text| verbosity.note(text)),
     }
 }
 
-/// The first kind that starts; `tell` hears of each that was left for the next.
+/// The first kind that starts; `note` is called with the reasons why those before it did not.
 ///
 /// # Errors
 /// The first one's, where none starts.
 fn first_that_starts<K: Copy + std::fmt::Display>(
     kinds: &[K],
     start: impl Fn(K) -> Result<()>,
-    mut tell: impl FnMut(String),
+    mut note: impl FnMut(String),
 ) -> Result<K> {
     let mut failed: Option<Failure> = None;
-    let mut untold: Vec<String> = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
     for kind in kinds {
         match start(*kind) {
             Ok(()) => {
-                if !untold.is_empty() {
-                    tell(format!("{}; using `{kind}`", untold.join("; ")));
+                if !reasons.is_empty() {
+                    note(format!("{}; using `{kind}`", reasons.join("; ")));
                 }
                 return Ok(*kind);
             }
             Err(error) => {
-                untold.push(error.to_string());
+                reasons.push(error.to_string());
                 failed.get_or_insert(error);
             }
         }
@@ -182,7 +195,7 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
 ///
 /// # Errors
 /// A pool that runs already.
-pub(crate) fn set_threads(threads: Option<usize>) -> Result<usize> {
+fn set_threads(threads: Option<usize>) -> Result<usize> {
     let threads = threads.map_or_else(olmo2_kernels::pool::physical_cores, usize::from);
     olmo2_kernels::pool::set_threads(threads);
     // flex computes with rayon's global pool.
