@@ -12,16 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::characters;
-use crate::grammar::{Grammar, Kind, Plot, Role, Step, Table};
+use crate::grammar::{Grammar, Kind, Plot, Step, Table};
+use crate::piece::Piece;
 use crate::prose::{article, capitalise, finish, join, plural, uncapitalise};
-
-/// A piece of a document, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Piece {
-    Sentences(String),
-    Paragraph,
-    Turn(Role),
-}
+use crate::stage::Stage;
 
 /// The state of one document.
 #[derive(Debug)]
@@ -43,35 +37,6 @@ impl<'g> Scene<'g> {
             bound: BTreeMap::new(),
             depth: 0,
         }
-    }
-
-    /// A uniform number in `0..bound` (multiply-shift: its bias is below 2^-22 for what is drawn here).
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u64::from(self.rng.next_u32()) * bound as u64) >> 32) as usize
-    }
-
-    pub(crate) fn chance(&mut self, percent: u32) -> bool {
-        self.below(100) < percent as usize
-    }
-
-    pub(crate) fn is_bound(&self, slot: &str) -> bool {
-        self.bound.contains_key(slot)
-    }
-
-    pub(crate) fn get(&self, slot: &str) -> Option<String> {
-        self.bound.get(slot).cloned()
-    }
-
-    /// Binds a slot once: what a document has said stays said.
-    pub(crate) fn bind(&mut self, slot: &str, value: String) {
-        self.bound.entry(slot.to_owned()).or_insert(value);
-    }
-
-    pub(crate) fn has_item(&self, rule: &str, item: &str) -> bool {
-        self.grammar
-            .rules
-            .get(rule)
-            .is_some_and(|items| items.iter().any(|other| other == item))
     }
 
     /// A plot drawn by weight among those of which `keep` is true.
@@ -128,61 +93,6 @@ impl<'g> Scene<'g> {
             Step::Turn(role) => pieces.push(Piece::Turn(*role)),
         }
         Ok(())
-    }
-
-    /// Binds a row; where its first column is bound already, a row that agrees with it.
-    pub(crate) fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
-        let table = self.table(name)?;
-        let slot =
-            |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
-        let wanted = self.get(&slot(&table.columns[0]));
-        let mut rows: Vec<&Vec<String>> = table
-            .rows
-            .iter()
-            .filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row[0]))
-            .collect();
-        if rows.is_empty() {
-            rows = table.rows.iter().collect();
-        }
-        let row = rows[self.below(rows.len())];
-        for (column, cell) in table.columns.iter().zip(row) {
-            let value = self.expand(cell)?;
-            self.bind(&slot(column), value);
-        }
-        Ok(())
-    }
-
-    /// Expands a template to text.
-    pub(crate) fn expand(&mut self, template: &str) -> Result<String> {
-        if self.depth > 24 {
-            bail!("rules call each other without an end: {template}");
-        }
-        self.depth += 1;
-        let mut out = String::new();
-        let mut rest = template;
-        while let Some(at) = rest.find(['{', '[']) {
-            out.push_str(&rest[..at]);
-            let (inner, after) =
-                enclosed(&rest[at..]).with_context(|| format!("in `{template}`"))?;
-            let value = if rest[at..].starts_with('{') {
-                self.reference(inner)?
-            } else {
-                let choices = alternatives(inner);
-                let choice = choices[self.below(choices.len())];
-                self.expand(choice)?
-            };
-            out.push_str(&value);
-            rest = after;
-        }
-        out.push_str(rest);
-        self.depth -= 1;
-        Ok(out.replace("\\n", "\n"))
-    }
-
-    /// The text with `a` or `an` before it.
-    pub(crate) fn with_article(&mut self, template: &str) -> Result<String> {
-        let text = self.expand(template)?;
-        Ok(format!("{} {text}", article(&text)))
     }
 
     fn reference(&mut self, name: &str) -> Result<String> {
@@ -294,6 +204,87 @@ impl<'g> Scene<'g> {
 
     fn inline(&mut self, plot: &Plot) -> Result<String> {
         Ok(join(&self.write(plot)?))
+    }
+}
+
+impl Stage for Scene<'_> {
+    fn below(&mut self, bound: usize) -> usize {
+        ((u64::from(self.rng.next_u32()) * bound as u64) >> 32) as usize
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.below(100) < percent as usize
+    }
+
+    fn is_bound(&self, slot: &str) -> bool {
+        self.bound.contains_key(slot)
+    }
+
+    fn get(&self, slot: &str) -> Option<String> {
+        self.bound.get(slot).cloned()
+    }
+
+    fn bind(&mut self, slot: &str, value: String) {
+        self.bound.entry(slot.to_owned()).or_insert(value);
+    }
+
+    fn has_item(&self, rule: &str, item: &str) -> bool {
+        self.grammar
+            .rules
+            .get(rule)
+            .is_some_and(|items| items.iter().any(|other| other == item))
+    }
+
+    fn pick(&mut self, name: &str, prefix: Option<&str>) -> Result<()> {
+        let table = self.table(name)?;
+        let slot =
+            |column: &str| prefix.map_or(column.to_owned(), |prefix| format!("{prefix}.{column}"));
+        let wanted = self.get(&slot(&table.columns[0]));
+        let mut rows: Vec<&Vec<String>> = table
+            .rows
+            .iter()
+            .filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row[0]))
+            .collect();
+        if rows.is_empty() {
+            rows = table.rows.iter().collect();
+        }
+        let row = rows[self.below(rows.len())];
+        for (column, cell) in table.columns.iter().zip(row) {
+            let value = self.expand(cell)?;
+            self.bind(&slot(column), value);
+        }
+        Ok(())
+    }
+
+    fn expand(&mut self, template: &str) -> Result<String> {
+        if self.depth > 24 {
+            bail!("rules call each other without an end: {template}");
+        }
+        self.depth += 1;
+        let mut out = String::new();
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '[']) {
+            out.push_str(&rest[..at]);
+            let (inner, after) =
+                enclosed(&rest[at..]).with_context(|| format!("in `{template}`"))?;
+            let value = if rest[at..].starts_with('{') {
+                self.reference(inner)?
+            } else {
+                let choices = alternatives(inner);
+                let choice = choices[self.below(choices.len())];
+                self.expand(choice)?
+            };
+            out.push_str(&value);
+            rest = after;
+        }
+        out.push_str(rest);
+        self.depth -= 1;
+        Ok(out.replace("\\n", "\n"))
+    }
+
+    fn with_article(&mut self, template: &str) -> Result<String> {
+        let text = self.expand(template)?;
+        Ok(format!("{} {text}", article(&text)))
     }
 }
 

@@ -25,6 +25,7 @@ mod norm;
 pub mod owned;
 pub mod pool;
 pub mod product;
+mod q4_scales;
 pub mod quant;
 pub mod reference;
 mod simd;

@@ -47,7 +47,7 @@ pub use nn::{Embedding, Linear, RmsNorm, RotaryEmbedding};
 pub use precision::{Precision, PrecisionError};
 pub use quantize::{Quantize, QuantizeError};
 pub use sampling::{Sampler, SamplingError, SamplingParams};
-pub use storage::{Packed, QuantFormat, Weight};
+pub use storage::{Packed, QuantFormat, UnknownFormat, Weight};
 pub use text::chat::{ChatError, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 pub use text::{chat, tokenizer};

@@ -1,6 +1,7 @@
 //! Both formats: errors against bounds and an exhaustive search, and the same bytes always.
 
 use super::*;
+use crate::q4_scales::{EIGHTHS, QUARTERS};
 use crate::{Level, level, pool};
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use super::Simd;
 use super::portable::Portable;
-use crate::quant::Q4Scales;
+use crate::q4_scales::Q4Scales;
 use half::f16;
 use std::array::from_fn;
 

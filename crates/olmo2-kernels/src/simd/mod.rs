@@ -17,7 +17,7 @@ mod x86;
 mod x86_int8;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Amx, ByteTiles, Dots, PairTiles, SIDE, may_use_tiles};
+pub(crate) use amx::{Amx, ByteTiles, Dots, PairTiles, SIDE};
 pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};

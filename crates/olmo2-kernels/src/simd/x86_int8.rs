@@ -7,7 +7,7 @@
 use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
 use super::{Amx, ByteTiles, PairKernel, Pairs, TileKernel};
-use crate::quant::Q4Scales;
+use crate::q4_scales::Q4Scales;
 use half::f16;
 use std::arch::x86_64::*;
 

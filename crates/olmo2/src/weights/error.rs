@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::layout::RECEIPT;
 use crate::hint::Hint;
-use crate::storage::RECEIPT;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]

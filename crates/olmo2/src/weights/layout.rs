@@ -1,11 +1,14 @@
 //! The tensors of a checkpoint: names, shapes, and the parts in which a record keeps them.
 
-use crate::Olmo2Config;
+use crate::config::Olmo2Config;
 
 /// Name of the vocabulary's matrix at the entrance.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Name of the vocabulary's matrix at the exit, absent where it is the embedding.
 pub const HEAD: &str = "lm_head.weight";
+
+/// File name of a record's receipt, which lists the parts.
+pub const RECEIPT: &str = "olmo2-record.json";
 
 /// A tensor that a checkpoint must hold, under the checkpoint's own name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,7 @@ pub(super) mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod wide;
+mod wide_features;
 #[cfg(target_arch = "x86_64")]
 mod wide_tiles;
 

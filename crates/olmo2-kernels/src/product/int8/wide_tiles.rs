@@ -4,7 +4,7 @@
 use super::activations::Tile;
 use super::format::Format;
 use super::tiles::{Room, add};
-use super::wide::Features;
+use super::wide_features::Features;
 use crate::buffer::{Scratch, with_scratch};
 use crate::quant::BLOCK;
 use crate::simd::{Amx, ByteTiles, Dots, Int8, SIDE, Simd, TileKernel, dispatch_tiles};

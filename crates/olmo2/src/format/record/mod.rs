@@ -20,16 +20,17 @@ mod receipt;
 mod verify;
 mod write;
 
-pub use crate::storage::{RECEIPT, StoredDtype, StoredFormat};
+pub use crate::storage::{StoredDtype, StoredFormat};
+pub use crate::weights::layout::RECEIPT;
 pub(crate) use atomic::{UNFINISHED, write as write_atomically};
 pub use error::RecordError;
 pub use progress::{ConvertEvent, ConvertProgress};
 pub(crate) use read::open;
-pub(crate) use receipt::COPIED;
+pub(crate) use receipt::{COPIED, Formats};
 pub use receipt::{
     CopiedFile, FORMAT_VERSION, PartReceipt, Receipt, Source, SourceFile, TensorReceipt,
 };
 pub(crate) use verify::hash;
 pub use verify::{Verified, verify};
 pub use write::Written;
-pub(crate) use write::{Formats, begin, check, lock, source, write};
+pub(crate) use write::{begin, check, lock, source, write};

@@ -9,11 +9,10 @@ use burn::tensor::DType;
 use super::atomic;
 use super::burnpack::{Descriptor, align, encode};
 use super::error::RecordError;
-use super::receipt::{PartReceipt, TensorReceipt};
-use super::write::Formats;
+use super::receipt::{Formats, PartReceipt, TensorReceipt};
 use crate::quantize::{FloatMatrix, QuantizeError, stream};
-use crate::storage::{Piece, QuantFormat};
-use crate::storage::{StoredDtype, StoredFormat, element};
+use crate::storage::blocks::ArraySpec;
+use crate::storage::{QuantFormat, StoredDtype, StoredFormat, element};
 use crate::weights::layout::Part;
 use crate::weights::{StoredWeight, Weights};
 
@@ -24,11 +23,11 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct PartPlan<'a> {
     pub(super) file: String,
     pub(super) receipt: Vec<TensorReceipt>,
-    tensors: Vec<Planned<'a>>,
+    tensors: Vec<PlannedTensor<'a>>,
 }
 
 /// A tensor of the source, and the arrays that it becomes.
-struct Planned<'a> {
+struct PlannedTensor<'a> {
     source: FloatMatrix<'a>,
     format: Option<QuantFormat>,
     arrays: Vec<Descriptor>,
@@ -77,7 +76,7 @@ impl<'a> PartPlan<'a> {
             });
             let source = FloatMatrix { name, file, tensor };
             let arrays = place(&source, format, dtype, &mut at);
-            plan.tensors.push(Planned {
+            plan.tensors.push(PlannedTensor {
                 source,
                 format,
                 arrays,
@@ -143,14 +142,15 @@ fn place(
         let (name, shape) = (source.name.to_owned(), tensor.shape.clone());
         return vec![put(name, dtype, shape, len as u64)];
     };
-    let pieces = format.pieces(source.shape()).into_iter();
-    let name = |piece: &Piece| format!("{}.{}", source.name, piece.name);
-    pieces
-        .map(|piece| put(name(&piece), piece.dtype, piece.shape.clone(), piece.len()))
-        .collect()
+    let arrays = format.arrays(source.shape()).into_iter();
+    let put = |array: ArraySpec| {
+        let (name, len) = (format!("{}.{}", source.name, array.name), array.byte_len());
+        put(name, array.dtype, array.shape, len)
+    };
+    arrays.map(put).collect()
 }
 
-impl Planned<'_> {
+impl PlannedTensor<'_> {
     fn write_floats(
         &self,
         out: &mut HashedFile<'_>,

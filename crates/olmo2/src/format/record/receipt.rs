@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::quantize::Quantize;
-use crate::storage::{RECEIPT, StoredDtype, StoredFormat};
-use crate::weights::WeightsError;
-use crate::weights::read_small;
+use crate::storage::{StoredDtype, StoredFormat};
+use crate::weights::layout::RECEIPT;
+use crate::weights::{WeightsError, read_small};
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -35,6 +35,15 @@ pub struct Receipt {
     pub copied: Vec<CopiedFile>,
     /// Parts that are complete, in the order of the layout.
     pub parts: Vec<PartReceipt>,
+}
+
+/// The formats that a conversion writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Formats {
+    /// Dtype of the weights that stay floats; `None` keeps the dtype of the source.
+    pub(crate) dtype: Option<StoredDtype>,
+    /// The matrices to quantize.
+    pub(crate) quantize: Quantize,
 }
 
 /// What is copied beside the weights; only the first must be there.
@@ -133,6 +142,14 @@ impl Receipt {
             ));
         }
         serde_json::from_slice(&text).map(Some).map_err(damaged)
+    }
+
+    /// The formats of the conversion.
+    pub(crate) fn formats(&self) -> Formats {
+        Formats {
+            dtype: self.dtype,
+            quantize: self.quantize,
+        }
     }
 
     /// The entry of a part, if it is complete.

@@ -5,11 +5,11 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::Olmo2Config;
+use crate::config::Olmo2Config;
 use crate::weights::WeightsError;
+use crate::weights::layout::RECEIPT;
 
 use super::receipt::{COPIED, CopiedFile, Receipt};
-use crate::storage::RECEIPT;
 
 /// What [`verify`] read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

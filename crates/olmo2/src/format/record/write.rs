@@ -10,12 +10,14 @@ use super::atomic;
 use super::error::RecordError;
 use super::part::PartPlan;
 use super::progress::{ConvertEvent, ConvertProgress};
-use super::receipt::{CopiedFile, FORMAT_VERSION, PartReceipt, Receipt, Source, SourceFile};
+use super::receipt::{
+    CopiedFile, FORMAT_VERSION, Formats, PartReceipt, Receipt, Source, SourceFile,
+};
 use super::verify::hash_file;
-use crate::Olmo2Config;
-use crate::quantize::{Quantize, QuantizeError};
-use crate::storage::{RECEIPT, StoredDtype};
-use crate::weights::layout::parts;
+use crate::config::Olmo2Config;
+use crate::quantize::QuantizeError;
+use crate::storage::StoredDtype;
+use crate::weights::layout::{RECEIPT, parts};
 use crate::weights::{Weights, WeightsError};
 
 /// What became of the parts of a record.
@@ -83,10 +85,7 @@ pub(crate) fn write(
     mut receipt: Receipt,
     progress: &mut dyn ConvertProgress,
 ) -> Result<Written, RecordError> {
-    let formats = Formats {
-        dtype: receipt.dtype,
-        quantize: receipt.quantize,
-    };
+    let formats = receipt.formats();
     let plans = plan(config, weights, &formats)?;
     let bytes = plans.iter().map(PartPlan::bytes).sum();
     let parts = plans.len();
@@ -119,14 +118,6 @@ pub(crate) fn write(
         store(folder, &receipt)?;
     }
     Ok(report)
-}
-
-/// What a conversion was asked to store weights in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Formats {
-    /// Type of what stays in floats; `None` keeps the source's.
-    pub(crate) dtype: Option<StoredDtype>,
-    pub(crate) quantize: Quantize,
 }
 
 /// Holds the source against the formats before anything is written.

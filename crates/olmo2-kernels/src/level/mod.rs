@@ -1,5 +1,8 @@
 //! The SIMD level: what the CPU has, what the user asked for, what the kernels take.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -73,7 +76,7 @@ impl LevelError {
     }
 }
 
-/// The highest level of this CPU. Where it has AMX, Linux is asked once for leave to use it.
+/// The highest level of this CPU. Where it has AMX, permission to use it is requested once.
 pub fn detected() -> Level {
     static DETECTED: OnceLock<Level> = OnceLock::new();
     *DETECTED.get_or_init(detect)
@@ -89,7 +92,7 @@ fn detect() -> Level {
     if !(wide && has!("avx512vnni") && has!("bmi2")) {
         return Level::Avx2;
     }
-    if has!("avx512bf16") && crate::simd::may_use_tiles() {
+    if has!("avx512bf16") && amx::may_use_tiles() {
         return Level::Amx;
     }
     Level::Avx512

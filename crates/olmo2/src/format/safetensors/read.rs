@@ -1,4 +1,4 @@
-//! Checkpoints of the Hugging Face hub: one `model.safetensors`, or shards with an index, mapped.
+//! Safetensors to weights: files mapped, headers checked against the config.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::Olmo2Config;
+use crate::config::Olmo2Config;
 use crate::weights::{
     StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError, read_small, refuse_pre_norm,
 };
@@ -58,7 +58,7 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
 /// `origin` stands for the file in messages.
 ///
 /// # Errors
-/// As [`open`](super::open).
+/// As [`format::open`](crate::format::open).
 pub fn from_bytes(
     config: &Olmo2Config,
     origin: &Path,

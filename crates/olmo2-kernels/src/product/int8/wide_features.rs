@@ -1,0 +1,61 @@
+//! The outputs of some features for up to 16 rows of activations, whichever kernel computes them.
+
+use super::activations::Extent;
+use super::format::Format;
+use crate::product::{MOST_LANES as LANES, Product};
+use crate::simd::Int8;
+use std::ops::Range;
+
+/// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
+/// `packed` the tiles of 16 rows.
+pub(super) struct Features<'a, F> {
+    pub(super) format: F,
+    pub(super) packed: *const f32,
+    pub(super) extent: Extent,
+    pub(super) rows: usize,
+    pub(super) blocks: usize,
+    pub(super) range: Range<usize>,
+    pub(super) product: &'a Product<'a>,
+}
+
+impl<F: Format> Features<'_, F> {
+    /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
+    /// writes them to the rows from `first`.
+    #[inline(always)]
+    pub(super) fn finish<S: Int8, const R: usize>(
+        &self,
+        s: S,
+        sums: &mut [[S::V; R]],
+        first: usize,
+        features: Range<usize>,
+    ) {
+        let mut half = S::LANES / 2;
+        while half > 0 {
+            let (lower, upper) = sums.split_at_mut(half);
+            for (lower, upper) in lower
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(upper.as_flattened())
+            {
+                *lower = s.add(*lower, *upper);
+            }
+            half /= 2;
+        }
+        let mut lanes = [[0.0; LANES]; R];
+        for r in 0..R {
+            // SAFETY: a vector has at most 16 elements.
+            unsafe { s.store(lanes[r].as_mut_ptr(), sums[0][r]) };
+        }
+        for lane in 0..S::LANES.min(self.rows - first) {
+            let product = self.product;
+            let at = (first + lane) * product.out_features + features.start;
+            let to = product.out.at(at, features.len());
+            for (r, n) in features.clone().enumerate() {
+                let sum = lanes[r][lane];
+                let sum = product.bias.map_or(sum, |bias| sum + bias[n]);
+                // SAFETY: inside the output, as just checked, and no other thread's.
+                unsafe { *to.add(r) = sum };
+            }
+        }
+    }
+}
