@@ -84,6 +84,7 @@ impl Model {
         sequences: Sequences,
     ) -> Result<Self> {
         let (verbosity, options) = (request.model.verbosity, request.options);
+        let device = request.device;
         let config = checkpoint.config()?;
         let weights = checkpoint.weights(&config)?;
         for note in weights.notes() {
@@ -91,7 +92,7 @@ impl Model {
         }
         check_context(&config, request.context)?;
         describe_weights(&weights, options.quantize, &config, verbosity);
-        let (backend, threads) = backend::prepare(request.device, verbosity)?;
+        let (backend, threads) = backend::prepare(device.backend, device.threads, verbosity)?;
         let cache = CacheOptions {
             slots: sequences.count,
             dtype: request.cache_dtype,

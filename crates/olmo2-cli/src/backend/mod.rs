@@ -9,7 +9,6 @@ use burn::prelude::*;
 use olmo2::{Capabilities, Precision};
 
 use crate::messages::{Failure, Result, Verbosity, plain};
-use crate::request::DeviceRequest;
 
 #[cfg(not(any(
     feature = "flex",
@@ -145,11 +144,12 @@ impl BackendKind {
 /// # Errors
 /// A thread pool that runs already, or a backend that cannot start.
 pub(crate) fn prepare(
-    request: DeviceRequest,
+    backend: Option<BackendKind>,
+    threads: Option<usize>,
     verbosity: Verbosity,
 ) -> Result<(BackendKind, usize)> {
-    let threads = set_threads(request.threads)?;
-    Ok((choose(request.backend, verbosity)?, threads))
+    let threads = set_threads(threads)?;
+    Ok((choose(backend, verbosity)?, threads))
 }
 
 /// The requested backend, else the first of this build that starts.

@@ -31,7 +31,8 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
         Some(_) => vec![fixed(request.tokens, &config)],
     };
     let tokens: usize = rows.iter().map(Vec::len).sum();
-    let (backend, _) = backend::prepare(request.device, request.model.verbosity)?;
+    let (device, verbosity) = (request.device, request.model.verbosity);
+    let (backend, _) = backend::prepare(device.backend, device.threads, verbosity)?;
     let mut out = io::stdout();
     writeln!(
         out,
@@ -44,7 +45,7 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
         config,
         weights,
         rows,
-        verbosity: request.model.verbosity,
+        verbosity,
     })
 }
 
