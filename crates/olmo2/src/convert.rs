@@ -59,6 +59,7 @@ pub struct ConvertReport {
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// The source's `config.json`.
     #[error(transparent)]

@@ -74,6 +74,7 @@ impl fmt::Display for Quantize {
 
 /// Why weights cannot be quantized.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum QuantizeError {
     /// A number that is infinite, not a number, or too large for the format.
     #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {format}, found {found} at element {element}", file = file.display())]

@@ -11,6 +11,7 @@ use crate::hint::Hint;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// A file cannot be read or mapped.
     #[error("cannot read `{path}`: {source}", path = path.display())]

@@ -12,6 +12,7 @@ use crate::weights::WeightsError;
 
 /// Why a record could not be written.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// A file cannot be written, renamed or synchronized.
     #[error("cannot write `{path}`: {source}", path = path.display())]
