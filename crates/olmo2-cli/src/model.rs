@@ -41,7 +41,7 @@ pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequences {
     pub(crate) count: usize,
-    /// Tokens of the longest; `None` where it may grow to all that there is room for.
+    /// Tokens of the longest; `None` where it may fill the context.
     pub(crate) longest: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ impl Model {
     /// `sequences` fits in memory beside the weights.
     ///
     /// # Errors
-    /// Weights that are not those of the config, or that need more memory than there is; a backend
+    /// Weights that are not those of the config, or that do not fit in memory; a backend
     /// that cannot start.
     pub(crate) fn open(
         checkpoint: Checkpoint,

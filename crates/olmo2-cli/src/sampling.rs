@@ -1,4 +1,4 @@
-//! Which sampling holds: flags over generation_config.json over greedy.
+//! The sampling parameters: flags before generation_config.json before greedy.
 
 use olmo2::config::generation::GenerationConfig;
 use olmo2::{Hint, Olmo2Config, SamplingParams, Tokenizer};

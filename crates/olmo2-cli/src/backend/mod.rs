@@ -74,7 +74,7 @@ impl BackendKind {
         }
     }
 
-    /// Whether weights and cache lie in this machine's main memory.
+    /// Whether weights and cache are in this machine's main memory.
     pub(crate) fn is_cpu(self) -> bool {
         ["flex", "ndarray"].contains(&self.name())
     }
@@ -210,40 +210,40 @@ fn set_threads(threads: Option<usize>) -> Result<usize> {
 mod tests {
     use super::*;
 
-    /// Chooses among three, of which those in `broken` do not start; returns what was told, too.
+    /// Chooses among three, of which those in `broken` do not start; returns the notes, too.
     fn choose_without(broken: &[&str]) -> (Result<&'static str>, Vec<String>) {
-        let mut told = Vec::new();
+        let mut notes = Vec::new();
         let start = |kind: &str| match broken.contains(&kind) {
             true => Err(Failure::message(format!(
                 "backend `{kind}` cannot start: no driver"
             ))),
             false => Ok(()),
         };
-        let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| told.push(text));
-        (chosen, told)
+        let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| notes.push(text));
+        (chosen, notes)
     }
 
     #[test]
-    fn the_first_backend_that_starts_is_used_and_what_failed_is_told_in_a_line() {
-        let (chosen, told) = choose_without(&[]);
-        assert_eq!((chosen.expect("cuda"), told.len()), ("cuda", 0));
-        let (chosen, told) = choose_without(&["cuda"]);
+    fn the_first_backend_that_starts_is_used_and_a_note_names_those_that_failed() {
+        let (chosen, notes) = choose_without(&[]);
+        assert_eq!((chosen.expect("cuda"), notes.len()), ("cuda", 0));
+        let (chosen, notes) = choose_without(&["cuda"]);
         assert_eq!(chosen.expect("wgpu"), "wgpu");
         assert_eq!(
-            told,
+            notes,
             ["backend `cuda` cannot start: no driver; using `wgpu`"]
         );
-        let (chosen, told) = choose_without(&["cuda", "wgpu"]);
+        let (chosen, notes) = choose_without(&["cuda", "wgpu"]);
         assert_eq!(chosen.expect("flex"), "flex");
         let expected = "backend `cuda` cannot start: no driver; backend `wgpu` cannot start: no \
                         driver; using `flex`";
-        assert_eq!(told, [expected]);
+        assert_eq!(notes, [expected]);
     }
 
     #[test]
     fn where_none_starts_the_first_reason_is_the_error() {
-        let (chosen, told) = choose_without(&["cuda", "wgpu", "flex"]);
-        assert!(told.is_empty());
+        let (chosen, notes) = choose_without(&["cuda", "wgpu", "flex"]);
+        assert!(notes.is_empty());
         let error = chosen.expect_err("none starts");
         assert_eq!(error.to_string(), "backend `cuda` cannot start: no driver");
     }

@@ -111,7 +111,7 @@ struct F32 {
     bytes: Vec<u8>,
 }
 
-/// Adds values as a safetensors file holds them.
+/// Appends values in the byte order of safetensors.
 fn append(bytes: &mut Vec<u8>, values: &[f32]) {
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }

@@ -28,7 +28,7 @@ pub(super) enum Input {
     Stats,
     Save {
         file: PathBuf,
-        /// Even if there is such a file.
+        /// Even if the file exists.
         replace: bool,
     },
     Help,

@@ -1,4 +1,4 @@
-//! What was said so far: messages under a template, or one growing text without.
+//! The conversation so far: messages with a template, or one growing text without.
 
 use std::fs::File;
 use std::io::{self, Write};
