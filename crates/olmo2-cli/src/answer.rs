@@ -8,7 +8,7 @@ use olmo2::{FinishReason, Generation, SamplingParams, TextStream, Timings};
 use crate::messages::Result;
 use crate::sampling::is_greedy;
 
-/// A text that is done.
+/// A finished generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     /// The ids that were generated, without the one that ended the text.
@@ -18,7 +18,7 @@ pub(crate) struct Answer {
     /// `None` where the user ended it.
     pub(crate) finish: Option<FinishReason>,
     pub(crate) timings: Timings,
-    /// `None` where nothing was drawn.
+    /// `None` for greedy decoding.
     pub(crate) seed: Option<u64>,
 }
 

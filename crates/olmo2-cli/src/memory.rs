@@ -1,4 +1,4 @@
-//! Whether a model fits into memory, asked before it is loaded.
+//! Whether a model fits into memory, checked before it is loaded.
 
 use std::fmt;
 
@@ -47,13 +47,13 @@ impl fmt::Display for Needed {
     }
 }
 
-/// Bytes that this process may still take; `None` where the system does not tell.
+/// Bytes that this process may still take; `None` where the system does not report them.
 fn available() -> Option<u64> {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(memory);
     let of_machine = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    // In a container the machine's memory is not what there is. Its file cache counts as used
-    // there, but gives way: only anonymous memory is taken from the limit.
+    // A container has a limit of its own. Its file cache counts as used there but can be dropped:
+    // only anonymous memory is subtracted from the limit.
     let of_group = system
         .cgroup_limits()
         .map(|group| group.total_memory.saturating_sub(group.rss));

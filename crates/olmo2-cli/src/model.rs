@@ -17,10 +17,10 @@ use crate::request::{ModelRequest, RunRequest};
 /// Weights from which on quantizing takes seconds, and a record is worth its disk.
 const MANY: u64 = 100_000_000;
 
-/// Finds the model that was asked for; one of the hub is downloaded as far as `files` says.
+/// Finds the requested model; for an id of the hub, downloads the `files` that the cache lacks.
 ///
 /// # Errors
-/// No such folder, and what the hub answers.
+/// No such folder, and those of the hub.
 pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
     let Some(name) = &request.name else {
         return Ok(Checkpoint::demo());
@@ -41,7 +41,7 @@ pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequences {
     pub(crate) count: usize,
-    /// Tokens of the longest; `None` where it may grow to all that there is room for.
+    /// Tokens of the longest; `None` where it may fill the context.
     pub(crate) longest: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ impl Model {
     /// `sequences` fits in memory beside the weights.
     ///
     /// # Errors
-    /// Weights that are not those of the config, or that need more memory than there is; a backend
+    /// Weights that are not those of the config, or that do not fit in memory; a backend
     /// that cannot start.
     pub(crate) fn open(
         checkpoint: Checkpoint,
@@ -84,6 +84,7 @@ impl Model {
         sequences: Sequences,
     ) -> Result<Self> {
         let (verbosity, options) = (request.model.verbosity, request.options);
+        let device = request.device;
         let config = checkpoint.config()?;
         let weights = checkpoint.weights(&config)?;
         for note in weights.notes() {
@@ -91,8 +92,7 @@ impl Model {
         }
         check_context(&config, request.context)?;
         describe_weights(&weights, options.quantize, &config, verbosity);
-        let threads = backend::set_threads(request.threads)?;
-        let backend = backend::choose(request.backend, verbosity)?;
+        let (backend, threads) = backend::prepare(device.backend, device.threads, verbosity)?;
         let cache = CacheOptions {
             slots: sequences.count,
             dtype: request.cache_dtype,
@@ -133,7 +133,7 @@ impl Model {
     /// Moves the weights to the device.
     ///
     /// # Errors
-    /// The backend does not compute in the precision asked for, or has no such cache.
+    /// The backend lacks the compute type or the cache type.
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
         Capabilities::of::<B>(device).check_cache(self.cache.dtype)?;
         let started = Instant::now();
@@ -209,8 +209,8 @@ fn describe_weights(
     if many >= MANY {
         let millions = many / 1_000_000;
         verbosity.note(format_args!(
-            "quantizing {millions} million weights, as at each start; `olmo2-cli convert \
-             --quantize` does it once"
+            "quantizing {millions} million weights at each start; `olmo2-cli convert --quantize` \
+             does it once"
         ));
     }
 }

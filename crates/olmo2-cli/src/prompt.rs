@@ -1,4 +1,4 @@
-//! The tokens that a command starts from: a text, a file, stdin, or ids.
+//! The tokens of a prompt: from a text, a file, stdin, or ids.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What was asked for, once arguments were read: what commands know of the command line.
+//! The requests: resolved arguments, all that a command sees of the command line.
 
 use std::path::PathBuf;
 
@@ -18,16 +18,22 @@ pub(crate) struct ModelRequest {
     pub(crate) verbosity: Verbosity,
 }
 
+/// What a model is run on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceRequest {
+    /// `None` takes the first that starts.
+    pub(crate) backend: Option<BackendKind>,
+    /// `None` takes the physical cores.
+    pub(crate) threads: Option<usize>,
+}
+
 /// How a model is run.
 #[derive(Debug, Clone)]
 pub(crate) struct RunRequest {
     pub(crate) model: ModelRequest,
-    /// `None` takes the first that starts.
-    pub(crate) backend: Option<BackendKind>,
+    pub(crate) device: DeviceRequest,
     pub(crate) options: LoadOptions,
     pub(crate) cache_dtype: CacheDtype,
-    /// `None` takes the physical cores.
-    pub(crate) threads: Option<usize>,
     /// Positions that a sequence may take; `None` takes the model's.
     pub(crate) context: Option<usize>,
 }
@@ -41,7 +47,7 @@ pub(crate) enum PromptRequest {
     Ids(Vec<u32>),
 }
 
-/// Changes to the sampling that the model's files ask for.
+/// Changes to the sampling defaults of the model's files.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SamplingRequest {
     pub(crate) temperature: Option<f32>,
@@ -57,7 +63,7 @@ pub(crate) struct SamplingRequest {
 }
 
 impl SamplingRequest {
-    /// Puts what was asked for in place of `params`.
+    /// Overrides `params`.
     pub(crate) fn apply_to(&self, params: &mut SamplingParams) {
         params.temperature = self.temperature.unwrap_or(params.temperature);
         if let Some(k) = self.top_k {
@@ -170,6 +176,7 @@ pub(crate) struct ConvertRequest {
 pub(crate) struct AccuracyRequest {
     /// A folder or an id of the hub; `None` is the embedded model on its held-out text.
     pub(crate) model: ModelRequest,
-    /// Ids to feed a model that was named.
+    pub(crate) device: DeviceRequest,
+    /// Ids to run a named model on.
     pub(crate) tokens: usize,
 }

@@ -1,4 +1,4 @@
-//! Which sampling holds: flags over generation_config.json over greedy.
+//! The sampling parameters: flags before generation_config.json before greedy.
 
 use olmo2::config::generation::GenerationConfig;
 use olmo2::{Hint, Olmo2Config, SamplingParams, Tokenizer};
@@ -58,15 +58,15 @@ fn params(request: &SamplingRequest, defaults: &GenerationConfig) -> SamplingPar
     params
 }
 
-/// What to tell who asks for a choice among tokens where there is none.
+/// The note on flags that choose among tokens while decoding is greedy.
 fn unused(request: &SamplingRequest, params: &SamplingParams) -> Option<&'static str> {
     let chooses = request.top_k.is_some_and(|k| k > 0)
         || request.top_p.is_some_and(|p| p < 1.0)
         || request.min_p.is_some_and(|p| p > 0.0)
         || request.seed.is_some();
     (is_greedy(params) && chooses).then_some(
-        "the most likely token is taken each time: `--top-k`, `--top-p`, `--min-p` and `--seed` \
-         choose with a `--temperature` above 0",
+        "decoding is greedy: `--top-k`, `--top-p`, `--min-p` and `--seed` have no effect without a \
+         `--temperature` above 0",
     )
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn is_greedy(params: &SamplingParams) -> bool {
     params.temperature == 0.0
 }
 
-/// What to say where a tokenizer has ids that the model has no row for.
+/// The note on ids of the tokenizer for which the model has no row.
 fn surplus_ids(config: &Olmo2Config, tokenizer: Option<&Tokenizer>) -> Option<String> {
     let (rows, ids) = (config.vocab_size, tokenizer?.vocab_size());
     (ids > rows).then(|| {

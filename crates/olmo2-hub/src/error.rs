@@ -184,7 +184,7 @@ pub(super) fn io_error(
 }
 
 impl HubError {
-    /// What the user can do about it, in one line without a full stop.
+    /// What the user can do, in one line without a full stop. `olmo2::Hint` has it, too.
     pub fn hint(&self) -> Option<String> {
         let fixed = match self {
             Self::InvalidId { .. } => {
@@ -202,7 +202,7 @@ impl HubError {
             Self::BadResponse { .. } => {
                 "check `HF_ENDPOINT`, and whether a proxy or a login page answers instead"
             }
-            Self::Corrupt { .. } => "the file was deleted: run it again to download it anew",
+            Self::Corrupt { .. } => "the file was deleted; run the command again to download it",
             Self::NoSafetensors { .. } => {
                 "pickled weights are never read; choose a revision or a model with safetensors"
             }
@@ -225,7 +225,7 @@ impl HubError {
             } => refusal_hint(id, *gated, *token),
             Self::NotCached { .. } => format!("unset `HF_HUB_OFFLINE` to download it; {FOLDER}"),
             Self::Network { .. } => {
-                format!("run it again to resume a started download; {FOLDER}")
+                format!("run the command again to resume the download; {FOLDER}")
             }
             Self::Status { status: 429, .. } => {
                 "too many requests: wait some minutes, or set `HF_TOKEN`".into()

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 
 use crate::backend::{BackendKind, COMPILED, KNOWN};
 
-/// Reads `--backend`; tells a backend that was left out of this build from one that is unknown.
+/// Parses `--backend`; a backend that this build lacks and an unknown one have different hints.
 #[derive(Debug, Clone)]
 pub(super) struct BackendParser;
 

@@ -34,8 +34,8 @@ pub(super) const PERPLEXITY: &str = "\
 Method:
   Windows of `--context` tokens start every `--stride` tokens. Each token is scored once, in the
   first window that holds it, given all tokens of the window before it; the text's very first
-  token is not scored, since OLMo 2 has no token before a text. Reported are the mean negative
-  log-likelihood in nats a token, and perplexity, its exponential.
+  token is not scored, since OLMo 2 has no token before a text. The results are the mean negative
+  log-likelihood in nats a token, and the perplexity, its exponential.
 
 Examples:
   olmo2-cli perplexity story.txt
@@ -43,15 +43,17 @@ Examples:
 
 pub(super) const BENCH: &str = "\
 Method:
-  Prefill and decoding run once to warm up and then `--repetitions` times; figures are medians.
-  On flex each decoded token is followed by a read of the same weights that does nothing else, and
-  each run by the peaks of multiply-adds (each counts as two operations), all with the same
-  threads. Decoding's share of the read counts the bytes of the weights, and with `--depth` those
-  of the keys and values that a token attends to, over its time. Prefill's share of the peak
-  counts the matrices of the layers: not attention, nor the head, which only the last position
-  meets. The peak is int8's for quantized weights, bf16's for bf16 weights with `--dtype bf16`
-  where the CPU has such products, else f32's; of the first two that in tiles where the CPU has
-  AMX. With `--batch` decoding has a share of the peak of vectors too, which counts the head.
+  Prefill and decoding each run once to warm up, then `--repetitions` times; figures are medians.
+  On flex, `bench` measures the limits of the machine between the runs, with the same threads, and
+  prints each figure as a share of its limit: after each decoded token the memory bandwidth, by
+  reading the same weights again; after each run the peak of multiply-adds, each counted as two
+  operations. Decoding's share of the bandwidth counts the bytes of the weights and, with
+  `--depth`, of the keys and values that a token attends to. Prefill's share of the peak counts the
+  matrices of the layers, not attention and not the head, which runs for the last position only.
+  The peak is that of int8 for quantized weights, of bf16 for bf16 weights with `--dtype bf16` where
+  the CPU multiplies bf16, else of f32. CPUs with AMX multiply int8 and bf16 in tiles, that is in
+  whole blocks of a matrix at once: prefill is then compared with the peak of tiles. With `--batch`,
+  decoding also has a share of the peak of vectors, which counts the head.
 
 Examples:
   olmo2-cli bench --model ./olmo2-1b --threads 2
@@ -69,9 +71,10 @@ Examples:
 
 pub(super) const ACCURACY: &str = "\
 Method:
-  Logits in f32 are compared with those of each format: the root mean square of the difference over
-  that of the logits, the Kullback-Leibler divergence of the next token's distribution, and how often
-  the most likely token is the same.
+  The logits of each format are compared with those in f32: the root mean square of the difference
+  relative to that of the logits, the Kullback-Leibler divergence of the next token's distribution
+  in nats, and how often the most likely token is the same. The error of weights is the root mean
+  square of their difference, relative to that of the weights.
 
 Examples:
   olmo2-cli accuracy

@@ -1,4 +1,4 @@
-//! From what was typed to what is meant, once.
+//! From typed arguments to plain requests, once.
 
 use clap_complete::Shell;
 use olmo2::LoadOptions;
@@ -6,12 +6,12 @@ use olmo2::LoadOptions;
 use super::typed::{self, Command, ModelsCommand};
 use crate::messages::{Failure, Result, Verbosity};
 use crate::request::{
-    AccuracyRequest, BenchRequest, ChatRequest, CheckRequest, ConvertRequest, GenerateRequest,
-    LimitRequest, LogitsRequest, ModelRequest, ModelsRequest, PerplexityRequest, PromptRequest,
-    RunRequest, SamplingRequest, TokenizeRequest,
+    AccuracyRequest, BenchRequest, ChatRequest, CheckRequest, ConvertRequest, DeviceRequest,
+    GenerateRequest, LimitRequest, LogitsRequest, ModelRequest, ModelsRequest, PerplexityRequest,
+    PromptRequest, RunRequest, SamplingRequest, TokenizeRequest,
 };
 
-/// A command with what was asked of it.
+/// A command and its request.
 #[derive(Debug)]
 pub(crate) enum Request {
     Generate(GenerateRequest),
@@ -27,10 +27,10 @@ pub(crate) enum Request {
     Completions(Shell),
 }
 
-/// What a command line means.
+/// The request of a command line.
 ///
 /// # Errors
-/// One that clap takes and that makes no sense.
+/// A command line that clap accepts and that makes no sense.
 pub(crate) fn resolve(command: Command) -> Result<Request> {
     Ok(match command {
         Command::Generate(args) => Request::Generate(generate(args)?),
@@ -77,6 +77,7 @@ pub(crate) fn resolve(command: Command) -> Result<Request> {
         }
         Command::Accuracy(args) => Request::Accuracy(AccuracyRequest {
             model: model(args.source),
+            device: device(&args.device),
             tokens: args.tokens,
         }),
         Command::Models(args) => Request::Models(match args.command {
@@ -96,16 +97,22 @@ fn model(args: typed::SourceArgs) -> ModelRequest {
     }
 }
 
+fn device(args: &typed::DeviceArgs) -> DeviceRequest {
+    DeviceRequest {
+        backend: args.backend,
+        threads: args.threads.map(usize::from),
+    }
+}
+
 fn run(args: typed::RunArgs) -> RunRequest {
     RunRequest {
         model: model(args.source),
-        backend: args.backend,
+        device: device(&args.device),
         options: LoadOptions {
             precision: args.dtype.into(),
             quantize: args.quantize.choice(),
         },
         cache_dtype: args.cache_dtype.into(),
-        threads: args.threads.map(usize::from),
         context: args.context.map(|context| context as usize),
     }
 }
@@ -119,12 +126,12 @@ fn prompt(args: typed::PromptArgs) -> Result<PromptRequest> {
     }
     match args.prompt {
         Some(dash) if dash == "-" => Err(Failure::usage(
-            "`-` is no prompt",
+            "`-` is not a prompt",
             "`--prompt-file -` reads the prompt from stdin",
         )),
         Some(text) => Ok(PromptRequest::Text(text)),
         None => Err(Failure::usage(
-            "there is no prompt",
+            "no prompt was given",
             "give a text, `--prompt-file FILE` (`-` is stdin) or `--ids ID,ID,..`",
         )),
     }

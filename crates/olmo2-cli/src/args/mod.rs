@@ -1,5 +1,5 @@
-//! The command line: what may be typed (`typed`), and what it means (`meant`). Nothing else of the
-//! program knows clap.
+//! The command line: clap's structs (`typed`) and their meaning (`meant`). No other file but
+//! `completions` uses clap.
 
 mod backend;
 mod examples;

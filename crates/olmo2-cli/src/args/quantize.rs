@@ -40,7 +40,7 @@ impl ValueEnum for Format {
 }
 
 impl QuantizeArgs {
-    /// What was asked for; `None` takes the weights as they are stored.
+    /// The choice of formats; `None` takes the weights as they are stored.
     pub(super) fn choice(self) -> Option<Quantize> {
         let Self {
             quantize,

@@ -40,16 +40,16 @@ pub(crate) enum Command {
     /// Measure speed and memory
     #[command(after_help = examples::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
-    /// Turn a checkpoint into a record, which loads fast and has hashes
+    /// Convert a checkpoint to a record: aligned, hashed, quantized if asked
     #[command(after_help = examples::CONVERT)]
     Convert(ConvertArgs),
-    /// Read a record's files and compare them with the hashes of its receipt
+    /// Compare a record's files with the hashes of its receipt
     #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
     /// The name that `check` had before
     #[command(hide = true)]
     Verify(VerifyArgs),
-    /// Show what each format of weights costs, as a table
+    /// Measure the error of each weight format, as a table
     #[command(after_help = examples::ACCURACY)]
     Accuracy(AccuracyArgs),
     /// List and remove downloaded models, and list the revisions of one
@@ -71,12 +71,24 @@ pub(crate) struct SourceArgs {
     /// Branch, tag or commit of a model of the hub [default: main]
     #[arg(long, requires = "model")]
     pub(crate) revision: Option<String>,
-    /// Say on stderr what is loaded, which defaults hold and how long it took
+    /// Print to stderr what is loaded, the defaults in effect and the time taken
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
-    /// Say nothing on stderr but errors
+    /// Print nothing to stderr except errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What a model is run on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct DeviceArgs {
+    /// Backend that runs the model [default: the first of this build that starts, GPUs before CPUs]
+    #[arg(long, value_parser = BackendParser)]
+    pub(crate) backend: Option<BackendKind>,
+    /// Threads of the CPU [default: its physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
 }
 
 /// How a model is run.
@@ -85,27 +97,25 @@ pub(crate) struct SourceArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// What computes [default: the first of this build that starts, GPUs before CPUs]
-    #[arg(long, value_parser = BackendParser)]
-    pub(crate) backend: Option<BackendKind>,
-    /// What the model computes in, whatever its weights are stored in: bf16 on flex rounds the input of each matmul and keeps f32 between them; f16 uses no own kernels on CPUs (and OLMo 2 1B overflows in it)
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Type to compute in; weights keep the type that they are stored in. bf16 on flex rounds the
+    /// input of each matmul and keeps f32 between them. f16 has no kernels here on CPUs, and OLMo 2
+    /// 1B overflows in it
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
-    /// What keys and values are stored in: bf16 takes half the memory of f32, q8 (on flex) a
-    /// little over a quarter
+    /// Type of the KV cache: bf16 takes half the memory of f32, q8 (flex only) a little over a
+    /// quarter
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) cache_dtype: CacheDtypeArg,
     #[command(flatten)]
     pub(super) quantize: QuantizeArgs,
-    /// Threads of the CPU [default: its physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
     /// Positions that a sequence may take, prompt and output together [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) context: Option<u32>,
 }
 
-/// The compute types; without help of their own, which would stretch every help text.
+/// The compute types, without help of their own, which would lengthen every help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dtype {
     F32,
@@ -156,7 +166,7 @@ pub(crate) struct PromptArgs {
         conflicts_with = "prompt_file"
     )]
     pub(crate) ids: Option<Vec<u32>>,
-    /// Read the text from a file, `-` for stdin; one line break at its end is left out
+    /// Read the text from a file, `-` for stdin; a line break at its end is dropped
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
 }
@@ -176,7 +186,7 @@ pub(crate) struct SamplingArgs {
     /// Draw from the most likely tokens that together reach probability P, 0 to 1
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
-    /// Leave out tokens less likely than P times the most likely one, 0 to 1
+    /// Drop tokens less likely than P times the most likely one, 0 to 1
     #[arg(long, value_name = "P")]
     pub(crate) min_p: Option<f32>,
     /// Penalize tokens already seen: > 1 discourages, 1 is off, < 1 encourages
@@ -196,7 +206,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) seed: Option<u64>,
 }
 
-/// Blanks around an id come with a list that was pasted.
+/// Pasted lists have blanks around their ids.
 fn parse_id(text: &str) -> Result<u32, String> {
     let id = text.trim().parse();
     id.map_err(|_| "expected token ids, as in `1,2,3`".into())
@@ -211,7 +221,7 @@ fn parse_bias(text: &str) -> Result<(u32, f32), String> {
 /// When a text ends.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
-    /// Tokens to generate at most [default: generation_config.json's, else 256, in a chat 1024]
+    /// Maximum number of tokens to generate [default: generation_config.json's, else 256, in a chat 1024]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_new_tokens: Option<usize>,
     /// End the text before this string; may be repeated
@@ -225,7 +235,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) prompt: PromptArgs,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
-    /// Go on after tokens that end a text
+    /// Continue after tokens that end a text
     #[arg(long)]
     pub(crate) ignore_eos: bool,
     /// Print one JSON object: token_ids, text, finish_reason, seed, timings
@@ -239,7 +249,7 @@ pub(crate) struct GenerateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// What the model is told to be, for models with a chat template
+    /// System message, for models with a chat template
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
     #[command(flatten)]
@@ -303,19 +313,19 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Tokens of the prompt, for prefill; 0 leaves it out
+    /// Prompt tokens for prefill; 0 skips prefill
     #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt_tokens: usize,
-    /// Tokens to decode, one at a time; 0 leaves it out
+    /// Tokens to decode, one at a time; 0 skips decoding
     #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
     pub(crate) new_tokens: usize,
-    /// Positions that are filled when decoding starts
+    /// Positions already filled when decoding starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: usize,
-    /// Sequences at once; tokens a second are those of all together
+    /// Sequences run together; rates count the tokens of all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) batch: u16,
-    /// Measured runs, after one that warms up
+    /// Measured runs, after one warm-up run
     #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) repetitions: u16,
     /// Print one JSON object
@@ -347,7 +357,7 @@ impl From<StoredDtypeArg> for StoredDtype {
 pub(crate) struct ConvertArgs {
     /// Folder of a checkpoint, or an id of the hub such as `allenai/OLMo-2-0425-1B`
     pub(crate) source: String,
-    /// Folder of the record; a conversion that was ended goes on there
+    /// Folder of the record; an interrupted conversion resumes there
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Branch, tag or commit of a model of the hub [default: main]
@@ -358,7 +368,7 @@ pub(crate) struct ConvertArgs {
     pub(crate) dtype: Option<StoredDtypeArg>,
     #[command(flatten)]
     pub(super) quantize: QuantizeArgs,
-    /// Say nothing on stderr but errors
+    /// Print nothing to stderr except errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -368,7 +378,7 @@ pub(crate) struct CheckArgs {
     /// Folder of a record
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Say nothing on stderr but errors
+    /// Print nothing to stderr except errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -387,6 +397,8 @@ pub(crate) struct AccuracyArgs {
     pub(crate) tokens: usize,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -408,11 +420,11 @@ pub(crate) enum ModelsCommand {
         /// The model's id
         #[arg(value_name = "HUB_ID")]
         id: String,
-        /// Remove this revision alone
+        /// Remove only this revision
         #[arg(long)]
         revision: Option<String>,
     },
-    /// List the branches and tags that the hub has of a model
+    /// List the branches and tags of a model on the hub
     Revisions {
         /// The model's id
         #[arg(value_name = "HUB_ID")]

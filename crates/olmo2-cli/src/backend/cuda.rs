@@ -24,7 +24,7 @@ pub(super) fn is_installed() -> Result<()> {
     if !holds(&folders, "libcuda.so") {
         return missing(
             "found no `libcuda.so.1`",
-            "install the NVIDIA driver; `--backend` names the others of this build",
+            "install the NVIDIA driver, or choose another `--backend`",
         );
     }
     if !holds(&folders, "libnvrtc.so") {
@@ -59,7 +59,7 @@ fn has_headers(folder: &Path) -> bool {
     folder.join("include/cuda_runtime.h").is_file()
 }
 
-/// Where the dynamic linker looks, as far as files tell.
+/// Folders that the dynamic linker searches, as far as files show.
 fn library_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = env::var_os("LD_LIBRARY_PATH")
         .map(|paths| env::split_paths(&paths).collect())
@@ -89,7 +89,7 @@ fn conf_folders(conf: &Path) -> Vec<PathBuf> {
     texts.flat_map(lines).collect()
 }
 
-/// Whether a folder holds `name`, or `name` with a version behind it.
+/// Whether a folder contains `name`, or `name` with a version appended.
 fn holds(folders: &[PathBuf], name: &str) -> bool {
     let entries = folders
         .iter()

@@ -38,7 +38,7 @@ pub(crate) enum BackendKind {
     Cuda,
 }
 
-/// In the order in which they are tried: who compiles a GPU in wants it used.
+/// In the order in which they are tried: a build with a GPU backend is meant to use it.
 pub(crate) const COMPILED: &[BackendKind] = &[
     #[cfg(feature = "cuda")]
     BackendKind::Cuda,
@@ -74,7 +74,7 @@ impl BackendKind {
         }
     }
 
-    /// Whether weights and cache lie in this machine's main memory.
+    /// Whether weights and cache are in this machine's main memory.
     pub(crate) fn is_cpu(self) -> bool {
         ["flex", "ndarray"].contains(&self.name())
     }
@@ -121,10 +121,10 @@ impl BackendKind {
         }
     }
 
-    /// Runs a command on the default device of this backend, which [`choose`] found to start.
+    /// Runs a command on the default device of this backend, which [`prepare`] started.
     ///
     /// # Errors
-    /// What the command meets.
+    /// Those of the command.
     pub(crate) fn dispatch(self, command: impl OnBackend) -> Result<()> {
         match self {
             #[cfg(feature = "flex")]
@@ -139,38 +139,51 @@ impl BackendKind {
     }
 }
 
-/// The backend that was asked for, else the first of this build that starts.
+/// Sets the threads and chooses the backend; returns it with the number of threads.
 ///
 /// # Errors
-/// It cannot start; where none was asked for, no backend of this build can.
-pub(crate) fn choose(asked: Option<BackendKind>, verbosity: Verbosity) -> Result<BackendKind> {
+/// A thread pool that runs already, or a backend that cannot start.
+pub(crate) fn prepare(
+    backend: Option<BackendKind>,
+    threads: Option<usize>,
+    verbosity: Verbosity,
+) -> Result<(BackendKind, usize)> {
+    let threads = set_threads(threads)?;
+    Ok((choose(backend, verbosity)?, threads))
+}
+
+/// The requested backend, else the first of this build that starts.
+///
+/// # Errors
+/// It cannot start; without a request, no backend of this build can.
+fn choose(asked: Option<BackendKind>, verbosity: Verbosity) -> Result<BackendKind> {
     match asked {
         Some(asked) => asked.start().map(|()| asked),
         None => first_that_starts(COMPILED, BackendKind::start, |text| verbosity.note(text)),
     }
 }
 
-/// The first kind that starts; `tell` hears of each that was left for the next.
+/// The first kind that starts; `note` is called with the reasons why those before it did not.
 ///
 /// # Errors
 /// The first one's, where none starts.
 fn first_that_starts<K: Copy + std::fmt::Display>(
     kinds: &[K],
     start: impl Fn(K) -> Result<()>,
-    mut tell: impl FnMut(String),
+    mut note: impl FnMut(String),
 ) -> Result<K> {
     let mut failed: Option<Failure> = None;
-    let mut untold: Vec<String> = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
     for kind in kinds {
         match start(*kind) {
             Ok(()) => {
-                if !untold.is_empty() {
-                    tell(format!("{}; using `{kind}`", untold.join("; ")));
+                if !reasons.is_empty() {
+                    note(format!("{}; using `{kind}`", reasons.join("; ")));
                 }
                 return Ok(*kind);
             }
             Err(error) => {
-                untold.push(error.to_string());
+                reasons.push(error.to_string());
                 failed.get_or_insert(error);
             }
         }
@@ -182,7 +195,7 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
 ///
 /// # Errors
 /// A pool that runs already.
-pub(crate) fn set_threads(threads: Option<usize>) -> Result<usize> {
+fn set_threads(threads: Option<usize>) -> Result<usize> {
     let threads = threads.map_or_else(olmo2_kernels::pool::physical_cores, usize::from);
     olmo2_kernels::pool::set_threads(threads);
     // flex computes with rayon's global pool.
@@ -197,40 +210,40 @@ pub(crate) fn set_threads(threads: Option<usize>) -> Result<usize> {
 mod tests {
     use super::*;
 
-    /// Chooses among three, of which those in `broken` do not start; returns what was told, too.
+    /// Chooses among three, of which those in `broken` do not start; returns the notes, too.
     fn choose_without(broken: &[&str]) -> (Result<&'static str>, Vec<String>) {
-        let mut told = Vec::new();
+        let mut notes = Vec::new();
         let start = |kind: &str| match broken.contains(&kind) {
             true => Err(Failure::message(format!(
                 "backend `{kind}` cannot start: no driver"
             ))),
             false => Ok(()),
         };
-        let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| told.push(text));
-        (chosen, told)
+        let chosen = first_that_starts(&["cuda", "wgpu", "flex"], start, |text| notes.push(text));
+        (chosen, notes)
     }
 
     #[test]
-    fn the_first_backend_that_starts_is_used_and_what_failed_is_told_in_a_line() {
-        let (chosen, told) = choose_without(&[]);
-        assert_eq!((chosen.expect("cuda"), told.len()), ("cuda", 0));
-        let (chosen, told) = choose_without(&["cuda"]);
+    fn the_first_backend_that_starts_is_used_and_a_note_names_those_that_failed() {
+        let (chosen, notes) = choose_without(&[]);
+        assert_eq!((chosen.expect("cuda"), notes.len()), ("cuda", 0));
+        let (chosen, notes) = choose_without(&["cuda"]);
         assert_eq!(chosen.expect("wgpu"), "wgpu");
         assert_eq!(
-            told,
+            notes,
             ["backend `cuda` cannot start: no driver; using `wgpu`"]
         );
-        let (chosen, told) = choose_without(&["cuda", "wgpu"]);
+        let (chosen, notes) = choose_without(&["cuda", "wgpu"]);
         assert_eq!(chosen.expect("flex"), "flex");
         let expected = "backend `cuda` cannot start: no driver; backend `wgpu` cannot start: no \
                         driver; using `flex`";
-        assert_eq!(told, [expected]);
+        assert_eq!(notes, [expected]);
     }
 
     #[test]
     fn where_none_starts_the_first_reason_is_the_error() {
-        let (chosen, told) = choose_without(&["cuda", "wgpu", "flex"]);
-        assert!(told.is_empty());
+        let (chosen, notes) = choose_without(&["cuda", "wgpu", "flex"]);
+        assert!(notes.is_empty());
         let error = chosen.expect_err("none starts");
         assert_eq!(error.to_string(), "backend `cuda` cannot start: no driver");
     }

@@ -19,7 +19,7 @@ pub(super) fn starts<B: Backend>(name: &str, device: &B::Device) -> Result<()> {
         Ok(_) => Ok(()),
         Err(reason) => Err(Failure::new(
             format!("backend `{name}` cannot start: {}", sentence(&reason)),
-            "is a driver for a GPU installed? `--backend` names the others of this build",
+            "install a driver for the GPU, or choose another `--backend`",
         )),
     }
 }

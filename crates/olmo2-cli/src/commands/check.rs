@@ -20,8 +20,8 @@ pub(super) fn run(request: &CheckRequest) -> Result<()> {
     let Some(receipt) = Receipt::read(folder)? else {
         let folder = folder.display();
         return Err(Failure::new(
-            format!("`{folder}` is no record: it has no `{RECEIPT}`"),
-            "only records have hashes: `olmo2-cli convert` makes one of a checkpoint",
+            format!("`{folder}` is not a record: it has no `{RECEIPT}`"),
+            "only records have hashes; `olmo2-cli convert` makes one from a checkpoint",
         ));
     };
     let config = Olmo2Config::from_folder(folder)?;
@@ -31,13 +31,13 @@ pub(super) fn run(request: &CheckRequest) -> Result<()> {
     drop(bar);
     let (parts, bytes) = (count(checked.parts, "part"), size(checked.bytes));
     let beside = match checked.copied {
-        0 => "; its receipt is an older one, without config and tokenizer".to_owned(),
-        files => format!(", and {} beside them", count(files, "file")),
+        0 => "; its receipt is from an older version, without config and tokenizer".to_owned(),
+        files => format!(", and so do {} beside them", count(files, "file")),
     };
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "`{}`: {parts} of {bytes} in all, each with the hash of its receipt{beside}",
+        "`{}`: {parts} of {bytes} in all match the hashes of the receipt{beside}",
         folder.display()
     )?;
     Ok(out.flush()?)

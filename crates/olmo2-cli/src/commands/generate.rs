@@ -1,4 +1,4 @@
-//! `generate`: the continuation of a prompt, as it comes or as JSON.
+//! `generate`: the continuation of a prompt, streamed or as JSON.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -52,7 +52,7 @@ struct Generate<'a> {
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
     ids: Vec<u32>,
-    /// Tokens to generate, as far as there is room where nobody said how many.
+    /// Tokens to generate; where no flag gave the number, fewer if the positions end before.
     wanted: usize,
 }
 
@@ -66,7 +66,7 @@ impl OnBackend for Generate<'_> {
 
         let model = self.model.load::<B>(&device)?;
         let mut session = Session::with_options(model, self.model.cache);
-        // Only who asks for a number is told that it does not fit.
+        // Only a number that was given by flag is an error where it does not fit.
         let room = session.max_new_tokens(self.ids.len()).max(1);
         let is_cut = request.limit.max_new_tokens.is_none() && room < self.wanted;
         params.max_new_tokens = if is_cut { room } else { self.wanted };
@@ -86,7 +86,7 @@ impl OnBackend for Generate<'_> {
 }
 
 impl Generate<'_> {
-    /// The model's defaults with what was asked for; says what they are.
+    /// The model's defaults, overridden by the request; `--verbose` prints them.
     fn params(&self) -> Result<GenerateParams> {
         let tokenizer = self.tokenizer.as_ref();
         let mut params = GenerateParams::new(&self.model.config, &self.generation, tokenizer);
@@ -104,7 +104,7 @@ impl Generate<'_> {
     }
 }
 
-/// Puts pieces on stdout as they come, or the JSON object at the end.
+/// Writes pieces to stdout as they come, or the JSON object at the end.
 struct Printer {
     out: io::Stdout,
     json: bool,
@@ -138,7 +138,7 @@ impl Printer {
         if self.json {
             print_json(&Report::new(answer, prompt_tokens))?;
         } else if answer.text.is_none() || self.out.is_terminal() {
-            // A file gets the text alone; a shell's prompt wants a line of its own.
+            // On a terminal the shell's prompt then starts on a new line.
             writeln!(self.out)?;
         }
         Ok(self.out.flush()?)

@@ -111,13 +111,12 @@ struct F32 {
     bytes: Vec<u8>,
 }
 
-/// Adds values as a safetensors file holds them.
+/// Appends values in the byte order of safetensors.
 fn append(bytes: &mut Vec<u8>, values: &[f32]) {
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }
 
-/// Where to write: the file that a link stands for, and nothing but a file, since what is there
-/// is replaced.
+/// The file to write: the target of a link, and only a regular file, since it is replaced.
 fn destination(out: &Path) -> Result<PathBuf> {
     let hint = "name a file that is new, or may be replaced";
     if out == Path::new("-") {
@@ -132,8 +131,8 @@ fn destination(out: &Path) -> Result<PathBuf> {
     };
     match (out.canonicalize(), out.symlink_metadata()) {
         (Ok(path), _) if path.is_file() => Ok(path),
-        (Ok(_), _) => refused("is there and is no file"),
-        (Err(_), Ok(_)) => refused("is a link to nothing"),
+        (Ok(_), _) => refused("exists and is not a regular file"),
+        (Err(_), Ok(_)) => refused("is a link to a file that does not exist"),
         (Err(_), Err(_)) => Ok(out.to_owned()),
     }
 }
@@ -151,7 +150,7 @@ fn write(out: &Path, tensors: &[F32]) -> Result<()> {
     let part = part_name(out);
     let written = create(&part, views).and_then(|()| Ok(fs::rename(&part, out)?));
     if written.is_err() {
-        // What is half written is of no use; the error that led here is told.
+        // The half-written file is useless; the error that led here is returned.
         let _ = fs::remove_file(&part);
     }
     written.with_context(|| format!("cannot write `{}`", out.display()))
@@ -165,7 +164,7 @@ fn create(path: &Path, views: Vec<(&'static str, TensorView<'_>)>) -> Result<()>
     Ok(fs::set_permissions(path, ordinary)?)
 }
 
-/// `out` with the process's number behind it: two runs do not write one file.
+/// `out` with the process's id appended: two runs do not write the same file.
 fn part_name(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));

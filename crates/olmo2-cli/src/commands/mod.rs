@@ -20,7 +20,7 @@ use crate::messages::Result;
 /// Runs one command.
 ///
 /// # Errors
-/// What the command meets.
+/// Those of the command.
 pub(crate) fn run(request: Request) -> Result<()> {
     match request {
         Request::Generate(request) => generate::run(&request),

@@ -1,4 +1,4 @@
-//! `models`: what lies in the hub's cache, and what the hub has.
+//! `models`: the models in the hub's cache, and the revisions on the hub.
 
 use std::io::{self, Write};
 
@@ -39,7 +39,7 @@ pub(super) fn run(command: &ModelsRequest) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// The id that was meant: an address of the hub's page stands for it, too.
+/// The id, also of the address of a page on the hub.
 fn meant(id: &str) -> Result<String> {
     Ok(parse_id(id)?.unwrap_or_else(|| id.to_owned()))
 }

@@ -39,8 +39,8 @@ pub(super) fn run(request: &PerplexityRequest) -> Result<()> {
     let stride = request.stride.unwrap_or(context / 2);
     if context < 2 || stride >= context {
         return Err(Failure::usage(
-            format!("`--stride` is {stride} and the window {context} tokens: expected less"),
-            "a window scores the tokens that the one before did not hold, given those that it did",
+            format!("`--stride` is {stride}: expected less than the window of {context} tokens"),
+            "each window scores the tokens that the previous one did not contain, given those that it did",
         ));
     }
     model.backend.dispatch(Perplexity {

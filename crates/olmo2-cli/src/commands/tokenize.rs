@@ -34,7 +34,7 @@ pub(super) fn run(request: &TokenizeRequest) -> Result<()> {
         true => writeln!(out, "{}", join(&ids))?,
         false => {
             write!(out, "{}", tokenizer.decode(&ids, SpecialTokens::Keep))?;
-            // A file gets the text alone; a shell's prompt wants a line of its own.
+            // On a terminal the shell's prompt then starts on a new line.
             if out.is_terminal() {
                 writeln!(out)?;
             }
@@ -43,10 +43,10 @@ pub(super) fn run(request: &TokenizeRequest) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Ids that all stand for something.
+/// Ids that all have a token.
 ///
 /// # Errors
-/// One that no token has: its text would silently be nothing.
+/// An id without a token: its text would silently be empty.
 fn known(ids: Vec<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     match ids.iter().find(|id| tokenizer.id_to_token(**id).is_none()) {
         None => Ok(ids),

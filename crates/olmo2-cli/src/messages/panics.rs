@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-/// The first panic since somebody asked: later ones are its consequences, as the broken channel
+/// The first panic since the last [`take`]: later ones are its consequences, as the broken channel
 /// of a thread that died.
 static FIRST: Mutex<Option<Panic>> = Mutex::new(None);
 
@@ -17,7 +17,7 @@ struct Panic {
 
 /// Runs `work`; a panic becomes an error that names its place, exit code 1.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ExitCode> {
-    // Whoever asks for a backtrace gets one.
+    // `RUST_BACKTRACE` keeps the usual output.
     let backtrace = std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0");
     if !backtrace {
         set_hook(Box::new(note));

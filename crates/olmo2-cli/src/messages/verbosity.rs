@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Notes for everybody, details for who asked for them, or neither.
+/// Notes by default, details with `--verbose`, neither with `--quiet`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Verbosity {
     verbose: bool,
@@ -39,7 +39,7 @@ impl Verbosity {
     }
 }
 
-/// Writes a line to stderr; that stderr is closed is no reason to stop.
+/// Writes a line to stderr; a closed stderr does not end the program.
 fn write_line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }

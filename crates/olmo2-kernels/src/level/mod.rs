@@ -50,6 +50,7 @@ impl std::fmt::Display for Level {
 
 /// Why a level cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LevelError {
     /// [`VARIABLE`] holds no level's name.
     #[error("`OLMO2_SIMD` is `{0}`, expected `scalar`, `avx2`, `avx512` or `amx`")]

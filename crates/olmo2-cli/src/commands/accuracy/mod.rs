@@ -1,4 +1,4 @@
-//! `accuracy`: what each format of weights costs, as a table.
+//! `accuracy`: the error of each weight format, as a table.
 
 mod distance;
 
@@ -7,13 +7,13 @@ use std::io::{self, Write};
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheOptions, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2, Olmo2Config, Precision,
-    QuantFormat, Quantize, StoredWeight, Weights,
+    CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2, Olmo2Config,
+    Precision, QuantFormat, Quantize, StoredWeight, Weights,
 };
 
 use super::to_host::to_host;
 use crate::backend::{self, OnBackend};
-use crate::messages::{Failure, Result, plain};
+use crate::messages::{Failure, Result, Verbosity, plain};
 use crate::model::find;
 use crate::request::AccuracyRequest;
 use distance::Distance;
@@ -31,8 +31,8 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
         Some(_) => vec![fixed(request.tokens, &config)],
     };
     let tokens: usize = rows.iter().map(Vec::len).sum();
-    backend::set_threads(None)?;
-    let backend = backend::choose(None, request.model.verbosity)?;
+    let (device, verbosity) = (request.device, request.model.verbosity);
+    let (backend, _) = backend::prepare(device.backend, device.threads, verbosity)?;
     let mut out = io::stdout();
     writeln!(
         out,
@@ -45,6 +45,7 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
         config,
         weights,
         rows,
+        verbosity,
     })
 }
 
@@ -52,12 +53,19 @@ struct Accuracy {
     config: Olmo2Config,
     weights: Weights,
     rows: Vec<Vec<u32>>,
+    verbosity: Verbosity,
 }
 
 impl OnBackend for Accuracy {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let expected = self.logits::<B>(&self.weights, Precision::F32, &device)?;
+        let capabilities = Capabilities::of::<B>(&device);
         for (name, precision, quantize) in formats() {
+            if let Err(error) = capabilities.check_precision(precision) {
+                self.verbosity
+                    .note(format_args!("no row `{name}`: {error}"));
+                continue;
+            }
             let weights = match quantize {
                 None => self.weights.clone(),
                 Some(quantize) => self.weights.quantized(&quantize)?,
@@ -108,7 +116,7 @@ fn no_logits() -> Failure {
     Failure::message("the model returned no logits")
 }
 
-/// Ids all over the vocabulary.
+/// Ids spread over the vocabulary.
 fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
     let vocab = config.vocab_size.min(DOLMA2_TOKENS);
     (0..count)
@@ -116,7 +124,7 @@ fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
         .collect()
 }
 
-/// Each with the type of activations between products, and what is quantized.
+/// Each with its compute type and what is quantized.
 fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
     let (q4, q8) = (
         Quantize::all(QuantFormat::Q4),

@@ -1,4 +1,4 @@
-//! Runs of a benchmark, held against the limits that were measured between them.
+//! Runs of a benchmark, as shares of the limits measured between them.
 
 use olmo2_kernels::limits::Peaks;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::messages::Result;
 /// One run of prefill or of decoding.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Of the work alone.
+    /// Of the model's work, without the measurement of limits.
     pub(super) seconds: f64,
     /// The decoded steps, none in prefill.
     pub(super) steps: Vec<Step>,
@@ -20,9 +20,9 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) seconds: f64,
-    /// Of weights, and of keys and values where decoding starts behind `--depth`.
+    /// Of weights; with `--depth` also of keys and values.
     pub(super) bytes: u64,
-    /// The read that followed.
+    /// The read of the same weights after the step.
     pub(super) read: Option<Read>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Read {
 }
 
 impl Step {
-    /// What the step read in a second, over what the read alone did.
+    /// The bytes per second of the step, over those of the read alone.
     fn share_of_read(&self) -> Option<f64> {
         let read = self.read?;
         Some(self.bytes as f64 / self.seconds / (read.bytes as f64 / read.seconds))
@@ -45,7 +45,7 @@ impl Step {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Work {
     pub(super) f32: u64,
-    /// Done in f32 where the CPU has no such product.
+    /// Done in f32 where the CPU does not multiply bf16.
     pub(super) bf16: u64,
     pub(super) int8: u64,
 }
@@ -68,7 +68,7 @@ impl Work {
         }
     }
 
-    /// The least time in which it can be done.
+    /// The least time that the work takes at the peaks.
     fn seconds(self, peaks: Peaks) -> f64 {
         let bf16 = peaks.bf16.unwrap_or(peaks.f32);
         let Self {
@@ -79,7 +79,7 @@ impl Work {
         (f32 as f64 / peaks.f32 + pairs as f64 / bf16 + int8 as f64 / peaks.int8) / 1e9
     }
 
-    /// The type of most of it.
+    /// The type of most operations.
     fn product_type(self, peaks: Peaks) -> &'static str {
         match peaks.bf16 {
             _ if self.int8 > self.bf16.max(self.f32) => "int8",
@@ -89,10 +89,10 @@ impl Work {
     }
 }
 
-/// What a run of each kind has to do.
+/// The work of each kind of run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Works {
-    /// The matrices of the layers, for one token: what their type is asked of.
+    /// The matrices of the layers, for one token: decides the type of the peak.
     pub(super) token: Work,
     /// The matrices of the layers, for all tokens.
     pub(super) prefill: Work,
@@ -101,8 +101,8 @@ pub(super) struct Works {
     pub(super) decode: Option<Work>,
 }
 
-/// The machine's limits, and how much of them was used: medians, `None` where there are no own
-/// kernels or nothing was run.
+/// The machine's limits and the shares of them that were reached: medians, `None` without own
+/// kernels or runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Limits {
     /// 10^9 bytes.
@@ -116,7 +116,7 @@ pub(super) struct Limits {
     pub(super) peak_int8_gops: Option<f64>,
     /// In tiles of AMX of blocks of 32, which more than 8 tokens or sequences at a time take.
     pub(super) peak_int8_tiles_gops: Option<f64>,
-    /// The type whose peak counts: of most of the layers' products.
+    /// The type of the peak: that of most operations in the layers.
     pub(super) product_type: Option<&'static str>,
     pub(super) prefill_share_of_peak: Option<f64>,
     pub(super) decode_share_of_peak: Option<f64>,
@@ -155,7 +155,7 @@ impl Limits {
     }
 }
 
-/// What the runs give, after one that is not counted.
+/// The counted runs, after one warm-up run.
 pub(super) fn measure(repetitions: u16, mut work: impl FnMut() -> Result<Run>) -> Result<Vec<Run>> {
     work()?;
     (0..repetitions).map(|_| work()).collect()
@@ -250,7 +250,7 @@ mod tests {
         let share = limits.decode_share_of_peak.expect("a figure");
         assert!((share - 0.5).abs() < 1e-9, "{share}");
         assert_eq!(limits.peak_bf16_gops, Some(200.0));
-        // A prefill's products are done in tiles where there are any.
+        // Prefill is compared with the peak of tiles where the CPU has them.
         let mut tiled = run(0.325);
         tiled.peaks = Some(Peaks {
             bf16_tiles: Some(400.0),
@@ -261,7 +261,7 @@ mod tests {
             (share.expect("a figure") - 0.15 / 0.325).abs() < 1e-9,
             "{share:?}"
         );
-        // Without the instruction it is f32 that counts.
+        // Without the instruction the peak is that of f32.
         let without = Peaks {
             bf16: None,
             ..PEAKS

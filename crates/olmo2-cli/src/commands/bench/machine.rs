@@ -1,5 +1,5 @@
-//! How fast the machine reads what a token reads, measured right after a token: neighbors change
-//! both within seconds.
+//! The memory bandwidth for the bytes that a token reads, measured right after a token: on a shared
+//! machine both change within seconds.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::limits::Read;
 /// Reads of each pattern before one is chosen.
 const TRIALS: usize = 3;
 
-/// The memory that a token reads, and the fastest way through it.
+/// The memory that a token reads, and the fastest order of reading it.
 pub(super) struct Machine {
     memory: Vec<Bytes>,
     pattern: ReadPattern,
@@ -40,7 +40,7 @@ impl Machine {
         machine
     }
 
-    /// Reads what a token reads of the weights.
+    /// Reads the weights that a token reads.
     pub(super) fn read(&self) -> Read {
         let slices: Vec<&[u8]> = self.memory.iter().map(Bytes::as_ref).collect();
         let started = Instant::now();

@@ -163,7 +163,7 @@ impl<B: Backend> Runs<'_, B> {
         }
     }
 
-    /// Decodes the token behind `depth + i` others, with its logits on the host, and then reads
+    /// Decodes the token after `depth + i` others, with its logits on the host, and then reads
     /// the weights alone.
     fn step(&mut self, depth: usize, i: usize) -> Result<Step> {
         let started = Instant::now();

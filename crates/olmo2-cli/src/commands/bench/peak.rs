@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How often anonymous memory is looked at; the kernel keeps no peak of it.
+/// How often anonymous memory is sampled; the kernel keeps no peak of it.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Peaks since the sampler started; `None` where the system does not tell.
+/// Peaks since the sampler started; `None` where the system does not report them.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Peaks {
     /// All resident pages, mapped weights among them (`VmHWM`).
@@ -20,8 +20,8 @@ pub(super) struct Peaks {
     pub(super) peak_anon_bytes: Option<u64>,
 }
 
-/// A thread that looks at the memory of the process. `cargo xtask slow` looks at that of a child
-/// while it waits for it, and needs none.
+/// A thread that samples the memory of the process. `cargo xtask slow` samples that of a child
+/// while it waits for it, without a thread.
 #[derive(Debug)]
 pub(super) struct Sampler {
     shared: Arc<Shared>,
@@ -54,7 +54,7 @@ impl Sampler {
         });
         Self {
             shared,
-            // Without the thread there is still the sample at the end.
+            // Without the thread the sample at the end remains.
             thread: thread.ok(),
         }
     }
@@ -101,13 +101,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn memory_that_was_taken_and_given_back_is_in_the_peak() {
         const SIZE: usize = 64 << 20;
-        let before = status("RssAnon:").expect("Linux tells");
+        let before = status("RssAnon:").expect("Linux reports it");
         let sampler = Sampler::start();
         let taken = vec![1u8; SIZE];
         thread::sleep(4 * INTERVAL);
         assert_eq!(std::hint::black_box(&taken)[SIZE - 1], 1);
         drop(taken);
-        let peak = sampler.stop().peak_anon_bytes.expect("Linux tells");
+        let peak = sampler.stop().peak_anon_bytes.expect("Linux reports it");
         assert!(peak > before + SIZE as u64 / 2, "{before} then {peak}");
     }
 }

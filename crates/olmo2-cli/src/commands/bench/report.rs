@@ -86,21 +86,25 @@ fn rate(rate: Option<f64>) -> String {
     rate.map_or("not run".into(), |rate| format!("{rate:.2} tok/s"))
 }
 
+fn percent(share: f64) -> String {
+    format!("{:.0}%", 100.0 * share)
+}
+
 impl Limits {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let (Some(read), Some(share)) =
             (self.read_gigabytes_per_second, self.decode_share_of_read)
         {
-            let text = format!("{read:.1} GB/s, decode {share:.2} of it");
+            let text = format!("{read:.1} GB/s, decode {} of it", percent(share));
             lines.push(("memory reads", text));
         }
         let peaks = [
             ("f32", self.peak_f32_gops),
             ("bf16", self.peak_bf16_gops),
-            ("bf16 in tiles", self.peak_bf16_tiles_gops),
+            ("bf16 in AMX tiles", self.peak_bf16_tiles_gops),
             ("int8", self.peak_int8_gops),
-            ("int8 in tiles", self.peak_int8_tiles_gops),
+            ("int8 in AMX tiles", self.peak_int8_tiles_gops),
         ];
         let peak = |(name, peak): (&str, Option<f64>)| Some(format!("{name} {:.0}", peak?));
         let peaks: Vec<String> = peaks.into_iter().filter_map(peak).collect();
@@ -111,13 +115,14 @@ impl Limits {
                 "int8" => self.peak_int8_tiles_gops,
                 _ => None,
             };
-            let tiles = if tiles.is_some() { " in tiles" } else { "" };
+            let tiles = if tiles.is_some() { " in AMX tiles" } else { "" };
             for (name, share, tiles) in [
                 ("prefill", self.prefill_share_of_peak, tiles),
                 ("decode", self.decode_share_of_peak, ""),
             ] {
                 if let Some(share) = share {
-                    text += &format!(", {name} {share:.2} of {product_type}{tiles}");
+                    let share = percent(share);
+                    text += &format!("; {name} {share} of {product_type}{tiles}");
                 }
             }
             lines.push(("multiply-adds", text));
@@ -131,8 +136,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_whether_a_share_is_that_of_tiles() {
-        let told = |product_type| {
+    fn a_share_of_tiles_is_named_as_one() {
+        let line = |product_type| {
             let limits = Limits {
                 peak_f32_gops: Some(100.0),
                 peak_bf16_gops: Some(200.0),
@@ -145,10 +150,14 @@ mod tests {
             };
             limits.lines()[0].1.clone()
         };
-        let peaks = "f32 100, bf16 200, bf16 in tiles 800, int8 400 Gop/s";
-        for (product_type, of) in [("f32", "f32"), ("bf16", "bf16 in tiles"), ("int8", "int8")] {
-            let right = format!("{peaks}, prefill 0.25 of {of}, decode 0.50 of {product_type}");
-            assert_eq!(told(product_type), right);
+        let peaks = "f32 100, bf16 200, bf16 in AMX tiles 800, int8 400 Gop/s";
+        for (product_type, of) in [
+            ("f32", "f32"),
+            ("bf16", "bf16 in AMX tiles"),
+            ("int8", "int8"),
+        ] {
+            let right = format!("{peaks}; prefill 25% of {of}; decode 50% of {product_type}");
+            assert_eq!(line(product_type), right);
         }
     }
 }

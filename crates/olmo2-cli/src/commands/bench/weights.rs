@@ -1,4 +1,4 @@
-//! What a decoded token reads of the weights, and the products that a token costs.
+//! The bytes of weights that a decoded token reads, and the operations that a token takes.
 
 use burn::module::{ModuleVisitor, Param};
 use burn::prelude::*;
@@ -12,10 +12,10 @@ use super::limits::Work;
 /// Arrays below a cache line, such as a lone scale, are not worth a read.
 const LINE: usize = 64;
 
-/// All layers, the final norm and the head, as they lie in memory; of the embedding one row is
-/// read, so it counts where it is the head.
+/// Bytes in memory of all layers, the final norm and the head. One row of the embedding is read, so
+/// it counts only where it is the head.
 pub(super) fn bytes_per_token<B: Backend>(model: &Olmo2<B>) -> u64 {
-    // burn's visitors see floats alone.
+    // burn's visitors see only floats.
     let matrices = projections(model).map(|(_, weight)| weight);
     let packed = matrices.chain([head(model).1]).filter_map(Weight::packed);
     let mut sum = Sum(packed.map(Packed::byte_len).sum());
@@ -28,8 +28,8 @@ pub(super) fn bytes_per_token<B: Backend>(model: &Olmo2<B>) -> u64 {
     sum.0
 }
 
-/// The memory behind [`bytes_per_token`], norms left out, of a model that shares it with `stored`
-/// or has packed it.
+/// The memory of [`bytes_per_token`] without the norms: the blocks of `model`, or the floats that
+/// it shares with `stored`.
 pub(super) fn memory<B: Backend>(model: &Olmo2<B>, stored: &Weights) -> Vec<Bytes> {
     let arrays = |(name, weight): (String, &Weight<B>)| match weight.packed() {
         Some(packed) => packed
@@ -46,13 +46,13 @@ pub(super) fn memory<B: Backend>(model: &Olmo2<B>, stored: &Weights) -> Vec<Byte
         .collect()
 }
 
-/// Products of a token with the matrices of all layers.
+/// Operations of a token in the matrices of all layers.
 pub(super) fn work_of_layers<B: Backend>(model: &Olmo2<B>) -> Work {
     let weights = projections(model).map(|(_, weight)| weight);
     work(weights, model.precision())
 }
 
-/// Products of a token's logits.
+/// Operations of a token's logits.
 pub(super) fn work_of_head<B: Backend>(model: &Olmo2<B>) -> Work {
     work([head(model).1], model.precision())
 }

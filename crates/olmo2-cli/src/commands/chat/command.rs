@@ -1,4 +1,4 @@
-//! What a line of a chat means: something said, or a command.
+//! A line of a chat: a message, or a command.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use crate::messages::{Failure, Result};
 
 /// The commands, for `/help`.
 pub(super) const HELP: &str = "\
-/system TEXT      tell the model what to be, from the next answer on; without TEXT, nothing
-/clear            forget what was said
+/system TEXT      set the system message, from the next answer on; without TEXT, remove it
+/clear            forget the conversation
 /set              show the settings
 /set NAME VALUE   change one: /set temperature 0.7
 /stats            tokens, cache and speed of the last answer
 /save FILE        write the conversation to a new file; /save! FILE replaces one
 /exit, /quit      leave, as Ctrl-D does
-A line that begins with a space is said, even if it goes on with a slash.
+To send a line that begins with a slash, put a space before it.
 ";
 
 /// A line, understood.
@@ -28,7 +28,7 @@ pub(super) enum Input {
     Stats,
     Save {
         file: PathBuf,
-        /// Even if there is such a file.
+        /// Even if the file exists.
         replace: bool,
     },
     Help,
@@ -70,7 +70,7 @@ impl Input {
             ("exit" | "quit", "") => Self::Exit,
             _ => {
                 let message = format!("there is no command `/{command}`");
-                let hint = "`/help` lists them; a space before the slash says it to the model";
+                let hint = "`/help` lists them; put a space before the slash to send the line to the model";
                 return Err(Failure::new(message, hint));
             }
         })

@@ -1,4 +1,4 @@
-//! What was said so far: messages under a template, or one growing text without.
+//! The conversation so far: messages with a template, or one growing text without.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ impl Conversation {
         match self.has_template() {
             true => Ok(()),
             false => {
-                let hint = "type the text that the model shall continue";
+                let hint = "type text for the model to continue";
                 Err(Failure::new(
                     "this model has no chat template, so no system message",
                     hint,
@@ -110,7 +110,7 @@ impl Conversation {
     /// Writes the messages as JSON, or the text where there is no template.
     ///
     /// # Errors
-    /// The file cannot be written, or is there and must not be replaced.
+    /// The file cannot be written, or exists and must not be replaced.
     pub(super) fn save(&self, path: &Path, replace: bool) -> Result<()> {
         let content = match self.has_template() {
             true => {
@@ -131,7 +131,7 @@ impl Conversation {
         let mut file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let hint = format!("`/save! {shown}` replaces it");
-                return Err(Failure::new(format!("`{shown}` is there already"), hint));
+                return Err(Failure::new(format!("`{shown}` already exists"), hint));
             }
             file => file.with_context(|| format!("cannot write `{shown}`"))?,
         };

@@ -1,4 +1,4 @@
-//! Ctrl-C: ends an answer while there is one, and the program otherwise.
+//! Ctrl-C: ends the answer while one is generated, else the program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -24,7 +24,7 @@ impl Interrupt {
         let theirs = Arc::clone(&state);
         ctrlc::set_handler(move || {
             let (from, to) = (ANSWERING, INTERRUPTED);
-            // A second one means it: an answer that has not come to its next token is left.
+            // A second Ctrl-C ends the program, even before the answer's next token.
             if theirs
                 .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()

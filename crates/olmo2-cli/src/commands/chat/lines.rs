@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    /// Keeps the history for the next chat, where there is a place for it.
+    /// Saves the history for the next chat, where a home folder exists.
     pub(super) fn close(self) {
         if let Self::Terminal {
             mut editor,

@@ -25,7 +25,7 @@ use conversation::Conversation;
 use interrupt::Interrupt;
 use lines::Lines;
 
-/// Tokens of an answer where nobody says how many.
+/// Tokens of an answer where neither a flag nor the model's files give the number.
 const DEFAULT_NEW_TOKENS: usize = 1024;
 
 pub(super) fn run(request: &ChatRequest) -> Result<()> {
@@ -133,14 +133,14 @@ impl<B: Backend> Repl<'_, B> {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) if error.is_broken_pipe() => return Err(error),
-                // What was said so far is worth more than the line that failed.
+                // The conversation so far is worth more than the line that failed.
                 Err(error) => {
                     error.show();
                     failed = true;
                 }
             }
         }
-        // Somebody who types has seen it; a script reads the exit code.
+        // On a terminal the error was seen; a script reads the exit code.
         let failed = failed && !lines.is_terminal();
         lines.close();
         match failed {

@@ -24,7 +24,7 @@ pub(super) fn of(error: &(dyn Hint + 'static)) -> Option<String> {
     error.hint()
 }
 
-/// Errors of what a model is asked to do.
+/// Errors of running a model.
 fn of_run(error: &(dyn Error + 'static)) -> Option<String> {
     if error.is::<PrecisionError>() {
         return Some("choose another `--dtype`; f32 runs everywhere".into());
@@ -58,7 +58,7 @@ fn of_run(error: &(dyn Error + 'static)) -> Option<String> {
     Some(hint.into())
 }
 
-/// Errors of where a model comes from.
+/// Errors of finding and opening a model.
 fn of_files(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(QuantizeError::Already { .. }) = error.downcast_ref() {
         let hint = "the weights are quantized already: leave `--quantize` out, or start from the \

@@ -13,7 +13,7 @@ pub(crate) use usage::show_usage;
 
 /// A command that failed.
 const FAILURE: u8 = 1;
-/// A command line that makes no sense.
+/// A wrong command line.
 const USAGE: u8 = 2;
 
 /// What to do about logits that are not finite.
@@ -51,12 +51,12 @@ impl Failure {
         }
     }
 
-    /// An error that nobody can do anything about.
+    /// An error without a hint.
     pub(crate) fn message(message: impl Into<String>) -> Self {
         Self::of(Cause::Message(message.into()))
     }
 
-    /// A command line that clap takes and that still makes no sense.
+    /// A command line that clap accepts and that makes no sense.
     pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(message, hint).as_usage()
     }
@@ -89,7 +89,7 @@ impl Failure {
         self
     }
 
-    /// Whether stdout was closed by its reader, who has read enough.
+    /// Whether the reader of stdout closed it: that is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let Cause::Error(error) = &self.cause else {
             return false;
@@ -184,7 +184,7 @@ fn write_lines(message: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         text += &format!("hint: {}\n", one_line(hint));
     }
-    // Nobody is left to read that stderr is closed.
+    // A closed stderr cannot be reported.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
