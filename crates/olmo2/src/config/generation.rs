@@ -43,8 +43,8 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// A file that can't be read or is malformed.
-    pub fn from_folder(folder: &Path) -> Result<Option<Self>, GenerationConfigError> {
-        let path = folder.join("generation_config.json");
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>, GenerationConfigError> {
+        let path = folder.as_ref().join("generation_config.json");
         match std::fs::read(&path) {
             Ok(json) => Self::from_bytes(&json).map(Some),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -66,3 +66,50 @@ impl GenerateParams {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::tokenizer::tests::tokenizer;
+
+    fn params(
+        vocab_size: usize,
+        generation: &str,
+        tokenizer: Option<&Tokenizer>,
+    ) -> GenerateParams {
+        let config = format!(
+            r#"{{"model_type": "olmo2", "vocab_size": {vocab_size}, "eos_token_id": [7, 8]}}"#
+        );
+        let config = Olmo2Config::from_json(&config).expect("valid");
+        let generation = GenerationConfig::from_bytes(generation.as_bytes()).expect("valid");
+        GenerateParams::new(&config, &generation, tokenizer)
+    }
+
+    #[test]
+    fn the_generation_config_decides_what_ends_a_text() {
+        assert_eq!(params(100, r#"{"eos_token_id": 9}"#, None).stop_ids, [9]);
+        assert_eq!(params(100, "{}", None).stop_ids, [7, 8]);
+    }
+
+    #[test]
+    fn only_ids_of_tokenizer_and_model_are_chosen() {
+        let tokenizer = tokenizer();
+        let allowed = |vocab, tokenizer| params(vocab, "{}", tokenizer).allowed_ids;
+        assert_eq!(allowed(1000, Some(&tokenizer)), tokenizer.vocab_size());
+        assert_eq!(allowed(100, Some(&tokenizer)), 100);
+        assert_eq!(allowed(100_352, None), DOLMA2_TOKENS);
+        assert_eq!(allowed(100, None), 100);
+    }
+
+    #[test]
+    fn sampling_and_length_are_those_of_the_generation_config() {
+        let json = r#"{"do_sample": true, "temperature": 0.6, "top_k": 0, "max_new_tokens": 5}"#;
+        let all = params(100, json, None);
+        assert_eq!((all.sampling.temperature, all.sampling.top_k), (0.6, None));
+        assert_eq!(all.max_new_tokens, 5);
+        let none = params(100, "{}", None);
+        assert_eq!(none.sampling, SamplingParams::default());
+        assert_eq!(none.max_new_tokens, DEFAULT_NEW_TOKENS);
+        assert_eq!(none.with_max_new_tokens(3).max_new_tokens, 3);
+    }
+}

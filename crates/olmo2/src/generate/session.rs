@@ -25,8 +25,9 @@ pub enum FinishReason {
 /// One sequence with its model and its cache: a prompt that begins like the last one costs only
 /// what is new.
 ///
-/// A session owns its model; clones of a model share the memory of its weights. It can move to
-/// another thread.
+/// A session owns its model and can move to another thread. Clones of a model share the memory of
+/// its weights. Only a model of [`Olmo2::new`] that has not run yet has none to share: each clone
+/// of it draws weights of its own.
 #[derive(Debug)]
 pub struct Session<B: Backend> {
     model: Olmo2<B>,
@@ -275,6 +276,46 @@ impl<B: Backend> Iterator for Generation<'_, B> {
                 self.finish = Some(FinishReason::Stop);
                 Some(Err(error))
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex", feature = "demo"))]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::demo;
+    use crate::load::LoadOptions;
+    use crate::quantize::Quantize;
+    use crate::storage::{QuantFormat, Weight};
+
+    /// Where the weights of every matrix lie.
+    fn addresses(mut model: Olmo2<Flex>) -> Vec<usize> {
+        let of = |weight: &Weight<Flex>| match weight {
+            Weight::Float(param) => param
+                .val()
+                .into_primitive()
+                .tensor()
+                .bytes()
+                .as_ptr()
+                .addr(),
+            Weight::Packed(packed) => packed.arrays()[0].1.as_ptr().addr(),
+        };
+        let matrices = model.matrices_mut();
+        matrices.iter().map(|(_, weight)| of(weight)).collect()
+    }
+
+    #[test]
+    fn clones_of_a_model_share_the_memory_of_its_weights() {
+        for quantize in [None, Some(Quantize::all(QuantFormat::Q8))] {
+            let options = LoadOptions {
+                quantize,
+                ..LoadOptions::default()
+            };
+            let model = demo::load(&options, &Default::default()).expect("the demo model");
+            let session = Session::new(model.clone(), 64);
+            assert_eq!(addresses(session.model().clone()), addresses(model));
         }
     }
 }

@@ -78,7 +78,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A file that can't be read, else as [`from_bytes`](Self::from_bytes).
-    pub fn from_folder(folder: &Path) -> Result<Option<Self>, ChatError> {
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>, ChatError> {
+        let folder = folder.as_ref();
         let template = read_if_there(folder, "chat_template.jinja")?;
         let config = read_if_there(folder, "tokenizer_config.json")?;
         Self::from_bytes(template.as_deref(), config.as_deref())

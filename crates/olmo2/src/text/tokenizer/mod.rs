@@ -49,7 +49,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokenizerError::Io`] for a file that can't be read, else as [`from_bytes`](Self::from_bytes).
-    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let folder = folder.as_ref();
         let json = read(folder, "tokenizer.json")?;
         let config = read_if_there(folder, "tokenizer_config.json")?;
         Self::from_bytes(&json, config.as_deref())
@@ -219,4 +220,4 @@ pub(crate) fn read_if_there(folder: &Path, name: &str) -> Result<Option<Vec<u8>>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
