@@ -60,13 +60,13 @@ pub enum CheckpointError {
     /// Neither a folder nor, with the feature `hub`, an id of the hub.
     #[error("there is no folder `{name}`")]
     NoFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// A file where a folder is expected.
     #[error("`{name}` is not a folder")]
     NotAFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// A folder without a config.
@@ -75,30 +75,29 @@ pub enum CheckpointError {
         /// The folder.
         folder: PathBuf,
     },
-    /// A revision of a folder.
+    /// A revision that was given for a folder.
     #[error("a revision belongs to an id of the hub, and `{name}` is a folder")]
     RevisionOfFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// The model has no tokenizer.
     #[error("{name} has no `tokenizer.json`")]
     NoTokenizer {
-        /// What the model is called.
+        /// The model's name.
         name: String,
     },
     /// The hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] olmo2_hub::HubError),
-    /// No local folder, and the hub cannot be reached or has no such model: perhaps a folder was
-    /// meant.
+    /// Not a local folder, and the hub cannot be reached or has no such model.
     #[cfg(feature = "hub")]
     #[error("`{name}` is not a local folder; on the hub: {source}")]
     NeitherFolderNorOnHub {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What the hub answers.
+        /// The error of the hub.
         source: olmo2_hub::HubError,
     },
     /// `config.json`.

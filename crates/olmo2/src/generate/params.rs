@@ -1,4 +1,4 @@
-//! What to generate, and the rule that says where a text ends.
+//! The parameters of a generation, and the rule for where a text ends.
 
 use burn::prelude::*;
 
@@ -11,28 +11,28 @@ use crate::text::tokenizer::Tokenizer;
 /// Tokens of OLMo 2's own tokenizer; its embedding is padded to 100352 rows.
 pub const DOLMA2_TOKENS: usize = 100_278;
 
-/// Tokens to generate where neither the caller nor `generation_config.json` says how many.
+/// Tokens to generate if neither the caller nor `generation_config.json` gives a number.
 pub const DEFAULT_NEW_TOKENS: usize = 256;
 
-/// What to generate.
+/// The parameters of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateParams {
-    /// Tokens to generate at most.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: usize,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: SamplingParams,
-    /// Ids that end the text; not part of it.
+    /// Ids that end the text and are not part of it.
     pub stop_ids: Vec<u32>,
-    /// Ids at and beyond this are never chosen: the tokenizer's size.
+    /// Only ids below this are sampled: the tokenizer's size.
     pub allowed_ids: usize,
 }
 
 impl GenerateParams {
     /// The defaults of a model's files, as transformers' `generate` takes them.
     ///
-    /// The ids of `generation_config.json` that end a text stand above those of `config.json`. Ids
-    /// that the tokenizer does not have are never chosen; without a tokenizer those are the padding
-    /// rows of OLMo 2's vocabulary, from id 100278.
+    /// The text ends at the `eos_token_id` of `generation_config.json`, or at that of `config.json` if
+    /// the former has none. Ids that the tokenizer does not have are never sampled; without a tokenizer
+    /// those are the padding rows of OLMo 2's vocabulary, from id 100278.
     pub fn new(
         config: &Olmo2Config,
         generation: &GenerationConfig,
@@ -53,14 +53,14 @@ impl GenerateParams {
         }
     }
 
-    /// Greedy, up to the ids that end a text by the model's config alone: for a model without files.
-    /// [`Checkpoint::generate_params`](crate::Checkpoint::generate_params) knows the files.
+    /// Greedy decoding up to the `eos_token_id` of the model's config, for a model without files.
+    /// [`Checkpoint::generate_params`](crate::Checkpoint::generate_params) reads the other files too.
     pub fn greedy<B: Backend>(model: &Olmo2<B>, max_new_tokens: usize) -> Self {
         let params = Self::new(model.config(), &GenerationConfig::default(), None);
         params.with_max_new_tokens(max_new_tokens)
     }
 
-    /// The same with another number of tokens at most.
+    /// The same with another maximum number of tokens.
     pub fn with_max_new_tokens(mut self, max_new_tokens: usize) -> Self {
         self.max_new_tokens = max_new_tokens;
         self

@@ -1,4 +1,4 @@
-//! The one rule by which a prompt is cut into chunks.
+//! The one rule that cuts a prompt into chunks.
 
 use std::ops::Range;
 
@@ -13,14 +13,14 @@ use crate::model::Olmo2;
 /// that the scores of attention stay small.
 pub const PREFILL_CHUNK: usize = 512;
 
-/// How a sequence goes through the model, and what each pass returns.
+/// How a sequence is cut into passes, and which outputs each pass returns.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunks<F> {
-    /// Tokens of a pass at most.
+    /// Maximum number of tokens in a pass.
     pub len: usize,
     /// Whether passes also return hidden states.
     pub hidden_states: bool,
-    /// The rows of logits that a pass returns, given its positions in the sequence.
+    /// The rows of logits that a pass returns, given the range of ids that it runs.
     pub rows: F,
 }
 
@@ -35,7 +35,7 @@ impl<F: Fn(Range<usize>) -> LogitRows> Chunks<F> {
     }
 }
 
-/// Tokens of a pass at most, for a prompt of `prompt` tokens that may be cut into chunks of `max`
+/// Maximum number of tokens in a pass, for a prompt of `prompt` tokens that may be cut into chunks of `max`
 /// tokens. Dynamic rope rotates a prompt for its full length, so there it is one pass.
 pub fn chunk_len(config: &Olmo2Config, prompt: usize, max: usize) -> usize {
     match config.rope.is_dynamic() {

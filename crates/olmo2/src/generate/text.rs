@@ -4,8 +4,8 @@ use crate::text::tokenizer::{DecodeStream, SpecialTokens, StopStrings, Tokenizer
 
 /// Turns ids into text piece by piece.
 ///
-/// A piece ends with a whole character, and what may be the beginning of a stop string is held back
-/// until it is known not to be one.
+/// A piece ends with a whole character. Text that may be the beginning of a stop string is held back
+/// until the ids after it decide.
 #[derive(Debug)]
 pub struct TextStream {
     decode: DecodeStream,
