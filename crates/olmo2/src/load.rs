@@ -31,6 +31,7 @@ pub struct LoadOptions {
 
 /// Why a model could not be loaded.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// `config.json`.
     #[error(transparent)]

@@ -64,6 +64,7 @@ pub struct Olmo2Config {
 
 /// Why a `config.json` was refused.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
     #[error("cannot read `{path}`: {source}")]

@@ -149,6 +149,7 @@ pub struct ForwardOutput<B: Backend> {
 
 /// A forward pass that was asked for the impossible; nothing was computed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum InputError {
     /// No rows, or rows without tokens.
     #[error("the input is empty: expected at least one token, found {rows} rows of {seq}")]

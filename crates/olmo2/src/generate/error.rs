@@ -10,6 +10,7 @@ use crate::sampling::SamplingError;
 
 /// Why generation could not start or go on.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum GenerateError {
     /// The prompt does not fit the model or the cache.
     #[error(transparent)]
