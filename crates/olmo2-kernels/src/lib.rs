@@ -15,25 +15,25 @@
 )]
 
 mod activation;
-pub mod attention;
+mod attention;
 mod buffer;
 pub mod level;
 pub mod limits;
-pub mod map;
+mod map;
 mod memory;
 mod norm;
-pub mod owned;
 pub mod pool;
-pub mod product;
+mod product;
 mod q4_scales;
 pub mod quant;
 pub mod reference;
 mod simd;
 
 pub use activation::silu_mul;
-pub use attention::{AttentionShape, AttentionStep, CacheMut, CacheRef, attend, store};
-pub use level::Level;
+pub use attention::{
+    AttentionShape, AttentionStep, CACHE_BLOCK, CacheMut, CacheRef, attend, cache_blocks, store,
+};
 pub use map::map_file;
 pub use memory::keep_freed_memory;
-pub use norm::{RotationTable, norm_rotate, rms_norm};
-pub use product::{Activations, WeightData, WeightRef, project, project_gated};
+pub use norm::{RotationTable, rms_norm, rms_norm_rotate};
+pub use product::{Activations, DECODE_ROWS, WeightData, WeightRef, matmul, matmul_gated};

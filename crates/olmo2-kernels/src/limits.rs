@@ -4,7 +4,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
-use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs, has_pairs};
+use crate::simd::{
+    Bf16Dot, Bf16DotKernel, Int8, Kernel, dispatch, dispatch_bf16_dot, has_bf16_dot,
+};
 use crate::{level, pool};
 use std::hint::black_box;
 use std::time::Instant;
@@ -40,17 +42,17 @@ impl Peaks {
 pub fn peaks() -> Peaks {
     let level = level::level();
     let chains = |operations: usize| (operations * lanes() * CHAINS * ROUNDS) as f64;
-    let pairs = || best(|| dispatch_pairs(level, Bf16), chains(4));
+    let pairs = || best(|| dispatch_bf16_dot(level, Bf16), chains(4));
     #[cfg(target_arch = "x86_64")]
     let (bf16_tiles, int8_tiles) = {
         let amx = Amx::of(level);
-        (amx.map(tiles::peak_of_pairs), amx.map(tiles::peak_of_bytes))
+        (amx.map(tiles::peak_of_bf16), amx.map(tiles::peak_of_bytes))
     };
     #[cfg(not(target_arch = "x86_64"))]
     let (bf16_tiles, int8_tiles) = (None, None);
     Peaks {
         f32: best(|| dispatch(level, F32), chains(2)),
-        bf16: has_pairs(level).then(pairs),
+        bf16: has_bf16_dot(level).then(pairs),
         bf16_tiles,
         int8: best(|| dispatch(level, Bytes), chains(8)),
         int8_tiles,
@@ -60,13 +62,13 @@ pub fn peaks() -> Peaks {
 #[cfg(target_arch = "x86_64")]
 mod tiles {
     use super::best;
-    use crate::simd::{Amx, ByteTiles, Int8, PairTiles, TileKernel, dispatch_tiles};
+    use crate::simd::{Amx, Bf16Tiles, ByteTiles, Int8, TileKernel, dispatch_tiles};
 
     const ROUNDS: usize = 1 << 16;
 
-    pub(super) fn peak_of_pairs(amx: Amx) -> f64 {
-        let work = || PairTiles::with(amx, |tiles| tiles.spin(ROUNDS));
-        best(work, (PairTiles::OPERATIONS * ROUNDS) as f64)
+    pub(super) fn peak_of_bf16(amx: Amx) -> f64 {
+        let work = || Bf16Tiles::with(amx, |tiles| tiles.spin(ROUNDS));
+        best(work, (Bf16Tiles::OPERATIONS * ROUNDS) as f64)
     }
 
     pub(super) fn peak_of_bytes(amx: Amx) -> f64 {
@@ -156,9 +158,9 @@ impl Kernel for Bytes {
 
 struct Bf16;
 
-impl PairKernel for Bf16 {
+impl Bf16DotKernel for Bf16 {
     #[inline(always)]
-    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, pairs: P) {
         let half = s.splat(black_box(0.5));
         let a = pairs.round(half, half);
         let mut sums = [half; CHAINS];

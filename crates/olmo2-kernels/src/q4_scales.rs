@@ -1,7 +1,7 @@
 //! Scales of q4 blocks, which kernels of every level look up in one table.
 
 /// 2^-100: what is below would leave the range of f32 by the least scale.
-pub const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
+pub const MIN_MAX_SCALE: f32 = f32::from_bits((127 - 100) << 23);
 
 /// The bits of `2^(-m / 32)`, the eighths of a quarter of an octave, rounded to f64: what a record
 /// means must not hang on a machine's `exp2`.
@@ -36,7 +36,7 @@ const OCTAVES: [f32; 8] = [
     0.007_812_5,
 ];
 
-/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, in parts that kernels may look up. `top`
+/// The scales of a tensor in 4 bits: `max_scale * 2^(-s / 32)`, in parts that kernels may look up. `max_scale`
 /// times the power of the lower three bits of `s`, and the power of the next two bits, are each
 /// rounded to f32, and so is their product; each octave of the upper three is exactly a half.
 #[derive(Clone, Debug)]
@@ -49,14 +49,14 @@ pub struct Q4Scales {
 }
 
 impl Q4Scales {
-    /// The scales below and at `top`, which is taken for the nearest finite number from 2^-100 on
+    /// The scales below and at `max_scale`, which is taken for the nearest finite number from 2^-100 on
     /// (a file may hold any).
-    pub fn new(top: f32) -> Self {
-        let top = match top.is_nan() {
-            true => LEAST_TOP,
-            false => top.clamp(LEAST_TOP, f32::MAX),
+    pub fn new(max_scale: f32) -> Self {
+        let max_scale = match max_scale.is_nan() {
+            true => MIN_MAX_SCALE,
+            false => max_scale.clamp(MIN_MAX_SCALE, f32::MAX),
         };
-        let eighth = |m: usize| (f64::from(top) * f64::from_bits(EIGHTHS[m])) as f32;
+        let eighth = |m: usize| (f64::from(max_scale) * f64::from_bits(EIGHTHS[m])) as f32;
         let eighths: [f32; 8] = std::array::from_fn(eighth);
         let quarter = |m: usize| f64::from_bits(QUARTERS[m % 4]) as f32 * OCTAVES[m / 4];
         let quarters: [f32; 8] = std::array::from_fn(quarter);

@@ -5,7 +5,7 @@ use crate::product::WeightData;
 
 /// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, and beside each the sum of the terms'
 /// magnitudes, which error bounds scale with.
-pub fn project(
+pub fn matmul(
     x: &[f32],
     in_features: usize,
     data: WeightData<'_>,
@@ -60,8 +60,8 @@ pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
             .clone()
             .map(|j| score(j) * f64::from(scale))
             .collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
         let total: f64 = weights.iter().sum();
         for (weight, j) in weights.iter().zip(visible) {
             step.v.row(kv + j, &mut stored);

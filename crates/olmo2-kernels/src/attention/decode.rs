@@ -5,8 +5,8 @@
 //! tile's keys: each stream is broken off at every tile, which the CPU's own prefetcher cannot
 //! foresee.
 
-use super::element::{Element, Rows, load_part};
-use super::held::{CACHE_BLOCK, cache_blocks};
+use super::cache::{CACHE_BLOCK, cache_blocks};
+use super::element::{CacheElement, CacheRows, load_part};
 use super::running::Running;
 use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
@@ -24,12 +24,12 @@ thread_local! {
 
 /// Attends over the positions `visible`. Where these are all that the query sees, the output is
 /// written; else `partial` is, for [`combine`].
-pub(super) fn run<E: Element>(
+pub(super) fn run<E: CacheElement>(
     level: Level,
     task: &Task<'_>,
     visible: Range<usize>,
     partial: Option<usize>,
-    [keys, values]: [Rows<'_, E>; 2],
+    [keys, values]: [CacheRows<'_, E>; 2],
 ) {
     let len = task.plan.shape.head_dim * task.group();
     let scales = match E::SCALED {
@@ -67,14 +67,14 @@ struct Decode<'a, E> {
     task: &'a Task<'a>,
     visible: Range<usize>,
     partial: Option<usize>,
-    keys: Rows<'a, E>,
-    values: Rows<'a, E>,
+    keys: CacheRows<'a, E>,
+    values: CacheRows<'a, E>,
     q: &'a [f32],
     sums: &'a mut [f32],
     scales: &'a mut [f32],
 }
 
-impl<E: Element> Kernel for Decode<'_, E> {
+impl<E: CacheElement> Kernel for Decode<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (dim, group) = (self.task.plan.shape.head_dim, self.task.group());
@@ -95,7 +95,10 @@ impl<E: Element> Kernel for Decode<'_, E> {
             );
             keys.widen_scales(s, key_scales);
             values.widen_scales(s, value_scales);
-            let (keys, values) = (Tile::new(keys, key_scales), Tile::new(values, value_scales));
+            let (keys, values) = (
+                CacheTile::new(keys, key_scales),
+                CacheTile::new(values, value_scales),
+            );
             let next = if tile.end < end { tile.end } else { start };
             let next = self.keys.elements[next * dim..].as_ptr();
             for row in 0..group {
@@ -144,11 +147,11 @@ impl Whole<'_> {
     fn set_aside(&self, task: &Task<'_>, at: usize) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
-            let Running { largest, sum } = self.running[row];
+            let Running { max, sum } = self.running[row];
             let to = task.plan.partials.at(at + row * (dim + 2), dim + 2);
             // SAFETY: `dim + 2` elements, which are this task's alone.
             unsafe {
-                *to = largest;
+                *to = max;
                 *to.add(1) = sum;
                 std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(2), dim);
             }
@@ -156,16 +159,15 @@ impl Whole<'_> {
     }
 }
 
-/// Puts a row's partial results together, in the order of their keys. Each is a maximum, a sum
-/// and `out.len()` summed values; they lie `stride` apart.
+/// Combines a row's partial results in the order of their keys. Each is a maximum, a sum and
+/// `out.len()` summed values; they lie `stride` apart. `out` starts as zeros.
 pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
     let len = out.len() + 2;
     let parts = || partials.chunks(stride).map(|part| &part[..len]);
-    let largest = parts().fold(f32::MIN, |largest, part| largest.max(part[0]));
+    let max = parts().fold(f32::MIN, |max, part| max.max(part[0]));
     let mut total = 0.0;
-    out.fill(0.0);
     for part in parts() {
-        let factor = (part[0] - largest).exp();
+        let factor = (part[0] - max).exp();
         total += factor * part[1];
         let pairs = out.iter_mut().zip(&part[2..]);
         pairs.for_each(|(out, sum)| *out += factor * sum);
@@ -176,15 +178,15 @@ pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
 }
 
 /// Up to [`TILE`] keys or values, with their scales in f32.
-struct Tile<'a, E> {
-    rows: Rows<'a, E>,
+struct CacheTile<'a, E> {
+    rows: CacheRows<'a, E>,
     scales: &'a [f32],
     blocks: usize,
 }
 
-impl<'a, E: Element> Tile<'a, E> {
+impl<'a, E: CacheElement> CacheTile<'a, E> {
     #[inline(always)]
-    fn new(rows: Rows<'a, E>, scales: &'a [f32]) -> Self {
+    fn new(rows: CacheRows<'a, E>, scales: &'a [f32]) -> Self {
         let blocks = cache_blocks(rows.dim);
         assert!(rows.len() <= TILE && (!E::SCALED || scales.len() >= rows.len() * blocks));
         Self {

@@ -1,6 +1,6 @@
 //! The types that a cache is made of, widened while they are read.
 
-use super::held::{CACHE_BLOCK, cache_blocks};
+use super::cache::{CACHE_BLOCK, cache_blocks};
 use crate::simd::Simd;
 use half::bf16;
 use std::ops::Range;
@@ -12,7 +12,7 @@ const LINE: usize = 64;
 ///
 /// Loads promise nothing about alignment; their callers promise the memory.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
-pub(super) trait Element: Copy + Send + Sync {
+pub(super) trait CacheElement: Copy + Send + Sync {
     /// Whether blocks of [`CACHE_BLOCK`] share a scale.
     const SCALED: bool;
     const ZERO: Self;
@@ -23,13 +23,13 @@ pub(super) trait Element: Copy + Send + Sync {
     fn to_f32(self) -> f32;
     /// All rows in f32, in `buffer` where they are not that already.
     #[inline(always)]
-    fn widened<'a, S: Simd>(s: S, rows: Rows<'a, Self>, buffer: &'a mut [f32]) -> &'a [f32] {
+    fn widened<'a, S: Simd>(s: S, rows: CacheRows<'a, Self>, buffer: &'a mut [f32]) -> &'a [f32] {
         widen(s, rows, buffer);
         &buffer[..rows.elements.len()]
     }
 }
 
-impl Element for f32 {
+impl CacheElement for f32 {
     const SCALED: bool = false;
     const ZERO: Self = 0.0;
 
@@ -43,12 +43,12 @@ impl Element for f32 {
         self
     }
     #[inline(always)]
-    fn widened<'a, S: Simd>(_: S, rows: Rows<'a, Self>, _: &'a mut [f32]) -> &'a [f32] {
+    fn widened<'a, S: Simd>(_: S, rows: CacheRows<'a, Self>, _: &'a mut [f32]) -> &'a [f32] {
         rows.elements
     }
 }
 
-impl Element for bf16 {
+impl CacheElement for bf16 {
     const SCALED: bool = false;
     const ZERO: Self = Self::ZERO;
 
@@ -63,7 +63,7 @@ impl Element for bf16 {
     }
 }
 
-impl Element for i8 {
+impl CacheElement for i8 {
     const SCALED: bool = true;
     const ZERO: Self = 0;
 
@@ -80,14 +80,14 @@ impl Element for i8 {
 
 /// One head's keys or values of some positions, `[positions, dim]`.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, E> {
+pub(super) struct CacheRows<'a, E> {
     pub(super) elements: &'a [E],
     /// `[positions, cache_blocks(dim)]` where the element is scaled, else empty.
     pub(super) scales: &'a [bf16],
     pub(super) dim: usize,
 }
 
-impl<E: Element> Rows<'_, E> {
+impl<E: CacheElement> CacheRows<'_, E> {
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         self.elements.len() / self.dim
@@ -164,7 +164,7 @@ impl Ahead {
 /// # Safety
 /// `min(count, LANES)` elements are valid at `p`.
 #[inline(always)]
-pub(super) unsafe fn load_part<S: Simd, E: Element>(s: S, p: *const E, count: usize) -> S::V {
+pub(super) unsafe fn load_part<S: Simd, E: CacheElement>(s: S, p: *const E, count: usize) -> S::V {
     if count >= S::LANES {
         // SAFETY: a whole vector, as promised.
         return unsafe { E::load(s, p) };
@@ -178,7 +178,7 @@ pub(super) unsafe fn load_part<S: Simd, E: Element>(s: S, p: *const E, count: us
 }
 
 #[inline(always)]
-fn widen<S: Simd, E: Element>(s: S, rows: Rows<'_, E>, to: &mut [f32]) {
+fn widen<S: Simd, E: CacheElement>(s: S, rows: CacheRows<'_, E>, to: &mut [f32]) {
     let (dim, blocks) = (rows.dim, cache_blocks(rows.dim));
     assert!(to.len() >= rows.elements.len());
     let scale = |row: usize, d: usize| match E::SCALED {

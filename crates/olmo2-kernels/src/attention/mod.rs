@@ -15,22 +15,22 @@
     reason = "vector loads and stores; threads write disjoint outputs"
 )]
 
+mod cache;
 mod decode;
 mod element;
-mod held;
 mod prefill;
 mod running;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use held::{CACHE_BLOCK, CacheMut, CacheRef, cache_blocks};
+pub use cache::{CACHE_BLOCK, CacheMut, CacheRef, cache_blocks};
 pub use store::store;
 
-use crate::buffer::{Scratch, SharedMut, with_scratch};
+use crate::buffer::{Scratch, SharedMut, Unwritten, with_scratch};
 use crate::level::{self, Level};
 use crate::pool;
-use element::{Element, Rows};
+use element::{CacheElement, CacheRows};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const TILE: usize = 64;
 /// Positions that one thread takes of a single query. Fixed, so that the order of sums is too.
 const CHUNK: usize = 1024;
-/// Rows (queries times the heads that share keys) of a block, at most where that is possible.
+/// CacheRows (queries times the heads that share keys) of a block, at most where that is possible.
 const BLOCK_ROWS: usize = 192;
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 100_000;
@@ -79,54 +79,44 @@ pub struct AttentionStep<'a> {
     pub first: usize,
 }
 
-/// Attention of several sequences in one parallel region; `outputs[i]` is
-/// `[queries_i, heads, head_dim]`, the layout that the output projection reads.
+/// Attention of several sequences in one parallel region. Returns their outputs one after the other,
+/// `[queries_i, heads, head_dim]` each, the layout that the output projection reads.
 ///
-/// Positions beyond a query's own are read but have no influence as long as they are finite;
+/// Positions beyond a query's own are read, but do not affect the result as long as they are finite;
 /// positions before `first` and beyond the last query's are not read.
 ///
 /// # Panics
 /// A size is 0, `heads` is not a multiple of `kv_heads`, a length does not fit, or keys and values
 /// are stored differently.
-pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>], outputs: &mut [&mut [f32]]) {
-    assert_eq!(steps.len(), outputs.len(), "not one output for each step");
+pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>]) -> Vec<f32> {
     check_shape(shape);
-    let work = steps.iter().zip(&mut *outputs);
-    let work: usize = work.map(|(step, out)| check_step(shape, step, out)).sum();
+    let work = steps.iter().map(|step| check_step(shape, step)).sum();
+    let mut out = Unwritten::new(steps.iter().map(|step| step.q.len()).sum());
     let len = steps.iter().map(|step| partials_len(shape, step)).sum();
     with_scratch(&PARTIALS, len, |partials| {
-        let (mut tasks, mut at) = (Vec::new(), 0);
-        let shared = SharedMut::new(partials);
-        for (step, out) in steps.iter().zip(&mut *outputs) {
-            let plan = Plan {
-                shape,
-                step,
-                out: SharedMut::new(out),
-                partials: shared,
-            };
-            plan.push_tasks(at, &mut tasks);
-            at += partials_len(shape, step);
-        }
-        run(&tasks, work);
-        drop(tasks);
-        let mut partials = &*partials;
-        for (step, out) in steps.iter().zip(outputs) {
-            let (own, rest) = partials.split_at(partials_len(shape, step));
-            combine(shape, own, out);
-            partials = rest;
-        }
+        let plans = Plans {
+            shape,
+            steps,
+            out: out.shared(),
+            partials: SharedMut::new(partials),
+        };
+        run(&plans, work);
+        plans.iter().for_each(Plan::combine);
     });
+    // SAFETY: the tasks write every element, or `combine` does.
+    unsafe { out.written() }
 }
 
-/// Does all tasks, each on the thread that is free first.
-fn run(tasks: &[Task<'_>], work: usize) {
+/// Runs all tasks; each goes to the thread that is free first.
+fn run(plans: &Plans<'_>, work: usize) {
     let level = level::level();
+    let tasks = plans.iter().map(|plan| plan.tasks()).sum();
     let parts = pool::threads()
         .min(work.div_ceil(WORK_PER_THREAD).max(1))
-        .min(tasks.len());
+        .min(tasks);
     let next = AtomicUsize::new(0);
     pool::run(parts, |_| {
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(task) = plans.task(next.fetch_add(1, Ordering::Relaxed)) {
             task.run(level);
         }
     });
@@ -151,22 +141,50 @@ fn partials_len(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
     }
 }
 
-/// Puts the results of a step's chunks together.
-fn combine(shape: &AttentionShape, partials: &[f32], out: &mut [f32]) {
-    if partials.is_empty() {
-        return;
+/// The steps of a call with the memory for their results.
+struct Plans<'a> {
+    shape: &'a AttentionShape,
+    steps: &'a [AttentionStep<'a>],
+    out: SharedMut<'a>,
+    partials: SharedMut<'a>,
+}
+
+impl<'a> Plans<'a> {
+    fn iter(&self) -> impl Iterator<Item = Plan<'a>> {
+        let &Self {
+            shape,
+            out,
+            partials,
+            ..
+        } = self;
+        self.steps.iter().scan((0, 0), move |(at, partial), step| {
+            let (len, partials_len) = (step.q.len(), partials_len(shape, step));
+            let plan = Plan {
+                shape,
+                step,
+                out: out.part(*at, len),
+                partials: partials.part(*partial, partials_len),
+            };
+            (*at, *partial) = (*at + len, *partial + partials_len);
+            Some(plan)
+        })
     }
-    let group = shape.heads / shape.kv_heads;
-    let row = shape.head_dim + 2;
-    let heads = partials.chunks_exact(partials.len() / shape.kv_heads);
-    for (partials, out) in heads.zip(out.chunks_exact_mut(group * shape.head_dim)) {
-        for (i, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
-            decode::combine(&partials[i * row..], group * row, out);
+
+    /// The `index`-th task of all steps. Found anew for each index, so that a decoded token needs no
+    /// list of tasks.
+    fn task(&self, mut index: usize) -> Option<Task<'a>> {
+        for plan in self.iter() {
+            let count = plan.tasks();
+            if index < count {
+                return Some(plan.task(index));
+            }
+            index -= count;
         }
+        None
     }
 }
 
-/// A step with where its results go.
+/// A step with the memory for its results.
 #[derive(Clone, Copy)]
 struct Plan<'a> {
     shape: &'a AttentionShape,
@@ -176,35 +194,87 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Long tasks first, so that threads end together: late queries see more keys.
-    fn push_tasks(self, mut at: usize, tasks: &mut Vec<Task<'a>>) {
-        let Self { shape, step, .. } = self;
-        let task = |kv_head, part| Task {
+    fn queries(&self) -> usize {
+        self.step.q.len() / (self.shape.heads * self.shape.head_dim)
+    }
+
+    /// Heads that share one head of keys and values.
+    fn group(&self) -> usize {
+        self.shape.heads / self.shape.kv_heads
+    }
+
+    /// Queries of a task where there are several.
+    fn block(&self) -> usize {
+        (BLOCK_ROWS * self.shape.kv_heads / self.shape.heads).max(1)
+    }
+
+    /// The number of tasks.
+    fn tasks(&self) -> usize {
+        match self.queries() {
+            1 => self.shape.kv_heads * chunks(self.shape, self.step),
+            queries => self.shape.kv_heads * queries.div_ceil(self.block()),
+        }
+    }
+
+    /// The `index`-th task. Long tasks come first, so that threads end together: late queries see
+    /// more keys.
+    fn task(self, index: usize) -> Task<'a> {
+        match self.queries() {
+            1 => self.task_of_keys(index),
+            queries => self.task_of_queries(index, queries),
+        }
+    }
+
+    /// `index` is `kv_head * chunks + chunk`.
+    fn task_of_keys(self, index: usize) -> Task<'a> {
+        let chunks = chunks(self.shape, self.step);
+        let end = self.step.offset + 1;
+        let start = (self.step.first + index % chunks * CHUNK).min(end);
+        let at = index * self.group() * (self.shape.head_dim + 2);
+        let partial = (chunks > 1).then_some(at);
+        let keys = start..end.min(start + CHUNK);
+        Task {
             plan: self,
-            kv_head,
-            part,
-        };
-        let queries = step.q.len() / (shape.heads * shape.head_dim);
-        let chunks = chunks(shape, step);
-        if queries == 1 {
-            let end = step.offset + 1;
-            for kv_head in 0..shape.kv_heads {
-                for chunk in 0..chunks {
-                    let start = (step.first + chunk * CHUNK).min(end);
-                    let keys = start..end.min(start + CHUNK);
-                    let partial = (chunks > 1).then_some(at);
-                    tasks.push(task(kv_head, Part::Keys { keys, partial }));
-                    at += shape.heads / shape.kv_heads * (shape.head_dim + 2);
-                }
-            }
+            kv_head: index / chunks,
+            part: TaskRange::Keys { keys, partial },
+        }
+    }
+
+    /// `index` is `block * kv_heads + kv_head`, with blocks from the last on.
+    fn task_of_queries(self, index: usize, queries: usize) -> Task<'a> {
+        let (kv_heads, block) = (self.shape.kv_heads, self.block());
+        let start = (queries.div_ceil(block) - 1 - index / kv_heads) * block;
+        let queries = start..queries.min(start + block);
+        Task {
+            plan: self,
+            kv_head: index % kv_heads,
+            part: TaskRange::Queries(queries),
+        }
+    }
+
+    /// Combines the results of the chunks of keys, if there are several.
+    fn combine(self) {
+        let dim = self.shape.head_dim;
+        let per_head = self.partials.len() / self.shape.kv_heads;
+        if per_head == 0 {
             return;
         }
-        let block = (BLOCK_ROWS * shape.kv_heads / shape.heads).max(1);
-        for start in (0..queries).step_by(block).rev() {
-            for kv_head in 0..shape.kv_heads {
-                let queries = start..queries.min(start + block);
-                tasks.push(task(kv_head, Part::Queries(queries)));
-            }
+        for head in 0..self.shape.heads {
+            let (kv_head, row) = (head / self.group(), head % self.group());
+            let first = kv_head * per_head + row * (dim + 2);
+            let len = (kv_head + 1) * per_head - first;
+            let partials = self.partials.at(first, len);
+            let out = self.out.at(head * dim, dim);
+            // SAFETY: all tasks have ended, and wrote all partial results; nobody else has the
+            // output, which is zeroed before it becomes a slice.
+            let (partials, out) = unsafe {
+                out.write_bytes(0, dim);
+                (
+                    std::slice::from_raw_parts(partials, len),
+                    std::slice::from_raw_parts_mut(out, dim),
+                )
+            };
+            decode::combine(partials, self.group() * (dim + 2), out);
         }
     }
 }
@@ -213,10 +283,10 @@ impl<'a> Plan<'a> {
 struct Task<'a> {
     plan: Plan<'a>,
     kv_head: usize,
-    part: Part,
+    part: TaskRange,
 }
 
-enum Part {
+enum TaskRange {
     /// Some queries with all keys that they see.
     Queries(Range<usize>),
     /// The only query with some keys, and where in the partial results the outcome goes; nowhere
@@ -247,10 +317,10 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn run_on<E: Element>(&self, level: Level, cache: [(&'a [E], &'a [half::bf16]); 2]) {
+    fn run_on<E: CacheElement>(&self, level: Level, cache: [(&'a [E], &'a [half::bf16]); 2]) {
         let shape = self.plan.shape;
         let rows = cache.map(|(elements, scales)| {
-            let head = Rows {
+            let head = CacheRows {
                 elements,
                 scales,
                 dim: shape.head_dim,
@@ -258,20 +328,21 @@ impl<'a> Task<'a> {
             head.slice(self.kv_head * shape.capacity..(self.kv_head + 1) * shape.capacity)
         });
         match &self.part {
-            Part::Queries(queries) => prefill::run(level, self, queries.len(), rows),
-            Part::Keys { keys, partial } => decode::run(level, self, keys.clone(), *partial, rows),
+            TaskRange::Queries(queries) => prefill::run(level, self, queries.len(), rows),
+            TaskRange::Keys { keys, partial } => {
+                decode::run(level, self, keys.clone(), *partial, rows)
+            }
         }
     }
 
-    /// Heads that share one head of keys and values.
     fn group(&self) -> usize {
-        self.plan.shape.heads / self.plan.shape.kv_heads
+        self.plan.group()
     }
 
     fn first_query(&self) -> usize {
         match &self.part {
-            Part::Queries(queries) => queries.start,
-            Part::Keys { .. } => 0,
+            TaskRange::Queries(queries) => queries.start,
+            TaskRange::Keys { .. } => 0,
         }
     }
 
@@ -308,17 +379,12 @@ fn check_shape(shape: &AttentionShape) {
 }
 
 /// Checks one step and returns its multiplications.
-fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>, out: &[f32]) -> usize {
+fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
     let row = shape.heads * shape.head_dim;
     assert_eq!(
         step.q.len() % row,
         0,
         "`q` is not a whole number of queries"
-    );
-    assert_eq!(
-        step.q.len(),
-        out.len(),
-        "`q` and its output differ in length"
     );
     step.k.check("k", shape);
     step.v.check("v", shape);

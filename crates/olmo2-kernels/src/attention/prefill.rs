@@ -2,7 +2,7 @@
 //! scores, and run along `head_dim` for the values. Strips of two vectors of either stay in the
 //! first cache while all rows go by.
 
-use super::element::{Element, Rows};
+use super::element::{CacheElement, CacheRows};
 use super::running::Running;
 use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
@@ -11,22 +11,22 @@ use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 
 /// What the rows of any level's tile of registers divide.
-const MOST_TILE_ROWS: usize = 12;
+const MAX_TILE_ROWS: usize = 12;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn run<E: Element>(
+pub(super) fn run<E: CacheElement>(
     level: Level,
     task: &Task<'_>,
     queries: usize,
-    [keys, values]: [Rows<'_, E>; 2],
+    [keys, values]: [CacheRows<'_, E>; 2],
 ) {
     let dim = task.plan.shape.head_dim;
     let rows = queries * task.group();
-    // Rows behind the last are zeros, so that all tiles of registers are full.
-    let padded = rows.next_multiple_of(MOST_TILE_ROWS);
+    // CacheRows behind the last are zeros, so that all tiles of registers are full.
+    let padded = rows.next_multiple_of(MAX_TILE_ROWS);
     let len = 2 * padded * dim + padded * TILE + 2 * TILE * dim;
     with_scratch(&SCRATCH, len, |scratch| {
         let (q, rest) = scratch.split_at_mut(padded * dim);
@@ -60,8 +60,8 @@ pub(super) fn run<E: Element>(
 
 struct Prefill<'a, E> {
     task: &'a Task<'a>,
-    keys: Rows<'a, E>,
-    values: Rows<'a, E>,
+    keys: CacheRows<'a, E>,
+    values: CacheRows<'a, E>,
     rows: usize,
     /// `[padded rows, head_dim]`, already scaled.
     q: &'a [f32],
@@ -79,7 +79,7 @@ struct Prefill<'a, E> {
     running: Vec<Running>,
 }
 
-impl<E: Element> Kernel for Prefill<'_, E> {
+impl<E: CacheElement> Kernel for Prefill<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match S::PREFILL_ROWS {
@@ -90,11 +90,11 @@ impl<E: Element> Kernel for Prefill<'_, E> {
     }
 }
 
-impl<E: Element> Prefill<'_, E> {
+impl<E: CacheElement> Prefill<'_, E> {
     /// With `R` rows in a tile of registers.
     #[inline(always)]
     fn run_with<S: Simd, const R: usize>(mut self, s: S) {
-        const { assert!(MOST_TILE_ROWS.is_multiple_of(R)) };
+        const { assert!(MAX_TILE_ROWS.is_multiple_of(R)) };
         let end = self.task.end(self.rows - 1);
         for start in (self.task.plan.step.first..end).step_by(TILE) {
             let tile = start..end.min(start + TILE);
@@ -174,7 +174,7 @@ impl<E: Element> Prefill<'_, E> {
     /// Scores become weights; of rows that see nothing, zeros.
     #[inline(always)]
     fn weigh<S: Simd>(&mut self, s: S, start: usize, count: usize) {
-        let (first, from) = self.first_row::<MOST_TILE_ROWS>(start);
+        let (first, from) = self.first_row::<MAX_TILE_ROWS>(start);
         for row in from..self.scores.len() {
             self.factors[row] = if (first..self.rows).contains(&row) {
                 let visible = self.visible(row, start, count);

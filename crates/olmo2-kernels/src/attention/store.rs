@@ -1,6 +1,6 @@
 //! Writing into a cache: copying, rounding to bf16, quantizing to 8 bits.
 
-use super::held::{CACHE_BLOCK, CacheMut, cache_blocks};
+use super::cache::{CACHE_BLOCK, CacheMut, cache_blocks};
 use super::{AttentionShape, check_shape};
 use crate::buffer::SharedMut;
 use crate::level::{self, Level};
@@ -15,7 +15,7 @@ const ELEMENTS_PER_THREAD: usize = 32_768;
 /// into a sequence's cache, from `position` on.
 ///
 /// What is stored depends on the token's own head alone. In 8 bits the error is about half a step
-/// at most, and a step is 1/127 of the block's largest magnitude, rounded to bf16; a block with a
+/// at most, and a step is 1/127 of the block's max magnitude, rounded to bf16; a block with a
 /// value that is not finite becomes NaN.
 ///
 /// # Panics
@@ -159,9 +159,9 @@ fn quantize(from: &[f32], to: &mut [i8]) -> bf16 {
     const ROUND: f32 = 12_582_912.0;
     // Magnitudes are ordered as their bits are, with infinity and NaN on top.
     let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
-    let largest = f32::from_bits(from.iter().map(magnitude).fold(0, u32::max));
-    let scale = bf16::from_f32(largest / 127.0);
-    if !scale.to_f32().is_finite() || !largest.is_finite() {
+    let max = f32::from_bits(from.iter().map(magnitude).fold(0, u32::max));
+    let scale = bf16::from_f32(max / 127.0);
+    if !scale.to_f32().is_finite() || !max.is_finite() {
         to.fill(1);
         return bf16::NAN;
     }
@@ -171,7 +171,7 @@ fn quantize(from: &[f32], to: &mut [i8]) -> bf16 {
         scale => 1.0 / scale,
     };
     for (to, x) in to.iter_mut().zip(from) {
-        // The scale is rounded, so that the largest can come out above.
+        // The scale is rounded, so that the max can come out above.
         let x = (x * inverse).clamp(-127.0, 127.0);
         *to = (x + ROUND).to_bits() as i8;
     }

@@ -5,8 +5,8 @@
 //! Lanes run along `in`: an output is `LANES` partial sums, each taking its terms in order, and
 //! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
 
-use super::element::{Element, elements};
-use super::{Input, Product, WeightData, pieces};
+use super::element::{WeightElement, elements};
+use super::{Input, Matmul, WeightData, pieces};
 use crate::buffer::{Scratch, with_scratch};
 use crate::simd::{Kernel, Simd, dispatch};
 use half::{bf16, f16};
@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// The longest block, `2 * LANES`.
-const LONGEST_BLOCK: usize = 32;
+const MAX_BLOCK: usize = 32;
 
 /// Bytes ahead of the reads that each stream of weights asks for, into the second level: in the
 /// first of a Zen 4, where four far streams fall on the same sets, they push activations out (one
@@ -26,13 +26,13 @@ thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    let is_split = |product: &&Product<'_>| matches!(product.data, WeightData::Bf16(_));
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
+    let is_split = |matmul: &&Matmul<'_>| matches!(matmul.data, WeightData::Bf16(_));
     let (split, plain) = (
-        products.iter().any(|p| is_split(&p)),
-        !products.iter().all(|p| is_split(&p)),
+        matmuls.iter().any(|p| is_split(&p)),
+        !matmuls.iter().all(|p| is_split(&p)),
     );
-    let stride = input.in_features.next_multiple_of(LONGEST_BLOCK);
+    let stride = input.in_features.next_multiple_of(MAX_BLOCK);
     let len = stride * input.rows;
     with_scratch(
         &PACKED,
@@ -47,21 +47,21 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
                 if split {
                     dispatch(
                         input.level,
-                        Part {
+                        SplitEvenOdd {
                             x,
                             to: &mut parted[range],
                         },
                     );
                 }
             }
-            let rows = Rows {
+            let rows = PackedRows {
                 ordered,
                 parted,
                 stride,
             };
-            let groups = products.iter().map(Product::groups);
+            let groups = matmuls.iter().map(Matmul::groups);
             pieces::run(input.parts, groups, |i, groups| {
-                multiply(input, &rows, &products[i], groups);
+                multiply(input, &rows, &matmuls[i], groups);
             });
         },
     );
@@ -69,7 +69,7 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
 
 /// The rows of activations, `stride` apart and zero beyond `in_features`: in order, and in
 /// blocks of even and then odd elements; either is empty where no weight wants it.
-struct Rows<'a> {
+struct PackedRows<'a> {
     ordered: &'a [f32],
     parted: &'a [f32],
     stride: usize,
@@ -81,12 +81,12 @@ fn pad(x: &[f32], to: &mut [f32]) {
 }
 
 /// Parts the even from the odd elements of each block.
-struct Part<'a> {
+struct SplitEvenOdd<'a> {
     x: &'a [f32],
     to: &'a mut [f32],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for SplitEvenOdd<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let block = 2 * S::LANES;
@@ -109,54 +109,54 @@ impl Kernel for Part<'_> {
     }
 }
 
-fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, groups: Range<usize>) {
-    match product.data {
-        WeightData::F32(_) => run::<f32>(input, rows, product, groups),
-        WeightData::Bf16(_) => run::<bf16>(input, rows, product, groups),
-        WeightData::F16(_) => run::<f16>(input, rows, product, groups),
+fn multiply(input: &Input<'_>, rows: &PackedRows<'_>, matmul: &Matmul<'_>, groups: Range<usize>) {
+    match matmul.data {
+        WeightData::F32(_) => run::<f32>(input, rows, matmul, groups),
+        WeightData::Bf16(_) => run::<bf16>(input, rows, matmul, groups),
+        WeightData::F16(_) => run::<f16>(input, rows, matmul, groups),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantized weights have kernels of their own")
         }
     }
 }
 
-fn run<E: Element>(
+fn run<E: WeightElement>(
     input: &Input<'_>,
-    rows: &Rows<'_>,
-    product: &Product<'_>,
+    rows: &PackedRows<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     let x = if E::SPLIT { rows.parted } else { rows.ordered };
     assert_eq!(x.len(), rows.stride * input.rows);
-    let tiles = Tiles {
+    let tiles = DecodeFloat {
         x: x.as_ptr(),
         x_stride: rows.stride,
         rows: input.rows,
         in_features: input.in_features,
-        weight: elements::<E>(input, product).as_ptr(),
+        weight: elements::<E>(input, matmul).as_ptr(),
         groups,
-        product,
+        matmul,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` the product's
+/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` the matmul's
 /// rows of `in_features`.
-struct Tiles<'a, E> {
+struct DecodeFloat<'a, E> {
     x: *const f32,
     x_stride: usize,
     rows: usize,
     in_features: usize,
     weight: *const E,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
 }
 
-impl<E: Element> Kernel for Tiles<'_, E> {
+impl<E: WeightElement> Kernel for DecodeFloat<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for group in self.groups.clone() {
-            match self.product.far_group(group) {
+            match self.matmul.far_group(group) {
                 (features, 4) => self.features(s, features),
                 (features, count) => {
                     for &n in &features[..count] {
@@ -168,7 +168,7 @@ impl<E: Element> Kernel for Tiles<'_, E> {
     }
 }
 
-impl<E: Element> Tiles<'_, E> {
+impl<E: WeightElement> DecodeFloat<'_, E> {
     /// The outputs of some features for all rows of activations.
     #[inline(always)]
     fn features<S: Simd, const R: usize>(&self, s: S, features: [usize; R]) {
@@ -223,7 +223,7 @@ impl<E: Element> Tiles<'_, E> {
                 }
             }
             if rest > 0 {
-                let mut last = [[E::ZERO; LONGEST_BLOCK]; R];
+                let mut last = [[E::ZERO; MAX_BLOCK]; R];
                 for r in 0..R {
                     std::ptr::copy_nonoverlapping(weights[r], last[r].as_mut_ptr(), rest);
                     weights[r] = last[r].as_ptr();
@@ -233,7 +233,7 @@ impl<E: Element> Tiles<'_, E> {
         }
         for m in 0..M {
             for r in 0..R {
-                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+                self.matmul.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }

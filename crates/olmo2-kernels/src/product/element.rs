@@ -1,6 +1,6 @@
 //! The types of weights that are widened while they are read.
 
-use super::{Input, Product, WeightData};
+use super::{Input, Matmul, WeightData};
 use crate::simd::Simd;
 use half::{bf16, f16};
 
@@ -8,8 +8,8 @@ use half::{bf16, f16};
 ///
 /// Loads promise nothing about alignment; their callers promise the memory.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
-pub(super) trait Element: Copy + Send + Sync {
-    /// Whether [`Element::load_block`] parts even from odd elements, and so wants the
+pub(super) trait WeightElement: Copy + Send + Sync {
+    /// Whether [`WeightElement::load_block`] parts even from odd elements, and so wants the
     /// activations parted as well.
     const SPLIT: bool;
     const ZERO: Self;
@@ -23,7 +23,7 @@ pub(super) trait Element: Copy + Send + Sync {
     fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]>;
 }
 
-impl Element for f32 {
+impl WeightElement for f32 {
     const SPLIT: bool = false;
     const ZERO: Self = 0.0;
 
@@ -49,7 +49,7 @@ impl Element for f32 {
     }
 }
 
-impl Element for bf16 {
+impl WeightElement for bf16 {
     /// A register of pairs is two registers of f32 after a shift and a mask.
     const SPLIT: bool = true;
     const ZERO: Self = Self::ZERO;
@@ -76,7 +76,7 @@ impl Element for bf16 {
     }
 }
 
-impl Element for f16 {
+impl WeightElement for f16 {
     const SPLIT: bool = false;
     const ZERO: Self = Self::ZERO;
 
@@ -103,10 +103,10 @@ impl Element for f16 {
 }
 
 /// The elements of a weight that is known to have such, as many as its shape says.
-pub(super) fn elements<'a, E: Element>(input: &Input<'_>, product: &Product<'a>) -> &'a [E] {
-    let Some(elements) = E::of(&product.data) else {
-        unreachable!("who calls knows the format, and a gate has that of its product");
+pub(super) fn elements<'a, E: WeightElement>(input: &Input<'_>, matmul: &Matmul<'a>) -> &'a [E] {
+    let Some(elements) = E::of(&matmul.data) else {
+        unreachable!("who calls knows the format, and a gate has that of its matmul");
     };
-    assert_eq!(elements.len(), product.out_features * input.in_features);
+    assert_eq!(elements.len(), matmul.out_features * input.in_features);
     elements
 }

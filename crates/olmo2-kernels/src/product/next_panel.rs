@@ -1,4 +1,4 @@
-//! The weights that a prefill widens or copies next, asked for while it computes.
+//! The weights that a prefill widens or copies next, requested for while it computes.
 
 use crate::simd::Simd;
 use std::ops::Range;
@@ -9,16 +9,16 @@ pub(super) const STEP: usize = 64;
 
 const LINE: usize = 64;
 
-/// Some bytes of some rows, whose cache lines are asked for over a number of steps. They need
+/// Some bytes of some rows, whose cache lines are requested for over a number of steps. They need
 /// not be there: nothing is read.
 #[derive(Clone, Copy)]
-pub(super) struct NextPanel {
+pub(super) struct PanelPrefetch {
     row: *const u8,
     /// Bytes from a row to the next.
     stride: usize,
-    /// Bytes of a row that are wanted, and how many of them are asked for.
+    /// Bytes of a row that are wanted, and how many of them are requested for.
     bytes: usize,
-    asked: usize,
+    requested: usize,
     rows: usize,
     /// So many lines every so many steps, and steps until the next.
     lines: usize,
@@ -26,12 +26,12 @@ pub(super) struct NextPanel {
     wait: usize,
 }
 
-impl NextPanel {
+impl PanelPrefetch {
     pub(super) const NOTHING: Self = Self {
         row: std::ptr::null(),
         stride: 0,
         bytes: 0,
-        asked: 0,
+        requested: 0,
         rows: 0,
         lines: 0,
         every: 1,
@@ -59,7 +59,7 @@ impl NextPanel {
             row,
             stride,
             bytes,
-            asked: 0,
+            requested: 0,
             rows,
             lines: lines.div_ceil(steps),
             every: (steps / lines).max(1),
@@ -87,11 +87,11 @@ impl NextPanel {
         if self.rows == 0 {
             return None;
         }
-        let line = self.row.wrapping_add(self.asked);
-        self.asked += LINE;
-        if self.asked >= self.bytes {
+        let line = self.row.wrapping_add(self.requested);
+        self.requested += LINE;
+        if self.requested >= self.bytes {
             self.row = self.row.wrapping_add(self.stride);
-            self.asked = 0;
+            self.requested = 0;
             self.rows -= 1;
         }
         Some(line)
@@ -107,7 +107,7 @@ mod tests {
     /// Where the lines of a panel of features 2 to 5 are, of rows of 1000 bytes, in order.
     fn offsets(bytes: Range<usize>) -> Vec<usize> {
         let rows = [2, 5].map(|n| std::ptr::without_provenance(4096 + n * 1000));
-        let mut next = NextPanel::new(rows, 1000, 3, bytes, 400, 7);
+        let mut next = PanelPrefetch::new(rows, 1000, 3, bytes, 400, 7);
         std::iter::from_fn(|| next.take())
             .map(|line| line.addr() - 4096)
             .collect()
@@ -126,23 +126,23 @@ mod tests {
         assert_eq!(offsets(800..1000), rows(5..8, 0..400));
     }
 
-    type Asked = fn(usize) -> usize;
+    type Requested = fn(usize) -> usize;
 
-    /// Asks for 21 lines, of which so many are `asked` after each of `steps` steps.
+    /// Asks for 21 lines, of which so many are `requested` after each of `steps` steps.
     struct Steps {
         steps: usize,
-        asked: Asked,
+        requested: Requested,
     }
 
     impl Kernel for Steps {
         #[inline(always)]
         fn run<S: Int8>(self, s: S) {
             let rows = [std::ptr::without_provenance(4096); 2];
-            let mut next = NextPanel::new(rows, 1000, 3, 0..400, 400, self.steps);
+            let mut next = PanelPrefetch::new(rows, 1000, 3, 0..400, 400, self.steps);
             for step in 1..=self.steps {
                 next.step(s);
-                let asked = (3 - next.rows) * 7 + next.asked / LINE;
-                assert_eq!(asked, (self.asked)(step));
+                let requested = (3 - next.rows) * 7 + next.requested / LINE;
+                assert_eq!(requested, (self.requested)(step));
             }
             assert!(next.take().is_none());
         }
@@ -150,16 +150,16 @@ mod tests {
 
     #[test]
     fn all_lines_are_asked_for_over_the_steps() {
-        let steps: [(usize, Asked); 4] = [
+        let steps: [(usize, Requested); 4] = [
             (1, |_| 21),
             (5, |step| (5 * step).min(21)),
             (21, |step| step),
             (50, |step| step.div_ceil(2).min(21)),
         ];
-        for (steps, asked) in steps {
-            dispatch(Level::Scalar, Steps { steps, asked });
+        for (steps, requested) in steps {
+            dispatch(Level::Scalar, Steps { steps, requested });
         }
-        let mut nothing = NextPanel::NOTHING;
+        let mut nothing = PanelPrefetch::NOTHING;
         assert!(nothing.take().is_none());
     }
 }

@@ -2,12 +2,18 @@
 //! then what others have not begun, so that none waits for a slower one.
 
 use crate::pool;
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Pieces of a share: few enough that taking them costs nothing, so many that a region's threads
 /// end together.
-const PIECES: usize = 32;
+const ITEMS_PER_SHARE: usize = 32;
+
+thread_local! {
+    /// Kept from call to call, so that a decoded token allocates none.
+    static SHARES: Cell<Vec<Share>> = const { Cell::new(Vec::new()) };
+}
 
 /// One thread's part of one count of things. Aligned so that no two share a cache line pair.
 #[repr(align(128))]
@@ -25,7 +31,7 @@ impl Share {
         Self {
             next: AtomicUsize::new(range.start),
             end: range.end,
-            step: total.div_ceil(parts * PIECES),
+            step: total.div_ceil(parts * ITEMS_PER_SHARE),
         }
     }
 
@@ -45,9 +51,10 @@ pub(super) fn run(
     totals: impl Iterator<Item = usize>,
     work: impl Fn(usize, Range<usize>) + Sync,
 ) {
-    let shares: Vec<_> = totals
-        .flat_map(|total| (0..parts).map(move |part| Share::new(total, parts, part)))
-        .collect();
+    let mut shares = SHARES.take();
+    shares.clear();
+    let of = |total| (0..parts).map(move |part| Share::new(total, parts, part));
+    shares.extend(totals.flat_map(of));
     pool::run(parts, |part| {
         for part in (part..parts).chain(0..part) {
             for (i, share) in shares.iter().skip(part).step_by(parts).enumerate() {
@@ -57,19 +64,20 @@ pub(super) fn run(
             }
         }
     });
+    SHARES.set(shares);
 }
 
 /// As [`run`], with pieces that begin at a multiple of `step`.
 pub(super) fn run_by(
     parts: usize,
     step: usize,
-    totals: impl Iterator<Item = usize>,
+    totals: impl Iterator<Item = usize> + Clone + Sync,
     work: impl Fn(usize, Range<usize>) + Sync,
 ) {
-    let ends: Vec<_> = totals.collect();
-    let steps = ends.iter().map(|end| end.div_ceil(step));
+    let steps = totals.clone().map(|total| total.div_ceil(step));
     run(parts, steps, |i, steps| {
-        work(i, steps.start * step..ends[i].min(steps.end * step));
+        let total = totals.clone().nth(i).unwrap_or(0);
+        work(i, steps.start * step..total.min(steps.end * step));
     });
 }
 

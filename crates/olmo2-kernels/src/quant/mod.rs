@@ -5,17 +5,17 @@
 //! - [`Q8`], 8.5 bits a weight: `w = scale * quant`, an f16 scale for each block.
 //! - [`Q4`], 4.5 bits a weight: `w = scale * codebook[selector][code]`; each block picks one of
 //!   256 tables of 16 numbers ([`codebook`]) and one of 256 scales, 1/32 of an octave apart, below
-//!   the tensor's `top`.
+//!   the tensor's `max_scale`.
 
 pub mod codebook;
 mod parallel;
 mod q4;
 mod q8;
 
-pub use q4::{q4_top, quantize_q4};
+pub use q4::{q4_max_scale, quantize_q4};
 pub use q8::quantize_q8;
 
-pub use crate::q4_scales::{LEAST_TOP, Q4Scales};
+pub use crate::q4_scales::{MIN_MAX_SCALE, Q4Scales};
 use half::f16;
 
 /// Weights in a block.
@@ -40,12 +40,12 @@ pub struct Q8<'a> {
 pub struct Q4<'a> {
     /// `[out, blocks, 16]`: byte `j` is `code[j] | code[j + 16] << 4`.
     pub quants: &'a [u8],
-    /// `[out, blocks]`: a block's scale is `top * 2^(-scale / 32)`, rounded as [`Q4Scales`] says.
+    /// `[out, blocks]`: a block's scale is `max_scale * 2^(-scale / 32)`, rounded as [`Q4Scales`] says.
     pub scales: &'a [u8],
     /// `[out, blocks]`: which table of the codebook.
     pub selectors: &'a [u8],
-    /// The largest scale of the tensor.
-    pub top: f32,
+    /// The max_abs scale of the tensor.
+    pub max_scale: f32,
 }
 
 impl Q8<'_> {
@@ -76,7 +76,7 @@ impl Q4<'_> {
         let range = row * blocks..(row + 1) * blocks;
         let (scales, selectors) = (&self.scales[range.clone()], &self.selectors[range.clone()]);
         let quants = self.quants[range.start * 16..range.end * 16].chunks_exact(16);
-        let steps = Q4Scales::new(self.top);
+        let steps = Q4Scales::new(self.max_scale);
         for (i, (out, quants)) in out.chunks_mut(BLOCK).zip(quants).enumerate() {
             let (scale, table) = (steps.get(scales[i]), codebook::table(selectors[i]));
             for (j, out) in out.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Quantizing to 8 bits: the scale that takes the largest magnitude to 127 is not the best one, so
+//! Quantizing to 8 bits: the scale that takes the max_abs magnitude to 127 is not the best one, so
 //! several beside it are tried.
 //!
 //! The result is the same bytes on every machine: single operations that every machine rounds
@@ -9,7 +9,7 @@ use crate::level;
 use crate::simd::{self, Kernel, Simd};
 use half::f16;
 
-/// Scales to try, as shares of the one that takes the largest magnitude to 127.
+/// Scales to try, as shares of the one that takes the max_abs magnitude to 127.
 const SHARES: [f32; 13] = [
     0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 1.0, 1.0025, 1.005, 1.0075, 1.01, 1.0125, 1.015,
 ];
@@ -18,7 +18,7 @@ const SHARES: [f32; 13] = [
 /// `[rows, blocks]` scales. Rows are split over the threads; bytes depend neither on their number
 /// nor on the SIMD level.
 ///
-/// Weights beyond 127 times the largest f16 (8.3 million) are cut off; a block of weights that are
+/// Weights beyond 127 times the max_abs f16 (8.3 million) are cut off; a block of weights that are
 /// all nearer to 0 than to the smallest positive f16 becomes 0, its scale too. So does a block with
 /// a weight that is not finite: the caller refuses such tensors.
 ///
@@ -37,7 +37,7 @@ pub fn quantize_q8(rows: &[f32], in_features: usize, quants: &mut [i8], scales: 
         .zip(quants.chunks_mut(each * blocks * BLOCK))
         .zip(scales.chunks_mut(each * blocks));
     parallel::each(parts, |((rows, quants), scales)| {
-        let part = Part {
+        let part = QuantizeQ8 {
             rows,
             in_features,
             quants,
@@ -48,14 +48,14 @@ pub fn quantize_q8(rows: &[f32], in_features: usize, quants: &mut [i8], scales: 
 }
 
 /// Some rows and where they go.
-struct Part<'a> {
+struct QuantizeQ8<'a> {
     rows: &'a [f32],
     in_features: usize,
     quants: &'a mut [i8],
     scales: &'a mut [f16],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for QuantizeQ8<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let rows = self.rows.chunks_exact(self.in_features);
@@ -72,17 +72,17 @@ impl Kernel for Part<'_> {
 /// Quantizes a block and returns its scale.
 #[inline(always)]
 fn quantize(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
-    let mut largest = 0;
+    let mut max_abs = 0;
     for j in 0..BLOCK {
-        largest = largest.max(block[j].to_bits() & 0x7fff_ffff);
+        max_abs = max_abs.max(block[j].to_bits() & 0x7fff_ffff);
     }
-    let largest = f32::from_bits(largest);
+    let max_abs = f32::from_bits(max_abs);
     *quants = [0; BLOCK];
     // Below, every product of a quant and an f16 is further away than 0; infinite and not a number.
-    if !(largest > f16::MIN_POSITIVE_SUBNORMAL.to_f32() * 0.5 && largest.is_finite()) {
+    if !(max_abs > f16::MIN_POSITIVE_SUBNORMAL.to_f32() * 0.5 && max_abs.is_finite()) {
         return f16::ZERO;
     }
-    let nearest = f16::from_f32(best_scale(block, largest));
+    let nearest = f16::from_f32(best_scale(block, max_abs));
     // Where f16 has few bits left, its neighbors may do better, or the nearest be too small.
     let (mut least, mut scale) = (f32::INFINITY, f16::ZERO);
     for candidate in [
@@ -95,7 +95,7 @@ fn quantize(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
             continue;
         }
         let mut tried = [0; BLOCK];
-        let error = error(block, candidate.to_f32(), largest, &mut tried);
+        let error = error(block, candidate.to_f32(), max_abs, &mut tried);
         if error < least {
             (least, scale, *quants) = (error, candidate, tried);
         }
@@ -103,10 +103,10 @@ fn quantize(block: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> f16 {
     scale
 }
 
-/// The scale with the least error, before it is rounded; at most the largest f16.
+/// The scale with the least error, before it is rounded; at most the max_abs f16.
 #[inline(always)]
-fn best_scale(block: &[f32; BLOCK], largest: f32) -> f32 {
-    let full = largest / 127.0;
+fn best_scale(block: &[f32; BLOCK], max_abs: f32) -> f32 {
+    let full = max_abs / 127.0;
     let mut scaled = [0.0; BLOCK];
     for j in 0..BLOCK {
         scaled[j] = block[j] / full;
@@ -130,14 +130,14 @@ fn best_scale(block: &[f32; BLOCK], largest: f32) -> f32 {
     (best * full).min(f16::MAX.to_f32())
 }
 
-/// Quantizes with a scale; the sum of squared errors, in squares of `largest`.
+/// Quantizes with a scale; the sum of squared errors, in squares of `max_abs`.
 #[inline(always)]
-fn error(block: &[f32; BLOCK], scale: f32, largest: f32, quants: &mut [i8; BLOCK]) -> f32 {
+fn error(block: &[f32; BLOCK], scale: f32, max_abs: f32, quants: &mut [i8; BLOCK]) -> f32 {
     let mut errors = [0.0; BLOCK];
     for j in 0..BLOCK {
         let quant = round(block[j] / scale);
         quants[j] = quant as i32 as i8;
-        let off = (block[j] - quant * scale) / largest;
+        let off = (block[j] - quant * scale) / max_abs;
         errors[j] = off * off;
     }
     sum(errors)

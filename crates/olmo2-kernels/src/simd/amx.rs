@@ -143,11 +143,11 @@ macro_rules! spin {
 /// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
 /// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
 /// it, and lets nobody keep it.
-pub(crate) struct PairTiles {
+pub(crate) struct Bf16Tiles {
     _shapes: Configured,
 }
 
-impl PairTiles {
+impl Bf16Tiles {
     /// Strips of weight rows.
     pub(crate) const STRIPS: usize = 3;
     /// Pairs of a step.
@@ -266,7 +266,7 @@ impl ByteTiles {
         Self { _shapes }
     }
 
-    /// Operations of a round of [`spin`](Self::spin), as [`PairTiles::OPERATIONS`].
+    /// Operations of a round of [`spin`](Self::spin), as [`Bf16Tiles::OPERATIONS`].
     pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 32;
 
     /// Multiplies blocks of zeros that are in registers already, for as many rounds.

@@ -17,7 +17,7 @@ mod x86;
 mod x86_int8;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Amx, ByteTiles, Dots, PairTiles, SIDE};
+pub(crate) use amx::{Amx, Bf16Tiles, ByteTiles, Dots, SIDE};
 pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
@@ -53,7 +53,7 @@ pub(crate) trait Simd: Copy {
     /// The sum of all elements: halves added to halves.
     fn sum(self, v: Self::V) -> f32;
     /// The largest element.
-    fn largest(self, v: Self::V) -> f32;
+    fn max_element(self, v: Self::V) -> f32;
 
     unsafe fn load(self, p: *const f32) -> Self::V;
     unsafe fn store(self, p: *mut f32, v: Self::V);
@@ -106,7 +106,7 @@ pub(crate) trait Kernel {
 }
 
 /// Dot products of pairs of bf16, which only some CPUs of a level have.
-pub(crate) trait Pairs<S: Int8>: Copy {
+pub(crate) trait Bf16Dot<S: Int8>: Copy {
     /// Adds to each f32 the products of the two bf16 there; subnormal numbers count as 0.
     fn dot(self, sum: S::V, w: S::B, a: S::B) -> S::V;
     /// Rounds to bf16, `low` before `high`.
@@ -114,9 +114,9 @@ pub(crate) trait Pairs<S: Int8>: Copy {
 }
 
 /// A function generic over the level, for CPUs with [`Pairs`].
-pub(crate) trait PairKernel {
+pub(crate) trait Bf16DotKernel {
     /// Runs on the level of `simd`; to be `#[inline(always)]`.
-    fn run<S: Int8, P: Pairs<S>>(self, simd: S, pairs: P);
+    fn run<S: Int8, P: Bf16Dot<S>>(self, simd: S, pairs: P);
 }
 
 /// A function for CPUs with AMX for bytes.
@@ -136,8 +136,8 @@ pub(crate) fn dispatch_tiles(amx: Amx, kernel: impl TileKernel) {
     unsafe { x86_int8::run_tiles(amx, kernel) };
 }
 
-/// Whether [`dispatch_pairs`] runs kernels at `level`.
-pub(crate) fn has_pairs(level: Level) -> bool {
+/// Whether [`dispatch_bf16_dot`] runs kernels at `level`.
+pub(crate) fn has_bf16_dot(level: Level) -> bool {
     #[cfg(target_arch = "x86_64")]
     return level >= Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
@@ -150,15 +150,15 @@ pub(crate) fn has_pairs(level: Level) -> bool {
 /// Runs `kernel`.
 ///
 /// # Panics
-/// [`has_pairs`] says no.
-pub(crate) fn dispatch_pairs(level: Level, kernel: impl PairKernel) {
+/// [`has_bf16_dot`] says no.
+pub(crate) fn dispatch_bf16_dot(level: Level, kernel: impl Bf16DotKernel) {
     #[cfg(target_arch = "x86_64")]
-    if has_pairs(level.min(level::detected())) {
+    if has_bf16_dot(level.min(level::detected())) {
         // SAFETY: the CPU has the level, and avx512bf16.
-        return unsafe { x86_int8::run_pairs(kernel) };
+        return unsafe { x86_int8::run_bf16_dot(kernel) };
     }
     let _ = (level, kernel);
-    unreachable!("the caller has asked `has_pairs`");
+    unreachable!("the caller has asked `has_bf16_dot`");
 }
 
 /// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.

@@ -58,7 +58,7 @@ impl Simd for Portable {
         (v[0] + v[2]) + (v[1] + v[3])
     }
     #[inline(always)]
-    fn largest(self, v: V) -> f32 {
+    fn max_element(self, v: V) -> f32 {
         v[0].max(v[1]).max(v[2].max(v[3]))
     }
 

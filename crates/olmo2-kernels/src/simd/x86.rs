@@ -101,7 +101,7 @@ impl Simd for Avx512 {
         fn sum(v: __m512) -> f32 {
             sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)))
         }
-        fn largest(v: __m512) -> f32 { _mm512_reduce_max_ps(v) }
+        fn max_element(v: __m512) -> f32 { _mm512_reduce_max_ps(v) }
     }
 
     memory! {
@@ -157,7 +157,7 @@ impl Simd for Avx2 {
             )))
         }
         fn sum(v: __m256) -> f32 { sum8(v) }
-        fn largest(v: __m256) -> f32 {
+        fn max_element(v: __m256) -> f32 {
             {
                 let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                 let v = _mm_max_ps(v, _mm_movehl_ps(v, v));

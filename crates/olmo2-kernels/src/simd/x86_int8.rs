@@ -6,12 +6,12 @@
 
 use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
-use super::{Amx, ByteTiles, PairKernel, Pairs, TileKernel};
+use super::{Amx, Bf16Dot, Bf16DotKernel, ByteTiles, TileKernel};
 use crate::q4_scales::Q4Scales;
 use half::f16;
 use std::arch::x86_64::*;
 
-/// AVX-512 BF16; made by [`run_pairs`] alone.
+/// AVX-512 BF16; made by [`run_bf16_dot`] alone.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Bf16(());
 
@@ -20,7 +20,7 @@ pub(super) struct Avx512Bf16(());
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,bmi2,fma,f16c"
 )]
-pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
+pub(super) unsafe fn run_bf16_dot(kernel: impl Bf16DotKernel) {
     // SAFETY: promised by the caller.
     kernel.run(unsafe { Avx512::new() }, Avx512Bf16(()));
 }
@@ -33,7 +33,7 @@ pub(super) unsafe fn run_tiles(amx: Amx, kernel: impl TileKernel) {
     kernel.run(unsafe { Avx512::new() }, &ByteTiles::new(amx));
 }
 
-impl Pairs<Avx512> for Avx512Bf16 {
+impl Bf16Dot<Avx512> for Avx512Bf16 {
     instructions! {
         fn dot(sum: __m512, w: __m512i, a: __m512i) -> __m512 {
             _mm512_dpbf16_ps(

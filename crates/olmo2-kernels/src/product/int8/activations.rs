@@ -1,4 +1,4 @@
-//! Activations in 8 bits: blocks of 32 along `in`, each scaled by its largest magnitude over 127.
+//! Activations in 8 bits: blocks of 32 along `in`, each scaled by its max_abs max_abs over 127.
 //! A block with a number that is infinite or none has a scale that is none, and with it every
 //! output of the row.
 //!
@@ -6,43 +6,43 @@
 //! those whose lanes are rows. Both hold the same numbers.
 
 use crate::buffer::SharedMut;
-use crate::product::MOST_LANES as LANES;
+use crate::product::MAX_LANES as LANES;
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel};
 
 /// The least vector has this many lanes.
-const LEAST_LANES: usize = 4;
+const MIN_LANES: usize = 4;
 
 /// What is known of the magnitudes of some numbers.
 #[derive(Clone, Copy)]
-struct Largest<V> {
-    magnitude: V,
+struct MaxAbs<V> {
+    max_abs: V,
     /// 0, or not a number.
     poison: V,
 }
 
-impl<V: Copy> Largest<V> {
+impl<V: Copy> MaxAbs<V> {
     #[inline(always)]
     fn new<S: Int8<V = V>>(s: S) -> Self {
         let zero = s.splat(0.0);
         Self {
-            magnitude: zero,
+            max_abs: zero,
             poison: zero,
         }
     }
 
     #[inline(always)]
     fn add<S: Int8<V = V>>(&mut self, s: S, x: V) {
-        let magnitude = s.max(x, s.sub(s.splat(0.0), x));
-        self.magnitude = s.max(self.magnitude, magnitude);
+        let max_abs = s.max(x, s.sub(s.splat(0.0), x));
+        self.max_abs = s.max(self.max_abs, max_abs);
         self.poison = s.fma(x, s.splat(0.0), self.poison);
     }
 
     /// The scale, and what numbers are multiplied by.
     #[inline(always)]
     fn scales<S: Int8<V = V>>(&self, s: S) -> (V, V) {
-        let scale = s.div(self.magnitude, s.splat(127.0));
-        let inverse = s.div(s.splat(127.0), self.magnitude);
+        let scale = s.div(self.max_abs, s.splat(127.0));
+        let inverse = s.div(s.splat(127.0), self.max_abs);
         // Blocks of zeros, and of numbers so small that the inverse overflows.
         let inverse = s.min(inverse, s.splat(f32::MAX));
         (s.add(scale, self.poison), inverse)
@@ -130,17 +130,17 @@ impl Kernel for PackRow<'_> {
 /// There are 32 numbers at `x`, and 16 bytes at each half.
 #[inline(always)]
 unsafe fn quantize<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, i32) {
-    let mut x_vectors = [s.splat(0.0); BLOCK / LEAST_LANES];
+    let mut x_vectors = [s.splat(0.0); BLOCK / MIN_LANES];
     let count = BLOCK / S::LANES;
-    let mut largest = Largest::new(s);
+    let mut max_abs = MaxAbs::new(s);
     for i in 0..count {
         // SAFETY: promised by the caller.
         x_vectors[i] = unsafe { s.load(x.add(i * S::LANES)) };
-        largest.add(s, x_vectors[i]);
+        max_abs.add(s, x_vectors[i]);
     }
-    let whole = Largest {
-        magnitude: s.splat(s.largest(largest.magnitude)),
-        poison: s.splat(s.sum(largest.poison)),
+    let whole = MaxAbs {
+        max_abs: s.splat(s.max_element(max_abs.max_abs)),
+        poison: s.splat(s.sum(max_abs.poison)),
     };
     let (scale, inverse) = whole.scales(s);
     let mut sum = s.zero_ints();
@@ -151,7 +151,7 @@ unsafe fn quantize<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, 
         // SAFETY: `LANES` divides 16, so the vector falls in one half.
         unsafe { s.store_lowest(halves[at / 16].add(at % 16), q) };
     }
-    (s.largest(scale), s.sum(s.to_floats(sum)) as i32)
+    (s.max_element(scale), s.sum(s.to_floats(sum)) as i32)
 }
 
 /// `LANES` rows: quants `[blocks, 8, LANES, 4]`, then sums times minus [`Int8::BIAS`] and scales
@@ -239,12 +239,12 @@ impl PackTiles<'_> {
 /// The tile has such a block.
 #[inline(always)]
 unsafe fn quantize_columns<S: Int8>(s: S, x: &[f32; BLOCK * LANES], tile: &Tile, b: usize) {
-    let mut largest = Largest::new(s);
+    let mut max_abs = MaxAbs::new(s);
     for i in 0..BLOCK {
         // SAFETY: `x` holds 32 vectors of any level.
-        largest.add(s, unsafe { s.load(x.as_ptr().add(i * S::LANES)) });
+        max_abs.add(s, unsafe { s.load(x.as_ptr().add(i * S::LANES)) });
     }
-    let (scale, inverse) = largest.scales(s);
+    let (scale, inverse) = max_abs.scales(s);
     let mut sum = s.zero_ints();
     // SAFETY: as above; the place is promised by the caller.
     unsafe {

@@ -1,14 +1,14 @@
 //! Few rows of activations, lanes along `in`: a step takes `LANES` blocks of one or two rows of
-//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is asked for ahead,
+//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is requested for ahead,
 //! into the second-level cache. One row with 8 bits has a kernel of its own, [`single`].
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{Format, Tail};
-use super::{Data, Matrix, single};
+use super::{Blocks, single};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
-use crate::product::{Input, Product, pieces};
+use crate::product::{Input, Matmul, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::array::from_mut;
@@ -17,14 +17,14 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Activations below which a second thread costs more than it saves.
-const NUMBERS_PER_THREAD: usize = 8192;
+const VALUES_PER_THREAD: usize = 8192;
 
 /// In which order a thread reads the rows of weights.
 trait Order {
-    /// Bytes of quants that are asked for ahead.
+    /// Bytes of quants that are requested for ahead.
     const AHEAD: usize;
     /// Some features, and how many.
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize);
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize);
     /// The blocks that [`AHEAD`](Self::AHEAD) counts from, while blocks `at` of rows that begin at
     /// `starts` are read.
     fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R];
@@ -39,8 +39,8 @@ impl Order for Near {
     const AHEAD: usize = 16384;
 
     #[inline(always)]
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
-        product.near_group(group)
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize) {
+        matmul.near_group(group)
     }
     #[inline(always)]
     fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R] {
@@ -60,8 +60,8 @@ impl Order for Far {
     const AHEAD: usize = 2048;
 
     #[inline(always)]
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
-        product.far_group(group)
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize) {
+        matmul.far_group(group)
     }
     #[inline(always)]
     fn base<S: Int8, const R: usize>(at: [usize; R], _: [usize; R]) -> [usize; R] {
@@ -73,21 +73,21 @@ thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     with_scratch(&PACKED, input.rows * extent.words(), |packed| {
         pack(input, extent, packed);
         let packed = &*packed;
-        let groups = matrices.iter().map(|matrix| matrix.product.groups());
+        let groups = matmuls.iter().map(Matmul::groups);
         pieces::run(input.parts, groups, |i, groups| {
-            let matrix = &matrices[i];
-            match matrix.data {
-                Data::Eight(format) if input.rows == 1 => {
+            let matmul = &matmuls[i];
+            match Blocks::of(matmul) {
+                Blocks::Q8(format) if input.rows == 1 => {
                     let row = Row::at(extent, packed.as_ptr());
-                    single::run(input, row, format, matrix.product, groups);
+                    single::run(input, row, format, matmul, groups);
                 }
-                Data::Eight(format) => run(input, packed, format, matrix, groups),
-                Data::Four(format) => run(input, packed, format, matrix, groups),
+                Blocks::Q8(format) => run(input, packed, format, matmul, groups),
+                Blocks::Q4(format) => run(input, packed, format, matmul, groups),
             }
         });
     });
@@ -96,7 +96,7 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
 /// Packs all rows, on one thread where there is little to do.
 fn pack(input: &Input<'_>, extent: Extent, packed: &mut [f32]) {
     let to = SharedMut::new(packed);
-    let parts = input.parts.min(input.x.len().div_ceil(NUMBERS_PER_THREAD));
+    let parts = input.parts.min(input.x.len().div_ceil(VALUES_PER_THREAD));
     pool::run(parts, |part| {
         for row in pool::share(input.rows, 1, parts, part) {
             let row = PackRow {
@@ -113,12 +113,12 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    matrix: &Matrix<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     match input.level {
-        Level::Amx => run_in::<F, Far>(input, packed, format, matrix.product, groups),
-        _ => run_in::<F, Near>(input, packed, format, matrix.product, groups),
+        Level::Amx => run_in::<F, Far>(input, packed, format, matmul, groups),
+        _ => run_in::<F, Near>(input, packed, format, matmul, groups),
     }
 }
 
@@ -126,48 +126,48 @@ fn run_in<F: Format, O: Order>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    product: &Product<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
     assert_eq!(packed.len(), input.rows * extent.words());
-    let tiles = Tiles::<F, O> {
+    let tiles = DecodeFew::<F, O> {
         format,
         packed: packed.as_ptr(),
         extent,
         rows: input.rows,
         blocks: input.blocks(),
         groups,
-        product,
+        matmul,
         order: PhantomData,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, `packed`
+/// The outputs of some groups. `format` has `blocks` blocks of each of the matmul's rows, `packed`
 /// as many [`Row`]s as `rows` says.
-struct Tiles<'a, F, O> {
+struct DecodeFew<'a, F, O> {
     format: F,
     packed: *const f32,
     extent: Extent,
     rows: usize,
     blocks: usize,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
     order: PhantomData<O>,
 }
 
-impl<F: Format, O: Order> Kernel for Tiles<'_, F, O> {
+impl<F: Format, O: Order> Kernel for DecodeFew<'_, F, O> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (features, count) = O::group(self.product, group);
+            let (features, count) = O::group(self.matmul, group);
             self.outputs(s, &features[..count]);
         }
     }
 }
 
-impl<F: Format, O: Order> Tiles<'_, F, O> {
+impl<F: Format, O: Order> DecodeFew<'_, F, O> {
     /// The outputs of some features for all rows of activations.
     #[inline(always)]
     fn outputs<S: Int8>(&self, s: S, features: &[usize]) {
@@ -245,7 +245,7 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
                 }
             }
             for m in 0..M {
-                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+                self.matmul.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }
@@ -305,12 +305,12 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::tests::Weights;
-    use super::super::{matrix, steps};
     use super::*;
+    use crate::product::WeightRef;
     use crate::product::tests::{levels, noise, same_bits};
 
     /// One weight's outputs at a level, read in an order.
-    fn outputs<O: Order>(level: Level, x: &[f32], k: usize, product: &Product<'_>) {
+    fn outputs<O: Order>(level: Level, x: &[f32], k: usize, matmul: &Matmul<'_>) {
         let input = Input {
             x,
             rows: x.len() / k,
@@ -319,15 +319,14 @@ mod tests {
             parts: 1,
             gated: false,
         };
-        let steps = steps(product);
         let extent = Extent::new(input.blocks());
         let mut packed = Scratch::new();
         let packed = packed.get(input.rows * extent.words());
         pack(&input, extent, packed);
-        let groups = 0..product.groups();
-        match matrix((product, &steps)).data {
-            Data::Eight(format) => run_in::<_, O>(&input, packed, format, product, groups),
-            Data::Four(format) => run_in::<_, O>(&input, packed, format, product, groups),
+        let groups = 0..matmul.groups();
+        match Blocks::of(matmul) {
+            Blocks::Q8(format) => run_in::<_, O>(&input, packed, format, matmul, groups),
+            Blocks::Q4(format) => run_in::<_, O>(&input, packed, format, matmul, groups),
         }
     }
 
@@ -344,14 +343,10 @@ mod tests {
                 let x = noise(m as u64, m * k);
                 for level in levels() {
                     let (mut near, mut far) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
-                    let product = |out| Product {
-                        data,
-                        bias: None,
-                        out_features: n,
-                        out: SharedMut::new(out),
-                    };
-                    outputs::<Near>(level, &x, k, &product(&mut near));
-                    outputs::<Far>(level, &x, k, &product(&mut far));
+                    let weight = WeightRef::new(data);
+                    let matmul = |out| Matmul::new(&weight, k, SharedMut::new(out));
+                    outputs::<Near>(level, &x, k, &matmul(&mut near));
+                    outputs::<Far>(level, &x, k, &matmul(&mut far));
                     assert!(same_bits(&near, &far), "{level} {m} rows of {k} by {n}");
                 }
             }

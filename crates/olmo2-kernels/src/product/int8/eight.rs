@@ -7,15 +7,15 @@ use half::f16;
 
 /// Pointers into a [`Q8`].
 #[derive(Clone, Copy)]
-pub(super) struct Eight {
+pub(super) struct Q8Blocks {
     pub(super) quants: *const i8,
     pub(super) scales: *const f16,
 }
 
 // SAFETY: it only reads, as the slices that it came from may be read.
-unsafe impl Sync for Eight {}
+unsafe impl Sync for Q8Blocks {}
 
-impl Eight {
+impl Q8Blocks {
     pub(super) fn new(q8: &Q8<'_>) -> Self {
         Self {
             quants: q8.quants.as_ptr(),
@@ -48,7 +48,7 @@ impl Eight {
     }
 }
 
-impl Format for Eight {
+impl Format for Q8Blocks {
     const BYTES: usize = BLOCK;
 
     #[inline(always)]

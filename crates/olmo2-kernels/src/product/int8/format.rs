@@ -1,6 +1,6 @@
 //! What the kernels ask of a quantized format, block by block.
 
-use crate::product::MOST_LANES;
+use crate::product::MAX_LANES;
 use crate::quant::BLOCK;
 use crate::simd::Int8;
 use half::f16;
@@ -15,7 +15,7 @@ pub(super) trait Format: Copy + Sync {
 
     /// Whether the weights that [`dot`](Self::dot) takes are larger by [`Int8::BIAS`].
     fn is_biased<S: Int8>() -> bool;
-    /// Adds products of weights, as [`halves`](Self::halves) gives them, and
+    /// Adds matmuls of weights, as [`halves`](Self::halves) gives them, and
     /// activations.
     fn dot<S: Int8>(s: S, sum: S::I, w: S::B, a: S::B) -> S::I;
     /// `GROUPS` blocks from `block`: their lower and upper halves.
@@ -105,18 +105,18 @@ pub(super) trait Format: Copy + Sync {
 /// Room for the blocks of a vector of lanes, whatever the format.
 #[repr(C, align(64))]
 pub(super) struct Tail {
-    pub(super) quants: [u8; BLOCK * MOST_LANES],
-    pub(super) scales: [f16; MOST_LANES],
-    pub(super) bytes: [u8; MOST_LANES],
-    pub(super) selectors: [u8; MOST_LANES],
+    pub(super) quants: [u8; BLOCK * MAX_LANES],
+    pub(super) scales: [f16; MAX_LANES],
+    pub(super) bytes: [u8; MAX_LANES],
+    pub(super) selectors: [u8; MAX_LANES],
 }
 
 impl Tail {
     pub(super) const ZERO: Self = Self {
-        quants: [0; BLOCK * MOST_LANES],
-        scales: [f16::ZERO; MOST_LANES],
-        bytes: [0; MOST_LANES],
-        selectors: [0; MOST_LANES],
+        quants: [0; BLOCK * MAX_LANES],
+        scales: [f16::ZERO; MAX_LANES],
+        bytes: [0; MAX_LANES],
+        selectors: [0; MAX_LANES],
     };
 }
 

@@ -29,7 +29,7 @@ struct Lines([[u8; 16]; 256]);
 
 /// Pointers into a [`Q4`].
 #[derive(Clone, Copy)]
-pub(super) struct Four<'t> {
+pub(super) struct Q4Blocks<'t> {
     quants: *const u8,
     scales: *const u8,
     selectors: *const u8,
@@ -37,9 +37,9 @@ pub(super) struct Four<'t> {
 }
 
 // SAFETY: it only reads, as the slices that it came from may be read.
-unsafe impl Sync for Four<'_> {}
+unsafe impl Sync for Q4Blocks<'_> {}
 
-impl<'t> Four<'t> {
+impl<'t> Q4Blocks<'t> {
     pub(super) fn new(q4: &Q4<'_>, steps: &'t Q4Scales) -> Self {
         Self {
             quants: q4.quants.as_ptr(),
@@ -50,7 +50,7 @@ impl<'t> Four<'t> {
     }
 }
 
-impl Format for Four<'_> {
+impl Format for Q4Blocks<'_> {
     const BYTES: usize = BLOCK / 2;
 
     #[inline(always)]

@@ -3,14 +3,14 @@
 //! ([`super::tiles`]). An output is one sum over
 //! blocks in order, so a row's bits do not depend on the rows beside it.
 
+use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
-use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::finish::Finish;
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, jobs, pieces};
+use crate::product::finish::Epilogue;
+use crate::product::prefill::{PANEL_ROWS, SCHEDULE_ROWS};
+use crate::product::{Input, MAX_LANES as LANES, Matmul, PACKED_ROWS, jobs, pieces};
 use crate::quant::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Amx, dispatch_tiles};
@@ -30,7 +30,7 @@ thread_local! {
     static PANELS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     for first in (0..input.rows).step_by(PACKED_ROWS) {
         let rows = first..input.rows.min(first + PACKED_ROWS);
@@ -38,19 +38,13 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         with_scratch(&PACKED, padded * extent.words(), |packed| {
             pack(input, extent, rows.clone(), packed);
             let packed = &*packed;
-            let jobs = jobs(input, matrices);
-            let features = jobs.iter().map(|(matrix, _)| matrix.product.out_features);
-            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                let (matrix, gate) = jobs[i];
-                let products = (matrix.product, gate.map(|gate| gate.product));
-                let finish = Finish::new(products, &rows, padded);
-                multiply(
-                    input,
-                    packed,
-                    (matrix.data, gate.map(|gate| gate.data)),
-                    finish,
-                    range,
-                );
+            let jobs = jobs(input, matmuls);
+            let features = jobs.iter().map(|(matmul, _)| matmul.out_features);
+            pieces::run_by(input.parts, SCHEDULE_ROWS, features, |i, range| {
+                let (matmul, gate) = jobs[i];
+                let epilogue = Epilogue::new(jobs[i], &rows, padded);
+                let formats = (Blocks::of(matmul), gate.map(Blocks::of));
+                multiply(input, packed, formats, epilogue, range);
             });
         });
     }
@@ -59,18 +53,18 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
 fn multiply(
     input: &Input<'_>,
     packed: &[f32],
-    formats: (Data<'_>, Option<Data<'_>>),
-    finish: Finish<'_>,
+    formats: (Blocks<'_>, Option<Blocks<'_>>),
+    epilogue: Epilogue<'_>,
     range: Range<usize>,
 ) {
     match formats {
-        (Data::Eight(up), None) => run(input, packed, (up, None), finish, range),
-        (Data::Four(up), None) => run(input, packed, (up, None), finish, range),
-        (Data::Eight(up), Some(Data::Eight(gate))) => {
-            run(input, packed, (up, Some(gate)), finish, range);
+        (Blocks::Q8(up), None) => run(input, packed, (up, None), epilogue, range),
+        (Blocks::Q4(up), None) => run(input, packed, (up, None), epilogue, range),
+        (Blocks::Q8(up), Some(Blocks::Q8(gate))) => {
+            run(input, packed, (up, Some(gate)), epilogue, range);
         }
-        (Data::Four(up), Some(Data::Four(gate))) => {
-            run(input, packed, (up, Some(gate)), finish, range);
+        (Blocks::Q4(up), Some(Blocks::Q4(gate))) => {
+            run(input, packed, (up, Some(gate)), epilogue, range);
         }
         _ => unreachable!("a gate is in the format of what it is multiplied with"),
     }
@@ -100,18 +94,18 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     (format, gate): (F, Option<F>),
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     range: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
-    let padded = finish.padded;
+    let padded = epilogue.padded;
     assert_eq!(packed.len(), padded * extent.words());
     let sums = PANEL_ROWS * padded;
-    with_scratch(&PANELS, PANEL + finish.sums() * sums, |scratch| {
+    with_scratch(&PANELS, PANEL + epilogue.sums() * sums, |scratch| {
         let (panel, rest) = scratch.split_at_mut(PANEL);
         let (sums, gate_sums) = rest.split_at_mut(sums);
         let (weights, scales) = panel.split_at_mut(PANEL_ROWS * STRIDE / 4);
-        let panels = Panels {
+        let panels = QuantizedPanels {
             format,
             gate,
             packed: packed.as_ptr(),
@@ -123,7 +117,7 @@ fn run<F: Format>(
             scales,
             sums,
             gate_sums,
-            finish,
+            epilogue,
         };
         #[cfg(target_arch = "x86_64")]
         if let Some(amx) = Amx::of(input.level) {
@@ -135,7 +129,7 @@ fn run<F: Format>(
 
 /// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range`
 /// reaches, `packed` the tiles of `padded` rows; at `weights` is a panel.
-pub(super) struct Panels<'a, F> {
+pub(super) struct QuantizedPanels<'a, F> {
     pub(super) format: F,
     gate: Option<F>,
     pub(super) packed: *const f32,
@@ -150,24 +144,24 @@ pub(super) struct Panels<'a, F> {
     pub(super) sums: &'a mut [f32],
     /// As many, where there is a gate.
     gate_sums: &'a mut [f32],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
 }
 
 /// What a panel is multiplied with.
 pub(super) trait Multiply<F: Format> {
-    /// Whether the panel's weights are signed, or as the format's dot product wants them.
+    /// Whether the panel's weights are signed, or as the format's dot matmul wants them.
     const SIGNED: bool;
     /// Adds the panel's terms, of some blocks, to the sums of its first `features`.
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     );
 }
 
-/// Dot products of vectors.
+/// Dot matmuls of vectors.
 struct Vectors;
 
 impl<F: Format> Multiply<F> for Vectors {
@@ -177,7 +171,7 @@ impl<F: Format> Multiply<F> for Vectors {
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     ) {
@@ -196,14 +190,14 @@ impl<F: Format> Multiply<F> for Vectors {
     }
 }
 
-impl<F: Format> Kernel for Panels<'_, F> {
+impl<F: Format> Kernel for QuantizedPanels<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         self.outputs(s, &Vectors);
     }
 }
 
-impl<F: Format> Panels<'_, F> {
+impl<F: Format> QuantizedPanels<'_, F> {
     /// Writes the outputs.
     #[inline(always)]
     pub(super) fn outputs<S: Int8, M: Multiply<F>>(mut self, s: S, m: &M) {
@@ -214,7 +208,7 @@ impl<F: Format> Panels<'_, F> {
                 std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
             self.sum(s, m, self.format, features.clone());
-            self.finish.write(s, features, self.sums, self.gate_sums);
+            self.epilogue.write(s, features, self.sums, self.gate_sums);
         }
     }
 
@@ -323,7 +317,7 @@ impl<F: Format> Panels<'_, F> {
     }
 }
 
-/// The exact dot products of a block of `R` rows of the panel with block `at` of `C` tiles.
+/// The exact dot matmuls of a block of `R` rows of the panel with block `at` of `C` tiles.
 ///
 /// # Safety
 /// The block is there in all of them.

@@ -3,15 +3,15 @@
 //! vectors are `[row][group]`. Sums are those of [`super::decode`], bit for bit.
 
 use super::activations::Row;
-use super::eight::Eight;
+use super::eight::Q8Blocks;
 use super::format::{Format, Tail};
-use crate::product::{Input, Product};
+use crate::product::{Input, Matmul};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::ops::Range;
 
 /// Bytes of quants that each stream asks for ahead, into the second-level cache (on a Zen 4 with fast
-/// memory 86 Gop/s for 79, and 61 to 82 with 4 KB or more); of scales, which are asked for a line at a
+/// memory 86 Gop/s for 79, and 61 to 82 with 4 KB or more); of scales, which are requested for a line at a
 /// time, as many as belong to these, so that no fewer than [`SCALES`] blocks bring what is not there
 /// yet.
 const AHEAD: usize = 2048;
@@ -23,47 +23,47 @@ const _: () = assert!(AHEAD >= SCALES * BLOCK);
 pub(super) fn run(
     input: &Input<'_>,
     row: Row,
-    format: Eight,
-    product: &Product<'_>,
+    format: Q8Blocks,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
-    let outputs = Outputs {
+    let outputs = DecodeOne {
         format,
         row,
         blocks: input.blocks(),
         groups,
-        product,
+        matmul,
     };
     dispatch(input.level, outputs);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, and so
+/// The outputs of some groups. `format` has `blocks` blocks of each of the matmul's rows, and so
 /// has `row`, rounded up to a vector.
-struct Outputs<'a> {
-    format: Eight,
+struct DecodeOne<'a> {
+    format: Q8Blocks,
     row: Row,
     blocks: usize,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
 }
 
-impl Kernel for Outputs<'_> {
+impl Kernel for DecodeOne<'_> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (mut features, count) = self.product.far_group(group);
+            let (mut features, count) = self.matmul.far_group(group);
             for i in count..4 {
                 features[i] = features[0];
             }
             let sums = self.sums(s, features);
             for i in 0..count {
-                self.product.set(0, features[i], sums[i]);
+                self.matmul.set(0, features[i], sums[i]);
             }
         }
     }
 }
 
-impl Outputs<'_> {
+impl DecodeOne<'_> {
     /// The outputs of four features.
     #[inline(always)]
     fn sums<S: Int8>(&self, s: S, features: [usize; 4]) -> [f32; 4] {
@@ -71,7 +71,7 @@ impl Outputs<'_> {
         for start in &mut starts {
             *start *= self.blocks;
         }
-        // Element `[row][group]` of the i-th is the partial sum of lane `i * GROUPS + group`.
+        // WeightElement `[row][group]` of the i-th is the partial sum of lane `i * GROUPS + group`.
         let mut sums = [s.splat(0.0); 4];
         let whole = self.blocks - self.blocks % S::LANES;
         for b in (0..whole).step_by(S::LANES) {
@@ -96,7 +96,7 @@ impl Outputs<'_> {
                     for r in 0..4 {
                         self.format.copy(at[r], count, &mut tail, places[r]);
                     }
-                    sums[i] = step(s, &Eight::of(&tail), places, &self.row, b, sums[i]);
+                    sums[i] = step(s, &Q8Blocks::of(&tail), places, &self.row, b, sums[i]);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl Outputs<'_> {
 #[inline(always)]
 unsafe fn step<S: Int8>(
     s: S,
-    format: &Eight,
+    format: &Q8Blocks,
     at: [usize; 4],
     row: &Row,
     b: usize,
@@ -142,7 +142,7 @@ unsafe fn step<S: Int8>(
             dots[r] = s.dot_q8(s.dot_q8(dots[r], lower, first), upper, second);
         }
         let mut terms = s.reduce(dots);
-        if Eight::is_biased::<S>() {
+        if Q8Blocks::is_biased::<S>() {
             terms = s.add_ints(terms, s.repeat_ints(row.sums.add(b)));
         }
         let scales = s.q8_scales(at.map(|block| format.scales.add(block)));

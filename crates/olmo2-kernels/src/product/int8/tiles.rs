@@ -1,17 +1,17 @@
-//! Panels multiplied by AMX: a tile is the dot products of a block of 16 weight rows with 16 rows of
+//! QuantizedPanels multiplied by AMX: a tile is the dot matmuls of a block of 16 weight rows with 16 rows of
 //! activations. They are integers, exact, and go through memory into vectors, where their scales
 //! are. Sums take their terms in the order in which vectors do, so bits are the same.
 
 use super::activations::Tile;
 use super::format::Format;
-use super::prefill::{BLOCKS, Multiply, Panels, STRIDE};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
+use super::prefill::{BLOCKS, Multiply, QuantizedPanels, STRIDE};
+use crate::product::prefill::{PANEL_ROWS, SCHEDULE_ROWS};
 use crate::quant::BLOCK;
 use crate::simd::{ByteTiles, Dots, Int8, SIDE, TileKernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-const _: () = assert!(PIECE_ROWS.is_multiple_of(SIDE) && BLOCKS.is_multiple_of(2));
+const _: () = assert!(SCHEDULE_ROWS.is_multiple_of(SIDE) && BLOCKS.is_multiple_of(2));
 
 /// Products of two blocks, and of the two before: what tiles store reaches loads late.
 #[repr(C, align(64))]
@@ -27,7 +27,7 @@ impl Room {
     }
 }
 
-impl<F: Format> TileKernel for Panels<'_, F> {
+impl<F: Format> TileKernel for QuantizedPanels<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S, tiles: &ByteTiles) {
         self.outputs(s, tiles);
@@ -43,7 +43,7 @@ impl<F: Format> Multiply<F> for ByteTiles {
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     ) {
@@ -56,7 +56,7 @@ impl<F: Format> Multiply<F> for ByteTiles {
     }
 }
 
-impl<F: Format> Panels<'_, F> {
+impl<F: Format> QuantizedPanels<'_, F> {
     /// Adds a panel's terms to the sums of 16 features from `n`, for 16 rows from `row`.
     #[inline(always)]
     fn strip<S: Int8>(
@@ -106,7 +106,7 @@ impl<F: Format> Panels<'_, F> {
     }
 }
 
-/// The products of two blocks of the panel with those from `at` of the tile.
+/// The matmuls of two blocks of the panel with those from `at` of the tile.
 ///
 /// # Safety
 /// The blocks are there.
@@ -133,7 +133,7 @@ unsafe fn multiply_two(
 /// Adds the terms of one block to the sums of 16 weight rows, whose scales are so far apart.
 ///
 /// # Safety
-/// The products and scales are there.
+/// The matmuls and scales are there.
 #[inline(always)]
 pub(super) unsafe fn add<S: Int8>(
     s: S,

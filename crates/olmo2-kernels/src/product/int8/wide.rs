@@ -2,15 +2,15 @@
 //! a buffer of the first-level cache, and broadcast four bytes at a time; or, where there is AMX, 16
 //! are multiplied in [tiles](super::wide_tiles).
 
+use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
 use super::wide_features::Features;
 #[cfg(target_arch = "x86_64")]
 use super::wide_tiles;
-use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
-use crate::product::{Input, MOST_LANES as LANES, pieces};
+use crate::product::{Input, MAX_LANES as LANES, Matmul, pieces};
 use crate::quant::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -22,7 +22,7 @@ use std::ops::Range;
 const ROWS: usize = 8;
 /// Blocks of each: 8 rows of 1024 bytes.
 const BLOCKS: usize = 32;
-/// A row's blocks are asked for in so many parts, one for each block that is multiplied.
+/// A row's blocks are requested for in so many parts, one for each block that is multiplied.
 const PARTS: usize = BLOCKS / ROWS;
 /// Blocks of a part.
 const PART: usize = BLOCKS / PARTS;
@@ -33,7 +33,7 @@ thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     with_scratch(&PACKED, LANES * extent.words(), |packed| {
         let tiles = PackTiles {
@@ -44,16 +44,16 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         };
         dispatch(input.level, tiles);
         let packed = &*packed;
-        let features = matrices.iter().map(|matrix| matrix.product.out_features);
+        let features = matmuls.iter().map(|matmul| matmul.out_features);
         let at_a_time = match input.level {
             Level::Amx => LANES,
             _ => ROWS,
         };
         pieces::run_by(input.parts, at_a_time, features, |i, range| {
-            let matrix = &matrices[i];
-            match matrix.data {
-                Data::Eight(format) => run(input, packed, format, matrix, range),
-                Data::Four(format) => run(input, packed, format, matrix, range),
+            let matmul = &matmuls[i];
+            match Blocks::of(matmul) {
+                Blocks::Q8(format) => run(input, packed, format, matmul, range),
+                Blocks::Q4(format) => run(input, packed, format, matmul, range),
             }
         });
     });
@@ -63,7 +63,7 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    matrix: &Matrix<'_>,
+    matmul: &Matmul<'_>,
     range: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
@@ -75,7 +75,7 @@ fn run<F: Format>(
         rows: input.rows,
         blocks: input.blocks(),
         range,
-        product: matrix.product,
+        matmul,
     };
     #[cfg(target_arch = "x86_64")]
     if let Some(amx) = Amx::of(input.level) {
@@ -115,7 +115,7 @@ impl<F: Format> Kernel for Features<'_, F> {
             }
             for tile in 0..tiles {
                 let sums = &mut sums[tile * S::LANES..][..S::LANES];
-                self.finish(s, sums, tile * S::LANES, n..n + count);
+                self.epilogue(s, sums, tile * S::LANES, n..n + count);
             }
         }
     }

@@ -65,7 +65,7 @@ impl<F: Format> TileKernel for Strips<'_, F> {
                 let strip = self.fill(s, features.clone(), blocks.clone(), &mut scales);
                 self.multiply(s, tiles, strip, n + SIDE, blocks, &mut sums);
             }
-            self.features.finish(s, &mut sums, 0, features);
+            self.features.epilogue(s, &mut sums, 0, features);
         }
     }
 }
@@ -86,7 +86,7 @@ impl<F: Format> Strips<'_, F> {
             ..
         } = self.features;
         let first = features.start * row + blocks.start;
-        let is_whole = features.start + SIDE <= self.features.product.out_features;
+        let is_whole = features.start + SIDE <= self.features.matmul.out_features;
         let in_place = if is_whole {
             format.in_place(first)
         } else {
@@ -168,7 +168,7 @@ impl<F: Format> Strips<'_, F> {
     }
 }
 
-/// The products of the blocks of a lane, of which there are one or two.
+/// The matmuls of the blocks of a lane, of which there are one or two.
 ///
 /// # Safety
 /// The strip and the activations have them.

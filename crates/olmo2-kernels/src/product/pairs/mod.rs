@@ -1,4 +1,4 @@
-//! Products of bf16 weights and activations rounded to bf16, by the CPU's dot products of pairs.
+//! Products of bf16 weights and activations rounded to bf16, by the CPU's dot matmuls of pairs.
 //!
 //! The kernels are those of f32 weights, with a pair of numbers where those have one: an output
 //! is one accumulator for each lane, or for each row, that takes its terms in order. Where the CPU
@@ -10,15 +10,15 @@ mod prefill;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
-use super::{DECODE_ROWS, Input, Product};
+use super::{DECODE_ROWS, Input, Matmul};
 
 /// Numbers of a vector of the level that has the instruction.
-const NUMBERS: usize = 32;
+const VALUES: usize = 32;
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     if input.rows <= DECODE_ROWS {
-        decode::project(input, products);
+        decode::matmul(input, matmuls);
     } else {
-        prefill::project(input, products);
+        prefill::matmul(input, matmuls);
     }
 }

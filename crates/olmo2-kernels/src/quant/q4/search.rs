@@ -4,7 +4,7 @@
 use crate::quant::{BLOCK, codebook::TABLES};
 use std::sync::LazyLock;
 
-/// What a block's largest magnitude becomes: weights are whole numbers up to here in the search.
+/// What a block's max_abs magnitude becomes: weights are whole numbers up to here in the search.
 /// From a code to the next are some two thousand, and sums of products fit 32 bits.
 const ONE: i16 = 1 << 14;
 /// Intervals of a weight within which its error is taken to be the same: 512 units each, and one
@@ -25,17 +25,17 @@ pub(super) struct Target {
     weights: [i16; BLOCK],
     /// The same.
     floats: [f32; BLOCK],
-    /// Whether the weights were negated, which makes the largest magnitude positive.
+    /// Whether the weights were negated, which makes the max_abs magnitude positive.
     pub(super) flipped: bool,
     /// Units in 1.0.
     units: f32,
 }
 
 impl Target {
-    /// `largest` is the largest magnitude in `block`.
+    /// `max_abs` is the max_abs magnitude in `block`.
     #[inline(always)]
-    pub(super) fn new(block: &[f32; BLOCK], largest: f32) -> Self {
-        let units = f32::from(ONE) / largest;
+    pub(super) fn new(block: &[f32; BLOCK], max_abs: f32) -> Self {
+        let units = f32::from(ONE) / max_abs;
         let (mut weights, mut least, mut most) = ([0; BLOCK], 0, 0);
         for j in 0..BLOCK {
             weights[j] = whole(block[j] * units);
@@ -287,7 +287,7 @@ fn estimate(bin: usize, share: f32, table: &[i8; 16]) -> u16 {
         true => 1.0,
         false => (bin as f32 + 0.5) * 2.0 / (BINS - 1) as f32 - 1.0,
     };
-    // Tables whose last number is small or negative are no match for a positive largest weight.
+    // Tables whose last number is small or negative are no match for a positive max_abs weight.
     let scale = share / f32::from(table[15]).max(1.0);
     let off = |&t: &i8| (x - scale * f32::from(t)) * (x - scale * f32::from(t));
     let least = table.iter().map(off).fold(f32::INFINITY, f32::min);

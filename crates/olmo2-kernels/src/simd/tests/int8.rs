@@ -1,7 +1,7 @@
 //! Operations on bytes and integers.
 
 use super::at_every_level;
-use crate::quant::{LEAST_TOP, Q4Scales};
+use crate::quant::{MIN_MAX_SCALE, Q4Scales};
 use crate::simd::{Int8, Kernel};
 
 /// Bytes of the longest register.
@@ -77,8 +77,8 @@ impl Kernel for Scales {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         let all: [u8; 256] = std::array::from_fn(|i| i as u8);
-        for top in [LEAST_TOP, 0.7, 1.0, f32::MAX] {
-            let scales = Q4Scales::new(top);
+        for max_scale in [MIN_MAX_SCALE, 0.7, 1.0, f32::MAX] {
+            let scales = Q4Scales::new(max_scale);
             for some in all.chunks_exact(S::LANES) {
                 // SAFETY: `LANES` bytes.
                 let found = floats(s, unsafe { s.q4_scales(some.as_ptr(), &scales) });
