@@ -1,5 +1,5 @@
-//! Speed of attention at OLMo 2 1B's shape, with each kind of cache, beside a plain read of the same
-//! bytes: `cargo run --release -p olmo2-kernels --example attention [-- THREADS]`.
+//! Speed of attention at OLMo 2 1B's shape, with each kind of cache, beside a plain read of the
+//! same bytes: `cargo run --release -p olmo2-kernels --example attention [-- THREADS]`.
 //!
 //! Eight layers pass through the CPU's caches, as in a real model. Shares are medians of runs that
 //! alternate with the read.

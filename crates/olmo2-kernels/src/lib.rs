@@ -1,10 +1,12 @@
-//! CPU kernels on plain slices, with no tensor library in sight: products with weights as they
-//! lie in the file, floats or blocks, and the quantizers that make blocks; attention over a KV
-//! cache; norms, alone, with a residual or a rotation; `silu(gate) * up`, alone or at the end of its
-//! products; the thread pool they run on, the file map, and the machine's [`limits`]. Each kernel is
-//! one generic function, instantiated for AVX-512, AVX2 and portable code ([`level`] picks at run
-//! time; with AMX, prefills of bf16 and more than 8 rows of blocks have one more, and fewer read blocks in
-//! another order), and is tested against [`mod@reference`].
+//! CPU kernels on plain slices; the crate knows no tensor library. It has matmuls with weights as
+//! the file stores them, floats or blocks, and the quantizers that make blocks; attention over a KV
+//! cache; norms, alone, with a residual or with a rotation; `silu(gate) * up`, alone or as the
+//! epilogue of its matmuls; the thread pool, the file map, and the machine's [`limits`].
+//!
+//! Each kernel is one generic function, compiled for AVX-512, AVX2 and portable code, and tested
+//! against [`mod@reference`]. [`level`] chooses at run time. AMX adds tile kernels for bf16 prefill
+//! and for quantized weights with more than 8 rows; with 8 or fewer it only changes the order in
+//! which blocks are read.
 //!
 //! This crate holds the project's only `unsafe` code; every module that needs it says so.
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -1,5 +1,4 @@
-//! RMS norm over rows, alone, with the residual that it is added to, or with the rotation of
-//! queries and keys that follows it.
+//! RMS norm over rows: alone, added to a residual, or followed by the rotation of queries and keys.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use crate::buffer::{SharedMut, Unwritten};
@@ -37,8 +36,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>) -
     unsafe { y.written() }
 }
 
-/// Cosines and sines by position, `[positions, head_dim]` each: both halves of a row hold the same
-/// angles, the first half of `sin` with its sign changed.
+/// Cosines and sines by position, `[positions, head_dim]` each. Both halves of a row hold the same
+/// angles; `sin` is negated in the first half.
 #[derive(Clone, Copy, Debug)]
 pub struct RotationTable<'a> {
     /// Cosines.
@@ -49,9 +48,8 @@ pub struct RotationTable<'a> {
     pub head_dim: usize,
 }
 
-/// [`rms_norm`] over whole rows, then the rotation of each head of a row by halves:
-/// `y * cos + swapped(y) * sin`; as long as `x`. Row `i` uses row `i` of the table, modulo its number
-/// of rows.
+/// [`rms_norm`] over whole rows, then the rotation of each head of a row by halves: `y * cos +
+/// swapped(y) * sin`; as long as `x`. Row `i` uses row `i` of the table, modulo its number of rows.
 ///
 /// # Panics
 /// `weight` is empty or no multiple of `head_dim`, `head_dim` is odd, or the lengths do not fit
@@ -109,8 +107,7 @@ fn each_row<'a, K: Kernel>(
     });
 }
 
-/// What a row is multiplied by: `1 / sqrt(mean(x^2) + eps)`. Four sums of vectors are enough to
-/// keep the adders busy.
+/// The factor of a row: `1 / sqrt(mean(x^2) + eps)`. Four vectors of sums keep the adders busy.
 #[inline(always)]
 fn factor<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let mut sums = [s.splat(0.0); 4];
@@ -118,7 +115,7 @@ fn factor<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let whole = x.len() - x.len() % step;
     for i in (0..whole).step_by(step) {
         for j in 0..4 {
-            // SAFETY: four vectors from `i` on are inside.
+            // SAFETY: four vectors from `i` are inside.
             let v = unsafe { s.load(x.as_ptr().add(i + j * S::LANES)) };
             sums[j] = s.fma(v, v, sums[j]);
         }
@@ -145,7 +142,7 @@ impl Kernel for Norm<'_> {
         let factor = factor(s, x, self.eps);
         let whole = x.len() - x.len() % S::LANES;
         for i in (0..whole).step_by(S::LANES) {
-            // SAFETY: a vector from `i` on is inside all of them.
+            // SAFETY: a vector from `i` is inside all of them.
             unsafe {
                 let y = s.mul(s.load(x.as_ptr().add(i)), s.splat(factor));
                 let y = s.mul(y, s.load(weight.as_ptr().add(i)));
@@ -187,7 +184,7 @@ impl Kernel for NormRotate<'_> {
         for head in (0..x.len()).step_by(dim) {
             for i in (0..whole).step_by(S::LANES) {
                 let (low, high) = (i, half + i);
-                // SAFETY: vectors from `low` and from `high` on are inside the head.
+                // SAFETY: vectors from `low` and from `high` are inside the head.
                 unsafe {
                     let a = self.normed(s, head + low, factor);
                     let b = self.normed(s, head + high, factor);
@@ -211,7 +208,7 @@ impl Kernel for NormRotate<'_> {
 
 impl NormRotate<'_> {
     /// # Safety
-    /// A vector from `i` on is inside the row.
+    /// A vector from `i` is inside the row.
     #[inline(always)]
     unsafe fn normed<S: Simd>(&self, s: S, i: usize, factor: f32) -> S::V {
         // SAFETY: promised by the caller.
@@ -227,7 +224,7 @@ impl NormRotate<'_> {
     /// `own * cos + other * sin` at element `i` of a head.
     ///
     /// # Safety
-    /// A vector from `i` on is inside the table's row.
+    /// A vector from `i` is inside the table's row.
     #[inline(always)]
     unsafe fn turned<S: Simd>(&self, s: S, own: S::V, other: S::V, i: usize) -> S::V {
         // SAFETY: promised by the caller.

@@ -1,10 +1,10 @@
-//! The kernels in plain loops with sums in f64: what tests hold the fast ones against.
+//! Scalar versions of the kernels with sums in f64, which tests compare the fast ones with.
 
 use crate::attention::{AttentionShape, AttentionStep};
 use crate::product::WeightData;
 
-/// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, and beside each the sum of the terms'
-/// magnitudes, which error bounds scale with.
+/// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, each with the sum of its terms'
+/// magnitudes, to which error bounds are proportional.
 pub fn matmul(
     x: &[f32],
     in_features: usize,
@@ -33,7 +33,7 @@ pub fn matmul(
     out
 }
 
-/// `softmax(q k^T * scale) v` of one step, laid out as [`crate::attend`]'s output.
+/// `softmax(q k^T * scale) v` of one step, in the layout of [`crate::attend`]'s output.
 pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
     let &AttentionShape {
         heads,

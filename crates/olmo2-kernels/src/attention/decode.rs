@@ -1,9 +1,9 @@
-//! One query: keys and values are read in place, in chunks that several threads can take. Lanes
-//! run along `head_dim`.
+//! One query: keys and values are read in place, in chunks that go to several threads. Lanes run
+//! along `head_dim`.
 //!
-//! While a tile's keys are read its values are asked for, and while its values are read the next
-//! tile's keys: each stream is broken off at every tile, which the CPU's own prefetcher cannot
-//! foresee.
+//! While a tile's keys are read, its values are prefetched; while its values are read, the next
+//! tile's keys are. Both streams are interrupted at every tile, which the CPU's own prefetcher
+//! cannot predict.
 
 use super::cache::{CACHE_BLOCK, cache_blocks};
 use super::element::{CacheElement, CacheRows, load_part};
@@ -15,15 +15,15 @@ use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Heads that share keys for which the running sums need no allocation.
+/// Up to this many heads with the same keys, the running sums need no allocation.
 const GROUP: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Attends over the positions `visible`. Where these are all that the query sees, the output is
-/// written; else `partial` is, for [`combine`].
+/// Attends over the positions `visible`. If the query sees only these, this writes the output;
+/// otherwise it writes `partial`, for [`combine`].
 pub(super) fn run<E: CacheElement>(
     level: Level,
     task: &Task<'_>,
@@ -61,8 +61,8 @@ pub(super) fn run<E: CacheElement>(
     });
 }
 
-/// `q` (already scaled) and `sums` are `[group, head_dim]`; `scales` has room for a tile's, of
-/// keys and of values.
+/// `q` (already scaled) and `sums` are `[group, head_dim]`; `scales` has room for those of a tile
+/// of keys and of a tile of values.
 struct Decode<'a, E> {
     task: &'a Task<'a>,
     visible: Range<usize>,
@@ -117,12 +117,12 @@ impl<E: CacheElement> Kernel for Decode<'_, E> {
         };
         match self.partial {
             Some(at) => whole.set_aside(self.task, at),
-            None => whole.finish(self.task),
+            None => whole.write_outputs(self.task),
         }
     }
 }
 
-/// What is known when all keys of a task were visited: `[group]` and `[group, head_dim]`.
+/// The state after all keys of a task: `[group]` and `[group, head_dim]`.
 struct Whole<'a> {
     running: &'a [Running],
     sums: &'a [f32],
@@ -130,26 +130,26 @@ struct Whole<'a> {
 
 impl Whole<'_> {
     #[inline(always)]
-    fn finish(&self, task: &Task<'_>) {
+    fn write_outputs(&self, task: &Task<'_>) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
             let factor = self.running[row].normalizer();
             let to = task.plan.out.at(task.place(row), dim);
             for (d, sum) in sums.iter().enumerate() {
-                // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
+                // SAFETY: inside the `dim` elements at `to`, which belong to this task alone.
                 unsafe { *to.add(d) = sum * factor };
             }
         }
     }
 
-    /// For each row its maximum, its sum and the summed values.
+    /// Writes each row's maximum, sum and summed values.
     #[inline(always)]
     fn set_aside(&self, task: &Task<'_>, at: usize) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
             let Running { max, sum } = self.running[row];
             let to = task.plan.partials.at(at + row * (dim + 2), dim + 2);
-            // SAFETY: `dim + 2` elements, which are this task's alone.
+            // SAFETY: `dim + 2` elements, which belong to this task alone.
             unsafe {
                 *to = max;
                 *to.add(1) = sum;
@@ -172,7 +172,7 @@ pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
         let pairs = out.iter_mut().zip(&part[2..]);
         pairs.for_each(|(out, sum)| *out += factor * sum);
     }
-    // As of one chunk: nothing where no key counts.
+    // As with one chunk: zeros if no key is visible.
     let factor = if total == 0.0 { 0.0 } else { 1.0 / total };
     out.iter_mut().for_each(|out| *out *= factor);
 }
@@ -196,7 +196,7 @@ impl<'a, E: CacheElement> CacheTile<'a, E> {
         }
     }
 
-    /// Asks for what lies as far behind `ahead` as row `row` does behind the tile's start.
+    /// Prefetches the rows at the same offset from `ahead` as row `row` has from the tile's start.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, ahead: Option<*const E>, row: usize, rows: usize) {
         if let Some(ahead) = ahead {
@@ -224,8 +224,8 @@ impl<'a, E: CacheElement> CacheTile<'a, E> {
         }
     }
 
-    /// The scores with `N` keys from `from`, two partial sums each, so that short chains keep the
-    /// units busy.
+    /// The scores with `N` keys from `from`. Two partial sums each keep the chains of additions
+    /// short and the units busy.
     #[inline(always)]
     fn dots<S: Simd, const N: usize>(&self, s: S, q: &[f32], from: usize, scores: &mut [f32]) {
         let dim = self.rows.dim;
@@ -237,7 +237,7 @@ impl<'a, E: CacheElement> CacheTile<'a, E> {
                 true => [[s.splat(0.0); 2]; N],
                 false => sums,
             };
-            // SAFETY: `count` elements from `d` are in `q` and in each of `N` keys.
+            // SAFETY: `q` and each of the `N` keys have `count` elements from `d`.
             unsafe {
                 let (q, k) = (
                     q.as_ptr().add(d),
@@ -287,7 +287,7 @@ impl<'a, E: CacheElement> CacheTile<'a, E> {
     ) {
         let dim = self.rows.dim;
         let mut d = 0;
-        // The first columns go through all rows, and can take the next tile along.
+        // The first columns visit all rows, so they can prefetch the next tile.
         let mut ahead = ahead;
         macro_rules! columns {
             ($($count:literal)*) => { $(
@@ -311,7 +311,7 @@ impl<'a, E: CacheElement> CacheTile<'a, E> {
         }
     }
 
-    /// The same for `C` vectors from `d`, a multiple of `C * LANES`.
+    /// As [`gather`](Self::gather) for `C` vectors from `d`, a multiple of `C * LANES`.
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(
         &self,

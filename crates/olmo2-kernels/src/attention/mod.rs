@@ -1,15 +1,15 @@
-//! `softmax(q k^T * scale) v` over a KV cache, without a matrix of scores, of masks or of
-//! repeated heads: keys are visited in tiles of `TILE` from the first visible one, with a
-//! running maximum and sum in f32.
+//! `softmax(q k^T * scale) v` over a KV cache, without a matrix of scores, of masks or of repeated
+//! heads: a kernel visits keys in tiles of `TILE` from the first visible one, with a running
+//! maximum and sum in f32.
 //!
-//! The cache is f32, bf16 or 8 bits ([`CacheRef`]); [`store`] writes it, and what is read is
-//! widened in registers (for one query) or a tile at a time (for several).
+//! The cache is f32, bf16 or 8 bits ([`CacheRef`]). [`store`] writes it; the kernels widen it in
+//! registers (one query) or a tile at a time (several queries).
 //!
-//! One query (decoding) reads keys and values in place, once, in chunks of `CHUNK` positions
-//! whose results are put together in their order; several (prefill) are taken in blocks, so that
-//! each tile is read once for a block. Within each of the two ways a query's bits depend on
-//! nothing but its own keys: not on the threads, the block, the other sequences, nor on how much
-//! padding lies before `first`.
+//! One query (decode) reads keys and values in place, once, in chunks of `CHUNK` positions whose
+//! results are combined in their order. Several queries (prefill) are processed in blocks, so that
+//! each tile is read once for a block. Within each of the two ways a query's bits depend on its own
+//! keys alone: not on the threads, the block, the other sequences, or the amount of padding before
+//! `first`.
 #![allow(
     unsafe_code,
     reason = "vector loads and stores; threads write disjoint outputs"
@@ -18,6 +18,7 @@
 mod cache;
 mod decode;
 mod element;
+mod plan;
 mod prefill;
 mod running;
 mod store;
@@ -31,15 +32,18 @@ use crate::buffer::{Scratch, SharedMut, Unwritten, with_scratch};
 use crate::level::{self, Level};
 use crate::pool;
 use element::{CacheElement, CacheRows};
+use plan::{Plan, Plans, partials_len};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keys of a tile.
 const TILE: usize = 64;
-/// Positions that one thread takes of a single query. Fixed, so that the order of sums is too.
+/// Positions of a single query that one thread takes. Constant, so that the order of sums is
+/// constant too.
 const CHUNK: usize = 1024;
-/// CacheRows (queries times the heads that share keys) of a block, at most where that is possible.
+/// Maximum number of rows (queries times the heads that share keys) of a block, unless one query
+/// has more.
 const BLOCK_ROWS: usize = 192;
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 100_000;
@@ -48,7 +52,7 @@ thread_local! {
     static PARTIALS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// The sizes that a layer's attention has for all sequences.
+/// The sizes of a layer's attention, the same for all sequences.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Heads of queries; a multiple of `kv_heads`.
@@ -57,33 +61,33 @@ pub struct AttentionShape {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Positions that the cache has room for.
+    /// Positions for which the cache has room.
     pub capacity: usize,
-    /// What scores are multiplied by, `1 / sqrt(head_dim)` in most models.
+    /// The factor of scores, `1 / sqrt(head_dim)` in most models.
     pub scale: f32,
 }
 
-/// One sequence's queries with its cache, keys and values of these positions already in it.
+/// One sequence's queries and its cache, which already holds their keys and values.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionStep<'a> {
     /// `[queries, heads, head_dim]`, as the projection leaves them (after norm and rotation).
     pub q: &'a [f32],
-    /// Keys, after norm and rotation.
+    /// Keys after norm and rotation.
     pub k: CacheRef<'a>,
-    /// Values, stored as the keys are.
+    /// Values, in the same storage type as the keys.
     pub v: CacheRef<'a>,
     /// The cache's position of the first query: query `i` sees keys `first ..= offset + i`.
     pub offset: usize,
-    /// The first visible position (behind left padding). A query before it sees nothing, and
-    /// its output is zero.
+    /// The first visible position (after left padding). A query before it sees no key, and its
+    /// output is zero.
     pub first: usize,
 }
 
-/// Attention of several sequences in one parallel region. Returns their outputs one after the other,
-/// `[queries_i, heads, head_dim]` each, the layout that the output projection reads.
+/// Attention of several sequences in one parallel region. Returns their outputs one after the
+/// other, `[queries_i, heads, head_dim]` each, the layout that the output projection reads.
 ///
-/// Positions beyond a query's own are read, but do not affect the result as long as they are finite;
-/// positions before `first` and beyond the last query's are not read.
+/// Positions beyond a query's own are read, but do not affect the result as long as they are
+/// finite; positions before `first` and beyond the last query's are not read.
 ///
 /// # Panics
 /// A size is 0, `heads` is not a multiple of `kv_heads`, a length does not fit, or keys and values
@@ -103,7 +107,7 @@ pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>]) -> Vec<f32> {
         run(&plans, work);
         plans.iter().for_each(Plan::combine);
     });
-    // SAFETY: the tasks write every element, or `combine` does.
+    // SAFETY: the tasks or `combine` write every element.
     unsafe { out.written() }
 }
 
@@ -122,163 +126,6 @@ fn run(plans: &Plans<'_>, work: usize) {
     });
 }
 
-/// Chunks of a single query's keys; 1 for several queries, which are parted otherwise.
-fn chunks(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
-    match step.q.len() / (shape.heads * shape.head_dim) {
-        1 => (step.offset + 1)
-            .saturating_sub(step.first)
-            .div_ceil(CHUNK)
-            .max(1),
-        _ => 1,
-    }
-}
-
-/// Room for the results of chunks: `[kv_heads, chunks, group, 2 + head_dim]`.
-fn partials_len(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
-    match chunks(shape, step) {
-        1 => 0,
-        chunks => shape.heads * chunks * (shape.head_dim + 2),
-    }
-}
-
-/// The steps of a call with the memory for their results.
-struct Plans<'a> {
-    shape: &'a AttentionShape,
-    steps: &'a [AttentionStep<'a>],
-    out: SharedMut<'a>,
-    partials: SharedMut<'a>,
-}
-
-impl<'a> Plans<'a> {
-    fn iter(&self) -> impl Iterator<Item = Plan<'a>> {
-        let &Self {
-            shape,
-            out,
-            partials,
-            ..
-        } = self;
-        self.steps.iter().scan((0, 0), move |(at, partial), step| {
-            let (len, partials_len) = (step.q.len(), partials_len(shape, step));
-            let plan = Plan {
-                shape,
-                step,
-                out: out.part(*at, len),
-                partials: partials.part(*partial, partials_len),
-            };
-            (*at, *partial) = (*at + len, *partial + partials_len);
-            Some(plan)
-        })
-    }
-
-    /// The `index`-th task of all steps. Found anew for each index, so that a decoded token needs no
-    /// list of tasks.
-    fn task(&self, mut index: usize) -> Option<Task<'a>> {
-        for plan in self.iter() {
-            let count = plan.tasks();
-            if index < count {
-                return Some(plan.task(index));
-            }
-            index -= count;
-        }
-        None
-    }
-}
-
-/// A step with the memory for its results.
-#[derive(Clone, Copy)]
-struct Plan<'a> {
-    shape: &'a AttentionShape,
-    step: &'a AttentionStep<'a>,
-    out: SharedMut<'a>,
-    partials: SharedMut<'a>,
-}
-
-impl<'a> Plan<'a> {
-    fn queries(&self) -> usize {
-        self.step.q.len() / (self.shape.heads * self.shape.head_dim)
-    }
-
-    /// Heads that share one head of keys and values.
-    fn group(&self) -> usize {
-        self.shape.heads / self.shape.kv_heads
-    }
-
-    /// Queries of a task where there are several.
-    fn block(&self) -> usize {
-        (BLOCK_ROWS * self.shape.kv_heads / self.shape.heads).max(1)
-    }
-
-    /// The number of tasks.
-    fn tasks(&self) -> usize {
-        match self.queries() {
-            1 => self.shape.kv_heads * chunks(self.shape, self.step),
-            queries => self.shape.kv_heads * queries.div_ceil(self.block()),
-        }
-    }
-
-    /// The `index`-th task. Long tasks come first, so that threads end together: late queries see
-    /// more keys.
-    fn task(self, index: usize) -> Task<'a> {
-        match self.queries() {
-            1 => self.task_of_keys(index),
-            queries => self.task_of_queries(index, queries),
-        }
-    }
-
-    /// `index` is `kv_head * chunks + chunk`.
-    fn task_of_keys(self, index: usize) -> Task<'a> {
-        let chunks = chunks(self.shape, self.step);
-        let end = self.step.offset + 1;
-        let start = (self.step.first + index % chunks * CHUNK).min(end);
-        let at = index * self.group() * (self.shape.head_dim + 2);
-        let partial = (chunks > 1).then_some(at);
-        let keys = start..end.min(start + CHUNK);
-        Task {
-            plan: self,
-            kv_head: index / chunks,
-            part: TaskRange::Keys { keys, partial },
-        }
-    }
-
-    /// `index` is `block * kv_heads + kv_head`, with blocks from the last on.
-    fn task_of_queries(self, index: usize, queries: usize) -> Task<'a> {
-        let (kv_heads, block) = (self.shape.kv_heads, self.block());
-        let start = (queries.div_ceil(block) - 1 - index / kv_heads) * block;
-        let queries = start..queries.min(start + block);
-        Task {
-            plan: self,
-            kv_head: index % kv_heads,
-            part: TaskRange::Queries(queries),
-        }
-    }
-
-    /// Combines the results of the chunks of keys, if there are several.
-    fn combine(self) {
-        let dim = self.shape.head_dim;
-        let per_head = self.partials.len() / self.shape.kv_heads;
-        if per_head == 0 {
-            return;
-        }
-        for head in 0..self.shape.heads {
-            let (kv_head, row) = (head / self.group(), head % self.group());
-            let first = kv_head * per_head + row * (dim + 2);
-            let len = (kv_head + 1) * per_head - first;
-            let partials = self.partials.at(first, len);
-            let out = self.out.at(head * dim, dim);
-            // SAFETY: all tasks have ended, and wrote all partial results; nobody else has the
-            // output, which is zeroed before it becomes a slice.
-            let (partials, out) = unsafe {
-                out.write_bytes(0, dim);
-                (
-                    std::slice::from_raw_parts(partials, len),
-                    std::slice::from_raw_parts_mut(out, dim),
-                )
-            };
-            decode::combine(partials, self.group() * (dim + 2), out);
-        }
-    }
-}
-
 /// A part of one sequence's attention, for the heads that share one head of keys and values.
 struct Task<'a> {
     plan: Plan<'a>,
@@ -287,10 +134,10 @@ struct Task<'a> {
 }
 
 enum TaskRange {
-    /// Some queries with all keys that they see.
+    /// Some queries, with all keys that they see.
     Queries(Range<usize>),
-    /// The only query with some keys, and where in the partial results the outcome goes; nowhere
-    /// where these are all keys.
+    /// The only query, with some keys. `partial` is the place of the result among the partial
+    /// results; `None` if these are all keys.
     Keys {
         keys: Range<usize>,
         partial: Option<usize>,
@@ -346,7 +193,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Where row `row` of the task (`query * group + head of the group`) lies in `q` and out.
+    /// The offset of row `row` of the task (`query * group + head of the group`) in `q` and in the
+    /// output.
     fn place(&self, row: usize) -> usize {
         let (query, head) = (row / self.group(), row % self.group());
         let head = self.kv_head * self.group() + head;
@@ -354,7 +202,7 @@ impl<'a> Task<'a> {
         ((self.first_query() + query) * shape.heads + head) * shape.head_dim
     }
 
-    /// The positions that row `row` sees end here.
+    /// The end of the positions that row `row` sees.
     fn end(&self, row: usize) -> usize {
         self.plan.step.offset + self.first_query() + row / self.group() + 1
     }
@@ -378,7 +226,7 @@ fn check_shape(shape: &AttentionShape) {
     );
 }
 
-/// Checks one step and returns its multiplications.
+/// Checks one step and returns its number of multiplications.
 fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
     let row = shape.heads * shape.head_dim;
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The softmax that goes along: a running maximum and sum (Milakov and Gimelshein 2018, "Online
-//! normalizer calculation for softmax").
+//! The online softmax: a running maximum and sum (Milakov and Gimelshein 2018, "Online normalizer
+//! calculation for softmax").
 
 use super::TILE;
 use crate::simd::Simd;
@@ -20,8 +20,8 @@ impl Running {
         sum: 0.0,
     };
 
-    /// Turns `visible` scores of a tile into weights, in place, with zeros behind them, and
-    /// returns the factor for what was summed up before.
+    /// Turns `visible` scores of a tile into weights in place, followed by zeros, and returns the
+    /// factor for the earlier sums.
     #[inline(always)]
     pub(super) fn weigh<S: Simd>(&mut self, s: S, scores: &mut [f32; TILE], visible: usize) -> f32 {
         scores[visible..].fill(LOWEST);
@@ -49,7 +49,7 @@ impl Running {
         factor
     }
 
-    /// What the summed values are multiplied by in the end: 0 where nothing was visible.
+    /// The final factor of the summed values: 0 if no key was visible.
     pub(super) fn normalizer(self) -> f32 {
         if self.sum == 0.0 { 0.0 } else { 1.0 / self.sum }
     }

@@ -7,7 +7,7 @@ use crate::reference;
 use half::bf16;
 use proptest::prelude::*;
 
-/// What a test's cache is made of.
+/// The storage type of a test's cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     F32,
@@ -26,7 +26,7 @@ enum Cache {
 }
 
 impl Cache {
-    /// Filled with what would show if it were read.
+    /// Filled with values that would show if they were read.
     fn new(kind: Kind, shape: &AttentionShape) -> Self {
         let rows = shape.kv_heads * shape.capacity;
         let (len, scales) = (rows * shape.head_dim, rows * cache_blocks(shape.head_dim));
@@ -87,7 +87,7 @@ impl Case {
         )
     }
 
-    /// The same with tokens in these positions alone.
+    /// As [`new`](Self::new), with tokens in these positions alone.
     fn filled(
         kind: Kind,
         [heads, kv_heads, head_dim]: [usize; 3],
@@ -138,11 +138,11 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Holds all outputs to sums in f64 over what the cache holds.
+/// Asserts that all outputs are near sums in f64 over the cache's contents.
 #[track_caller]
 fn assert_right(case: &Case, level: Level, offset: usize, first: usize) {
-    // Scores reach about 20, with errors of some epsilons times that, which the softmax passes
-    // on relatively; values are below 1.
+    // Scores reach about 20, with errors of some epsilons times that, which the softmax passes on
+    // as relative errors; values are below 1.
     let bound = 60.0 * f64::from(f32::EPSILON);
     let right = reference::attend(&case.shape, &case.step(offset, first));
     for (i, (&y, right)) in case
@@ -203,7 +203,7 @@ fn chunks_of_a_long_cache_are_put_together() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Any shape, with everything that nobody may see made NaN.
+    /// Any shape, with NaN in every position that must not be read.
     #[test]
     fn attention_of_any_shape_is_right(
         (group, kv_heads, head_dim) in (1_usize..7, 1_usize..4, 1_usize..140),
@@ -217,7 +217,7 @@ proptest! {
         levels().for_each(|level| assert_right(&case, level, offset, first));
     }
 
-    /// What is stored is near, and depends on nothing but itself.
+    /// Stored values are near the originals, and depend on their own block alone.
     #[test]
     fn stored_rows_are_near_and_alone(
         (tokens, kv_heads, head_dim) in (1_usize..30, 1_usize..4, 1_usize..140),
@@ -259,7 +259,7 @@ proptest! {
                 let rows = [&cache, &alone].map(|cache| bits(&cache.row(&shape, head, at)));
                 prop_assert_eq!(&rows[0], &rows[1]);
                 let before = cache.row(&shape, head, position + tokens);
-                prop_assert!(before.iter().all(|x| x.is_nan()), "more than asked was written");
+                prop_assert!(before.iter().all(|x| x.is_nan()), "more than the tokens was written");
             }
         }
     }

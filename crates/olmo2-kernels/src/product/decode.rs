@@ -1,9 +1,9 @@
-//! Few rows of activations: the weights' bytes are what costs. Each thread reads four rows of
-//! weights at once, from four far-apart quarters of all, so that each is one long sequential
-//! stream for the CPU's prefetcher and the activations' loads are shared by four.
+//! Few rows of activations: the time goes into reading the weights. Each thread reads four rows of
+//! weights at once, from four far-apart quarters of the matrix. Each of them is one long sequential
+//! stream for the CPU's prefetcher, and the four share the loads of activations.
 //!
-//! Lanes run along `in`: an output is `LANES` partial sums, each taking its terms in order, and
-//! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
+//! Lanes run along `in`: an output is `LANES` partial sums, each adding its terms in order, and
+//! then the sum of these. The order does not depend on the tile's shape, the thread, or the batch.
 
 use super::element::{WeightElement, elements};
 use super::{Input, Matmul, WeightData, pieces};
@@ -13,13 +13,11 @@ use half::{bf16, f16};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// The longest block, `2 * LANES`.
+/// The longest block of any level, `2 * LANES`.
 const MAX_BLOCK: usize = 32;
 
-/// Bytes ahead of the reads that each stream of weights asks for, into the second level: in the
-/// first of a Zen 4, where four far streams fall on the same sets, they push activations out (one
-/// row, 2 threads, where memory is fast: 49 GB/s for 44). On a Zen 5, in shares of a plain read,
-/// with and without: 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16 rows 0.35 and 0.26.
+/// Distance in bytes of the prefetches of each stream of weights. They go to the second-level
+/// cache: in a small first level the four far streams fall on the same sets and evict activations.
 const AHEAD: usize = 2048;
 
 thread_local! {
@@ -67,8 +65,8 @@ pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     );
 }
 
-/// The rows of activations, `stride` apart and zero beyond `in_features`: in order, and in
-/// blocks of even and then odd elements; either is empty where no weight wants it.
+/// The rows of activations, `stride` apart and zero beyond `in_features`: in order, and in blocks
+/// of the even and then the odd elements. Either is empty if no weight needs it.
 struct PackedRows<'a> {
     ordered: &'a [f32],
     parted: &'a [f32],
@@ -80,7 +78,7 @@ fn pad(x: &[f32], to: &mut [f32]) {
     to[x.len()..].fill(0.0);
 }
 
-/// Parts the even from the odd elements of each block.
+/// Separates the even from the odd elements of each block.
 struct SplitEvenOdd<'a> {
     x: &'a [f32],
     to: &'a mut [f32],
@@ -140,8 +138,8 @@ fn run<E: WeightElement>(
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` the matmul's
-/// rows of `in_features`.
+/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` holds rows of
+/// `in_features`.
 struct DecodeFloat<'a, E> {
     x: *const f32,
     x_stride: usize,
@@ -202,8 +200,8 @@ impl<E: WeightElement> DecodeFloat<'_, E> {
         let blocks = self.in_features / block;
         let rest = self.in_features % block;
         let mut sums = [[s.splat(0.0); M]; R];
-        // SAFETY: all reads are below `in_features` in rows of the weight, and below that
-        // rounded up to a block in rows of activations, which `x_stride` covers.
+        // SAFETY: all reads are below `in_features` in rows of the weight. In rows of activations
+        // they are below `in_features` rounded up to a block, which `x_stride` covers.
         unsafe {
             let mut weights = [self.weight; R];
             for r in 0..R {
@@ -252,16 +250,16 @@ impl<E: WeightElement> DecodeFloat<'_, E> {
     ) {
         let mut inputs = [(s.splat(0.0), s.splat(0.0)); M];
         for m in 0..M {
-            // SAFETY: promised by the caller.
+            // SAFETY: the caller promises the elements.
             inputs[m] = unsafe {
                 let x = x.add(m * self.x_stride);
                 (s.load(x), s.load(x.add(S::LANES)))
             };
         }
-        // One feature's weights at a time: those of all four, and the sums of two rows, exceed 16
+        // One feature's weights at a time: those of all four and the sums of two rows exceed 16
         // registers.
         for r in 0..R {
-            // SAFETY: promised by the caller.
+            // SAFETY: the caller promises the elements.
             let (first, second) = unsafe { E::load_block(s, weights[r]) };
             for m in 0..M {
                 sums[r][m] = s.fma(first, inputs[m].0, sums[r][m]);

@@ -1,26 +1,26 @@
-//! The end of a panel of a prefill: sums to outputs.
+//! The epilogue of a prefill's panel: adds the bias, applies the gate, and writes the outputs.
 
 use super::Matmul;
 use crate::activation;
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Outputs of a cache line.
+/// Outputs in a cache line.
 const LINE: usize = 16;
 
-/// Where the sums of a piece's features go.
+/// Where a work item writes its sums.
 pub(super) struct Epilogue<'a> {
     pub(super) matmul: &'a Matmul<'a>,
-    /// The gate that it is multiplied with.
+    /// The gate that is applied to it.
     pub(super) gate: Option<&'a Matmul<'a>>,
     /// Rows of the output.
     pub(super) rows: Range<usize>,
-    /// Rows of sums, at least as many.
+    /// Rows of sums; at least the number of rows.
     pub(super) padded: usize,
 }
 
 impl<'a> Epilogue<'a> {
-    /// Of a matmul and its gate.
+    /// The epilogue of a matmul and its gate.
     pub(super) fn new(
         (matmul, gate): (&'a Matmul<'a>, Option<&'a Matmul<'a>>),
         rows: &Range<usize>,
@@ -34,12 +34,12 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// How many arrays of sums a piece has.
+    /// The number of arrays of sums in a work item.
     pub(super) fn sums(&self) -> usize {
         1 + usize::from(self.gate.is_some())
     }
 
-    /// Finished sums with their bias, multiplied by `silu` of the gate's.
+    /// The sums with their bias, multiplied by `silu` of the gate's.
     #[inline(always)]
     fn mix<'s, S: Simd>(
         &self,
@@ -60,8 +60,8 @@ impl<'a> Epilogue<'a> {
         gate
     }
 
-    /// Asks for the lines of the output that some rows of a piece are written to. They lie far
-    /// apart: without, an Intel Xeon with AMX waits for each, a tenth of a matmul.
+    /// Prefetches the output lines of some rows. They lie far apart, so that without this the CPU
+    /// waits for each of them.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, features: &Range<usize>) {
         let out_features = self.matmul.out_features;
@@ -75,8 +75,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`;
-    /// where there is a gate, multiplied by `silu` of its sums and bias.
+    /// Adds the bias, multiplies by `silu` of the gate's sums if there is a gate, and writes sums
+    /// `[features][padded]` to the output `[rows][out]`.
     #[inline(always)]
     pub(super) fn write<S: Simd>(
         &self,
@@ -103,8 +103,8 @@ impl<'a> Epilogue<'a> {
             );
             for n in (0..whole_features).step_by(S::LANES) {
                 let last = self.matmul.out.at(place(row + S::LANES - 1, n), S::LANES);
-                // SAFETY: the block's last row is inside the output, so all are; a full block
-                // of the sums is read. Each thread has its own features.
+                // SAFETY: the block's last row is inside the output, so all its rows are; the sums
+                // have a full block there. Each thread has its own features.
                 unsafe {
                     let to = last.sub((S::LANES - 1) * out_features);
                     let from = sums.as_ptr().add(n * padded + row);
@@ -116,7 +116,7 @@ impl<'a> Epilogue<'a> {
             let from = if row < whole_rows { whole_features } else { 0 };
             for n in from..features.len() {
                 let to = self.matmul.out.at(place(row, n), 1);
-                // SAFETY: inside the output, and this thread's own feature.
+                // SAFETY: inside the output, and the feature belongs to this thread.
                 unsafe { *to = sums[n * padded + row] };
             }
         }

@@ -106,8 +106,8 @@ impl WeightData<'_> {
 
 /// The type that activations are rounded to before they are multiplied with a float weight.
 ///
-/// With quantized weights, activations are always quantized to 8 bits: blocks of 32 along `in`, each
-/// scaled by its largest magnitude over 127.
+/// With quantized weights, activations are always quantized to 8 bits: blocks of 32 along `in`,
+/// each scaled by its largest magnitude over 127.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// No rounding: products and sums in f32.
@@ -145,10 +145,10 @@ impl<'a> WeightRef<'a> {
 /// `x weights[i]^T + bias`, `[rows, out_i]`, with `x` `[rows, in_features]`, all row-major.
 ///
 /// The error of an output is at most `(in_features / 4 + 4) * f32::EPSILON` times the sum of its
-/// terms' magnitudes for up to [`DECODE_ROWS`] rows, and `in_features * f32::EPSILON` times that sum
-/// for more; on random data it is below `sqrt(in_features) / 2 + 2` epsilons. The terms are those of
-/// the rounded activations. Rounding to bf16 changes each activation by at most 2^-9 of itself;
-/// quantizing to 8 bits changes it by at most 1/254 of the largest in its block of 32.
+/// terms' magnitudes for up to [`DECODE_ROWS`] rows, and `in_features * f32::EPSILON` times that
+/// sum for more; on random data it is below `sqrt(in_features) / 2 + 2` epsilons. The terms are
+/// those of the rounded activations. Rounding to bf16 changes each activation by at most 2^-9 of
+/// itself; quantizing to 8 bits changes it by at most 1/254 of the largest in its block of 32.
 ///
 /// # Panics
 /// `in_features` is 0, or a length does not fit the others.

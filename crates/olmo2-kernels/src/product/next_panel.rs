@@ -1,26 +1,26 @@
-//! The weights that a prefill widens or copies next, requested for while it computes.
+//! Prefetches of the weights that a prefill widens or copies next, while it computes.
 
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Inputs, or pairs of them, from one step to the next: with 16, an Intel Xeon with AMX loses 2% of a
-/// tile to the steps.
+/// Inputs, or pairs of inputs, between two steps. Shorter steps cost a tile a measurable share of
+/// its time.
 pub(super) const STEP: usize = 64;
 
 const LINE: usize = 64;
 
-/// Some bytes of some rows, whose cache lines are requested for over a number of steps. They need
-/// not be there: nothing is read.
+/// Bytes of some rows, whose cache lines are prefetched over a number of steps. The addresses need
+/// not be valid, since nothing is read.
 #[derive(Clone, Copy)]
 pub(super) struct PanelPrefetch {
     row: *const u8,
-    /// Bytes from a row to the next.
+    /// Bytes from one row to the next.
     stride: usize,
-    /// Bytes of a row that are wanted, and how many of them are requested for.
+    /// Bytes of a row to prefetch, and the number already prefetched.
     bytes: usize,
     requested: usize,
     rows: usize,
-    /// So many lines every so many steps, and steps until the next.
+    /// `lines` lines every `every` steps, and the number of steps until the next.
     lines: usize,
     every: usize,
     wait: usize,
@@ -38,22 +38,22 @@ impl PanelPrefetch {
         wait: 0,
     };
 
-    /// What most probably follows a panel that has `bytes` of some `rows`, which have `stride`
-    /// bytes each: of as many rows what follows, at most `most` bytes, or after the last the first ones
-    /// of the rows at `then`. (Another thread may have taken those.)
+    /// Prefetches the panel that most probably follows one with `bytes` of `rows` rows of `stride`
+    /// bytes each: the next bytes of the same rows, at most `max_bytes`, or, after their last
+    /// bytes, the first ones of the rows at `then`. (Another thread may have taken those.)
     pub(super) fn new(
         [here, then]: [*const u8; 2],
         stride: usize,
         rows: usize,
         bytes: Range<usize>,
-        most: usize,
+        max_bytes: usize,
         steps: usize,
     ) -> Self {
         let (row, first) = match bytes.end < stride {
             true => (here.wrapping_add(bytes.end), bytes.end),
             false => (then, 0),
         };
-        let bytes = most.min(stride - first);
+        let bytes = max_bytes.min(stride - first);
         let lines = rows * bytes.div_ceil(LINE);
         Self {
             row,
@@ -67,7 +67,7 @@ impl PanelPrefetch {
         }
     }
 
-    /// Asks for the lines of a step, into the second-level cache.
+    /// Prefetches the lines of a step into the second-level cache.
     #[inline(always)]
     pub(super) fn step<S: Simd>(&mut self, s: S) {
         if self.wait > 0 {
@@ -104,7 +104,7 @@ mod tests {
     use crate::level::Level;
     use crate::simd::{Int8, Kernel, dispatch};
 
-    /// Where the lines of a panel of features 2 to 5 are, of rows of 1000 bytes, in order.
+    /// Offsets of the lines of a panel of features 2 to 5, with rows of 1000 bytes, in order.
     fn offsets(bytes: Range<usize>) -> Vec<usize> {
         let rows = [2, 5].map(|n| std::ptr::without_provenance(4096 + n * 1000));
         let mut next = PanelPrefetch::new(rows, 1000, 3, bytes, 400, 7);
@@ -128,7 +128,7 @@ mod tests {
 
     type Requested = fn(usize) -> usize;
 
-    /// Asks for 21 lines, of which so many are `requested` after each of `steps` steps.
+    /// Prefetches 21 lines; `requested` gives the number of lines after each of `steps` steps.
     struct Steps {
         steps: usize,
         requested: Requested,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_are_asked_for_over_the_steps() {
+    fn all_lines_are_prefetched_over_the_steps() {
         let steps: [(usize, Requested); 4] = [
             (1, |_| 21),
             (5, |step| (5 * step).min(21)),

@@ -1,13 +1,14 @@
-//! Work that threads take in small pieces: each its own share in order, as one long stream, and
-//! then what others have not begun, so that none waits for a slower one.
+//! The schedule of a parallel region. Each thread takes its own share of the work in small items,
+//! in order, as one long stream. Then it takes items that others have not started, so that no
+//! thread waits for a slower one.
 
 use crate::pool;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pieces of a share: few enough that taking them costs nothing, so many that a region's threads
-/// end together.
+/// Items of a share: few enough that taking them costs nothing, and enough of them that a region's
+/// threads end together.
 const ITEMS_PER_SHARE: usize = 32;
 
 thread_local! {
@@ -15,13 +16,13 @@ thread_local! {
     static SHARES: Cell<Vec<Share>> = const { Cell::new(Vec::new()) };
 }
 
-/// One thread's part of one count of things. Aligned so that no two share a cache line pair.
+/// One thread's share of one total. Aligned so that no two shares use the same pair of cache lines.
 #[repr(align(128))]
 struct Share {
-    /// The first that nobody took.
+    /// The first that no thread has taken.
     next: AtomicUsize,
     end: usize,
-    /// How many are taken at a time.
+    /// The size of an item.
     step: usize,
 }
 
@@ -41,8 +42,7 @@ impl Share {
     }
 }
 
-/// Calls `work(i, piece)` on up to `parts` threads, with pieces that together are once all of
-/// `0..totals[i]`, for each `i`.
+/// Calls `work(i, item)` on up to `parts` threads. The items of each `i` cover `0..totals[i]` once.
 ///
 /// # Panics
 /// As [`pool::run`].
@@ -58,8 +58,8 @@ pub(super) fn run(
     pool::run(parts, |part| {
         for part in (part..parts).chain(0..part) {
             for (i, share) in shares.iter().skip(part).step_by(parts).enumerate() {
-                while let Some(piece) = share.take() {
-                    work(i, piece);
+                while let Some(item) = share.take() {
+                    work(i, item);
                 }
             }
         }
@@ -67,7 +67,7 @@ pub(super) fn run(
     SHARES.set(shares);
 }
 
-/// As [`run`], with pieces that begin at a multiple of `step`.
+/// As [`run`], with items that begin at a multiple of `step`.
 pub(super) fn run_by(
     parts: usize,
     step: usize,
@@ -91,8 +91,8 @@ mod tests {
             let totals = [0, 1, 5, 1000, 1001];
             let done =
                 totals.map(|total| (0..total).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
-            run(parts, totals.into_iter(), |i, piece| {
-                for done in &done[i][piece] {
+            run(parts, totals.into_iter(), |i, item| {
+                for done in &done[i][item] {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -105,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_whole_steps_are_all_of_it() {
+    fn items_of_whole_steps_are_all_of_it() {
         for (parts, step) in [(1, 1), (2, 8), (3, 48)] {
             let totals = [0, 1, 47, 48, 1001];
             let done = totals.map(|_| AtomicUsize::new(0));
-            run_by(parts, step, totals.into_iter(), |i, piece| {
-                assert!(piece.start.is_multiple_of(step) && piece.end <= totals[i]);
-                done[i].fetch_add(piece.len(), Ordering::Relaxed);
+            run_by(parts, step, totals.into_iter(), |i, item| {
+                assert!(item.start.is_multiple_of(step) && item.end <= totals[i]);
+                done[i].fetch_add(item.len(), Ordering::Relaxed);
             });
             assert_eq!(done.map(AtomicUsize::into_inner), totals);
         }
@@ -125,7 +125,7 @@ mod tests {
         let rest: usize = shares
             .iter()
             .flat_map(|share| std::iter::from_fn(|| share.take()))
-            .map(|piece| piece.len())
+            .map(|item| item.len())
             .sum();
         assert_eq!(rest, 63);
     }

@@ -1,7 +1,7 @@
-//! Many rows of activations: arithmetic is what costs. Lanes are rows of activations, packed
-//! once as `[tile of LANES rows][in][LANES]`; weights are widened into a panel of the cache,
-//! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
-//! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
+//! Many rows of activations: the time goes into arithmetic. Lanes are rows of activations, packed
+//! once as `[tile of LANES rows][in][LANES]`. Weights are widened row by row into a panel in the
+//! cache and broadcast. Each sum has one accumulator and adds its terms along `in` in order,
+//! whatever the blocks, so a row's bits do not depend on the rows beside it.
 
 use super::element::{WeightElement, elements};
 use super::finish::Epilogue;
@@ -16,17 +16,18 @@ use std::ops::Range;
 
 /// Weight rows of a panel; a multiple of every level's tile and vector.
 pub(super) const PANEL_ROWS: usize = 96;
-/// Weight rows that a thread takes at least: a multiple of every level's tile. Half a panel evens out
-/// narrow matrices between threads, and costs nothing (q4 on a Zen 3, 512 rows: 293 Gop/s for 284).
+/// Weight rows that the schedule hands out at least: a multiple of every level's tile. Half a panel
+/// balances narrow matrices between threads at no cost.
 pub(super) const SCHEDULE_ROWS: usize = PANEL_ROWS / 2;
 const _: () = assert!(SCHEDULE_ROWS.is_multiple_of(12) && SCHEDULE_ROWS.is_multiple_of(16));
-/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in a second-level cache of a megabyte
-/// beside the [`PanelPrefetch`]; a gate's sums, 192 KB, are written, left, and read once.
+/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, which stay in a second-level cache of 1 MB
+/// beside the [`PanelPrefetch`]. A gate's sums, 192 KB, may leave it: they are written once and
+/// read once.
 const PANEL_INPUTS: usize = 1024;
-/// Bytes ahead of the reads that a tile asks for packed activations, which come from the second-level
-/// cache: an Intel Xeon with AMX does 0.68 of its peak with this and 0.64 without.
+/// Distance in bytes of a tile's prefetches of packed activations. These come from the second-level
+/// cache, whose latency out-of-order execution alone does not hide.
 pub(super) const X_AHEAD: usize = 2048;
-/// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
+/// Distance of rows in the panel; rows of 4 KB would fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
 
 thread_local! {
@@ -72,7 +73,7 @@ fn pack(input: &Input<'_>, rows: Range<usize>, packed: &mut [f32]) {
     });
 }
 
-/// Packs up to 16 rows: at `to` is room for 16.
+/// Packs up to 16 rows; `to` has room for 16.
 struct Pack<'a> {
     from: &'a [f32],
     in_features: usize,
@@ -86,7 +87,7 @@ impl Kernel for Pack<'_> {
         let rows = self.from.len() / k;
         for tile in 0..LANES / S::LANES {
             let present = rows.saturating_sub(tile * S::LANES).min(S::LANES);
-            // A level's tile of rows is `[in][S::LANES]`, its tiles one after the other.
+            // The tiles of a level are `[in][S::LANES]`, one after the other.
             let to = tile * S::LANES * k;
             let whole = if present == S::LANES {
                 k - k % S::LANES
@@ -94,7 +95,7 @@ impl Kernel for Pack<'_> {
                 0
             };
             for i in (0..whole).step_by(S::LANES) {
-                // SAFETY: a full block of `from`; its place at `to` has room.
+                // SAFETY: `from` has a full block, and `to` has room for it.
                 unsafe {
                     let from = self.from.as_ptr().add(tile * S::LANES * k + i);
                     s.transpose(from, k, self.to.add(to + i * S::LANES), S::LANES);
@@ -152,7 +153,7 @@ fn run<E: WeightElement>(
     });
 }
 
-/// The outputs of a piece.
+/// The outputs of a work item.
 struct FloatPanels<'a, E> {
     packed: &'a [f32],
     /// Rows in `packed`.
@@ -166,7 +167,7 @@ struct FloatPanels<'a, E> {
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
     epilogue: Epilogue<'a>,
 }
@@ -190,7 +191,7 @@ impl<E: WeightElement> Kernel for FloatPanels<'_, E> {
 }
 
 impl<'a, E: WeightElement> FloatPanels<'a, E> {
-    /// The sums of some features of a weight; after them come the rows of `then`.
+    /// Computes the sums of some features of a weight; the panel after them has the rows of `then`.
     #[inline(always)]
     fn sum<S: Simd>(&mut self, s: S, [weight, then]: [&'a [E]; 2], features: Range<usize>) {
         let weight = &weight[features.start * self.in_features..];
@@ -220,7 +221,7 @@ impl<'a, E: WeightElement> FloatPanels<'a, E> {
         }
     }
 
-    /// The weights of the panel that follows.
+    /// Prefetches the weights of the next panel.
     fn panel_prefetch<S: Simd>(
         &self,
         weights: [&[E]; 2],

@@ -1,10 +1,10 @@
-//! Products against sums in f64, and bit for bit against themselves.
+//! Matmuls against sums in f64, and bit for bit against themselves.
 
 use super::*;
 use crate::level::{Level, with_level};
 use crate::reference;
 
-/// Numbers in -1 .. 1, the same each time.
+/// Values in -1 .. 1, the same each time.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -163,23 +163,23 @@ fn each_feature_is_in_one_group() {
     }
 }
 
-/// The bits of each row's outputs, alone and in batches of the given sizes, must agree.
+/// Asserts that each row's outputs have the same bits alone and in batches of the given sizes.
 pub(super) fn assert_same_bits(
     counts: &[usize],
     threads: &[usize],
     k: usize,
     data: WeightData<'_>,
 ) {
-    let most = *counts.iter().max().unwrap();
-    let (x, weight) = (noise(5, most * k), WeightRef::new(data));
+    let max = *counts.iter().max().unwrap();
+    let (x, weight) = (noise(5, max * k), WeightRef::new(data));
     let n = data.out_features(k).unwrap();
     for level in levels() {
         let all = outputs_of(level, &x, k, weight);
         for &m in counts {
             for &threads in threads {
-                // Other tests may set it as well: they must not be able to tell.
+                // Other tests may set it as well; the results must not depend on it.
                 pool::set_threads(threads);
-                for first in [0, most - m] {
+                for first in [0, max - m] {
                     let out = outputs_of(level, &x[first * k..(first + m) * k], k, weight);
                     let same = same_bits(&out, &all[first * n..(first + m) * n]);
                     assert!(same, "{level} {m} rows from {first}");

@@ -282,7 +282,7 @@ fn numbers_at_the_ends_of_f32_do_no_harm() {
     }
     let huge = scaled(3e37);
     assert!(relative(&huge, &four_back(&four(&huge, 64), 256, 64)) < 6.5);
-    // Cut off at what an f16 can do.
+    // Clipped at the largest value that an f16 scale allows.
     assert_eq!(
         max_abs(&eight_back(&eight(&huge, 64), 256, 64)),
         127.0 * 65504.0
@@ -299,7 +299,7 @@ fn what_f16_cannot_scale_is_rounded_to_its_grid() {
             .iter()
             .zip(&back)
             .fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        // Quants are whole, scales whole multiples of the step.
+        // Quants are integers, and scales are integer multiples of the step.
         let scale = (max_abs(&weights) / 127.0 / step).ceil() + 1.0;
         assert!(worst <= 0.51 * step * scale, "{share}: {}", worst / step);
     }
@@ -341,7 +341,7 @@ fn an_outlier_leaves_other_blocks_alone() {
     assert!((back[100] - 100.0).abs() < 1.0, "{}", back[100]);
 }
 
-/// Numbers of very different size, with zeros.
+/// Values of very different size, with zeros.
 fn weight() -> impl Strategy<Value = f32> {
     (-1.0_f32..1.0, -20_i32..20, 0..8).prop_map(|(x, power, kind)| match kind {
         0 => 0.0,
@@ -376,7 +376,7 @@ proptest! {
                 let step = f64::from(f16::MIN_POSITIVE_SUBNORMAL.to_f32());
                 let bound = (max_abs / 127.0 * 0.52 + step * 0.5).powi(2) * BLOCK as f64;
                 prop_assert!(square(in_eight) <= bound, "{block:?} {in_eight:?}");
-                // Far below the range all are zeros, at the worst.
+                // Far below the range, all are zeros in the worst case.
                 let zeros = square(&vec![0.0; block.len()]);
                 let bound = (max_abs * 0.1).powi(2) * BLOCK as f64;
                 let reached = max_abs > f64::from(four.max_scale) / 3.0;

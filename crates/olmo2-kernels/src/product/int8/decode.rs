@@ -1,6 +1,6 @@
 //! Few rows of activations, lanes along `in`: a step takes `LANES` blocks of one or two rows of
-//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is requested for ahead,
-//! into the second-level cache. One row with 8 bits has a kernel of its own, [`single`].
+//! weights, in the [`Order`] that the CPU reads fastest, and prefetches into the second-level
+//! cache. One row with 8-bit weights has a kernel of its own, [`single`].
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{Format, Tail};
@@ -19,20 +19,18 @@ use std::ops::Range;
 /// Activations below which a second thread costs more than it saves.
 const VALUES_PER_THREAD: usize = 8192;
 
-/// In which order a thread reads the rows of weights.
+/// The order in which a thread reads the rows of weights.
 trait Order {
-    /// Bytes of quants that are requested for ahead.
+    /// Distance in bytes of quants of the prefetches.
     const AHEAD: usize;
-    /// Some features, and how many.
+    /// The features of a group, and their number.
     fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize);
-    /// The blocks that [`AHEAD`](Self::AHEAD) counts from, while blocks `at` of rows that begin at
+    /// The blocks that [`AHEAD`](Self::AHEAD) counts from while blocks `at` of rows that begin at
     /// `starts` are read.
     fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R];
 }
 
-/// Adjacent rows: one stream, in the order of addresses. A loop in C on a Zen 4, one thread, read
-/// four bits at .43 of a plain read with 4 KB ahead into the first level, at .95 with 16 KB into the
-/// second.
+/// Adjacent rows: one stream in the order of addresses, prefetched far ahead.
 struct Near;
 
 impl Order for Near {
@@ -52,8 +50,7 @@ impl Order for Near {
     }
 }
 
-/// Rows of far-apart quarters, one or two by turns: four streams, which an Intel Xeon with AMX reads
-/// faster (4 bits in two threads at 25 GB/s for 21, where a plain read has 30).
+/// Rows of far-apart quarters, one or two at a time: four streams, which CPUs with AMX read faster.
 struct Far;
 
 impl Order for Far {
@@ -93,7 +90,7 @@ pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     });
 }
 
-/// Packs all rows, on one thread where there is little to do.
+/// Packs all rows; on one thread if there are few.
 fn pack(input: &Input<'_>, extent: Extent, packed: &mut [f32]) {
     let to = SharedMut::new(packed);
     let parts = input.parts.min(input.x.len().div_ceil(VALUES_PER_THREAD));
@@ -144,8 +141,8 @@ fn run_in<F: Format, O: Order>(
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the matmul's rows, `packed`
-/// as many [`Row`]s as `rows` says.
+/// The outputs of some groups. `format` has `blocks` blocks of each row of weights, `packed` has
+/// `rows` [`Row`]s.
 struct DecodeFew<'a, F, O> {
     format: F,
     packed: *const f32,
@@ -185,7 +182,7 @@ impl<F: Format, O: Order> DecodeFew<'_, F, O> {
             row += 2;
         }
         if self.rows - row == 1 {
-            // Two rows of weights spill a level's 16 registers: on a Zen 3 41 Gop/s for 48.
+            // Two rows of weights would spill where a level has 16 registers.
             match S::INT8_DECODE_TILE >= 4 {
                 true => self.tiles::<S, 2, 1>(s, features, row),
                 false => self.tiles::<S, 1, 1>(s, features, row),
@@ -193,7 +190,8 @@ impl<F: Format, O: Order> DecodeFew<'_, F, O> {
         }
     }
 
-    /// The same, `R` features at a time, for `M` rows of activations from `row`.
+    /// As [`outputs`](Self::outputs) for `M` rows of activations from `row`, `R` features at a
+    /// time.
     #[inline(always)]
     fn tiles<S: Int8, const R: usize, const M: usize>(&self, s: S, features: &[usize], row: usize) {
         let (tiles, rest) = features.as_chunks::<R>();
@@ -230,14 +228,15 @@ impl<F: Format, O: Order> DecodeFew<'_, F, O> {
                 at[r] += b;
             }
             let base = Some(O::base::<S, R>(at, starts));
-            // SAFETY: blocks `b` to `b + LANES` of each feature's row are there.
+            // SAFETY: each feature's row has blocks `b` to `b + LANES`.
             unsafe { step::<S, F, O, R, M>(s, &self.format, at, &rows, b, &mut sums, base) };
         }
         for r in 0..R {
             if whole < self.blocks {
                 let mut tail = Tail::ZERO;
                 let at = starts[r] + whole;
-                // SAFETY: the last blocks of each row are there; activations have a whole step.
+                // SAFETY: the last blocks of each row exist; activations are padded to a whole
+                // step.
                 unsafe {
                     let last = self.format.tail(at, self.blocks - whole, &mut tail);
                     let sums = from_mut(&mut sums[r]);
@@ -251,11 +250,11 @@ impl<F: Format, O: Order> DecodeFew<'_, F, O> {
     }
 }
 
-/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations; meanwhile
-/// memory brings as many that follow those of `base` by [`Order::AHEAD`].
+/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations, and prefetches
+/// as many blocks, [`Order::AHEAD`] beyond those of `base`.
 ///
 /// # Safety
-/// The blocks are there in both.
+/// Both have the blocks.
 #[inline(always)]
 unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
     s: S,
@@ -267,12 +266,12 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
     base: Option<[usize; R]>,
 ) {
     let mut dots = [[[s.zero_ints(); 4]; M]; R];
-    // SAFETY: promised by the caller, and a step of activations is complete.
+    // SAFETY: the caller promises the blocks, and a step of activations is complete.
     unsafe {
         for i in 0..4 {
             for r in 0..R {
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
-                // Once for each line.
+                // One prefetch for each cache line.
                 let fresh = (i * S::GROUPS * F::BYTES).is_multiple_of(64);
                 if let Some(base) = base.filter(|_| fresh) {
                     format.prefetch_quants(s, base[r] + i * S::GROUPS, S::GROUPS, O::AHEAD);
@@ -309,7 +308,7 @@ mod tests {
     use crate::product::WeightRef;
     use crate::product::tests::{levels, noise, same_bits};
 
-    /// One weight's outputs at a level, read in an order.
+    /// Computes one weight's outputs at a level, read in the given order.
     fn outputs<O: Order>(level: Level, x: &[f32], k: usize, matmul: &Matmul<'_>) {
         let input = Input {
             x,
@@ -330,7 +329,7 @@ mod tests {
         }
     }
 
-    /// A level takes one of them, whatever this machine has.
+    /// A level uses one of the orders, so this tests both on any machine.
     #[test]
     fn both_orders_give_the_same_bits() {
         for (k, n) in [(33, 9), (2048, 7), (100, 101)] {

@@ -12,7 +12,7 @@ pub(super) struct Q8Blocks {
     pub(super) scales: *const f16,
 }
 
-// SAFETY: it only reads, as the slices that it came from may be read.
+// SAFETY: it is only read, as are the slices that it was made from.
 unsafe impl Sync for Q8Blocks {}
 
 impl Q8Blocks {
@@ -31,13 +31,13 @@ impl Q8Blocks {
         }
     }
 
-    /// Copies `count` blocks from `block` to those of a tail from `place`.
+    /// Copies `count` blocks from `block` to the tail, from its block `place` on.
     ///
     /// # Safety
-    /// They are there, and there is room for them.
+    /// The blocks exist, and the tail has room for them.
     #[inline(always)]
     pub(super) unsafe fn copy(&self, block: usize, count: usize, to: &mut Tail, place: usize) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises both.
         unsafe {
             let quants = self.quants.add(block * BLOCK).cast::<u8>();
             let room = to.quants.as_mut_ptr().add(place * BLOCK);
@@ -111,7 +111,7 @@ impl Format for Q8Blocks {
     where
         Self: 'a,
     {
-        // SAFETY: the caller promises `count` blocks, for which there is room.
+        // SAFETY: the caller promises `count` blocks, and the tail has room for them.
         unsafe { self.copy(block, count, to, 0) };
         Self::of(to)
     }

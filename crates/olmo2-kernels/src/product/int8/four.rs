@@ -23,7 +23,7 @@ fn tables<S: Int8>() -> *const [u8; 16] {
     }
 }
 
-/// Tables that do not straddle cache lines.
+/// Aligned, so that no table straddles a cache line.
 #[repr(C, align(64))]
 struct Lines([[u8; 16]; 256]);
 
@@ -36,7 +36,7 @@ pub(super) struct Q4Blocks<'t> {
     steps: &'t Q4Scales,
 }
 
-// SAFETY: it only reads, as the slices that it came from may be read.
+// SAFETY: it is only read, as are the slices that it was made from.
 unsafe impl Sync for Q4Blocks<'_> {}
 
 impl<'t> Q4Blocks<'t> {
@@ -101,7 +101,7 @@ impl Format for Q4Blocks<'_> {
     where
         Self: 'a,
     {
-        // SAFETY: the caller promises `count` blocks, for which there is room.
+        // SAFETY: the caller promises `count` blocks, and the tail has room for them.
         unsafe {
             let quants = self.quants.add(block * Self::BYTES);
             quants.copy_to_nonoverlapping(to.quants.as_mut_ptr(), count * Self::BYTES);

@@ -1,11 +1,11 @@
-//! Products of quantized weights with activations in 8 bits, by exact integer dot matmuls of
-//! blocks of 32.
+//! Matmuls of quantized weights with activations in 8 bits, by exact integer dot products of blocks
+//! of 32.
 //!
-//! Up to 16 rows of activations an output is `LANES` partial sums in f32, one for the blocks
-//! that leave the same rest, each taking its blocks in order: for few rows lanes run along `in`
-//! ([`decode`], and [`single`] for one row with 8 bits), for more they are rows ([`wide`]), with the
-//! same bits. Beyond 16 rows ([`prefill`]) there is one sum, over blocks in order. With AMX the last
-//! two multiply tiles, to the same bits again.
+//! Up to 16 rows of activations, an output is `LANES` partial sums in f32. Partial sum `i` adds the
+//! terms of blocks `i`, `i + LANES` and so on, in order. For few rows the lanes run along `in`
+//! ([`decode`], and [`single`] for one row with 8-bit weights), for more rows the lanes are rows
+//! ([`wide`]), with the same bits. Beyond 16 rows ([`prefill`]) there is one sum over the blocks in
+//! order. With AMX the last two multiply tiles, again with the same bits.
 
 mod activations;
 mod decode;

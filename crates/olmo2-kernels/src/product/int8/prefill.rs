@@ -1,7 +1,7 @@
-//! Many rows of activations: lanes are rows, packed once in tiles; weights are unpacked into a
-//! panel of the second-level cache and broadcast four bytes at a time, or multiplied by AMX
-//! ([`super::tiles`]). An output is one sum over
-//! blocks in order, so a row's bits do not depend on the rows beside it.
+//! Many rows of activations: lanes are rows, packed once in tiles. Weights are unpacked into a
+//! panel in the second-level cache and broadcast four bytes at a time, or multiplied by AMX
+//! (`tiles`). An output is one sum over blocks in order, so a row's bits do not depend on the rows
+//! beside it.
 
 use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
@@ -18,9 +18,9 @@ use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Blocks of a panel: 96 rows of 2048 bytes are 192 KB.
+/// Blocks of a panel row: 96 rows of 2048 bytes are 192 KB.
 pub(super) const BLOCKS: usize = 64;
-/// Apart in the panel, so that rows do not fall on one set of the cache.
+/// Distance of rows in the panel, so that they do not fall on one set of the cache.
 pub(super) const STRIDE: usize = BLOCKS * BLOCK + 64;
 /// Words of a panel: weights, then scales `[PANEL_ROWS, BLOCKS]`.
 const PANEL: usize = PANEL_ROWS * (STRIDE / 4 + BLOCKS);
@@ -127,8 +127,8 @@ fn run<F: Format>(
     });
 }
 
-/// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range`
-/// reaches, `packed` the tiles of `padded` rows; at `weights` is a panel.
+/// The outputs of a work item. `format` and `gate` have `blocks` blocks of each row up to the end
+/// of `range`, `packed` has the tiles of `padded` rows, and `weights` points to a panel.
 pub(super) struct QuantizedPanels<'a, F> {
     pub(super) format: F,
     gate: Option<F>,
@@ -142,16 +142,16 @@ pub(super) struct QuantizedPanels<'a, F> {
     pub(super) scales: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     pub(super) sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
     epilogue: Epilogue<'a>,
 }
 
-/// What a panel is multiplied with.
+/// The instructions that multiply a panel.
 pub(super) trait Multiply<F: Format> {
-    /// Whether the panel's weights are signed, or as the format's dot matmul wants them.
+    /// Whether the panel's weights are signed, or in the form that the format's dot product takes.
     const SIGNED: bool;
-    /// Adds the panel's terms, of some blocks, to the sums of its first `features`.
+    /// Adds the panel's terms, those of some blocks, to the sums of its first `features`.
     fn multiply<S: Int8>(
         &self,
         s: S,
@@ -161,7 +161,7 @@ pub(super) trait Multiply<F: Format> {
     );
 }
 
-/// Dot matmuls of vectors.
+/// Dot products of vectors.
 struct Vectors;
 
 impl<F: Format> Multiply<F> for Vectors {
@@ -212,7 +212,7 @@ impl<F: Format> QuantizedPanels<'_, F> {
         }
     }
 
-    /// The sums of some features of a matrix.
+    /// Computes the sums of some features of a matrix.
     #[inline(always)]
     fn sum<S: Int8, M: Multiply<F>>(&mut self, s: S, m: &M, format: F, features: Range<usize>) {
         for first in (0..self.blocks).step_by(BLOCKS) {
@@ -234,7 +234,8 @@ impl<F: Format> QuantizedPanels<'_, F> {
         for (n, scales) in features.clone().zip(self.scales.chunks_exact_mut(BLOCKS)) {
             let start = n * self.blocks + blocks.start;
             let row = n - features.start;
-            // SAFETY: the row has these blocks; the panel's takes `BLOCKS`, a multiple of a step.
+            // SAFETY: the row has these blocks; a row of the panel takes `BLOCKS`, a multiple of a
+            // step.
             unsafe {
                 let to = self.weights.add(row * STRIDE);
                 format.unpack(s, start, blocks.len(), to, M::SIGNED);
@@ -283,7 +284,8 @@ impl<F: Format> QuantizedPanels<'_, F> {
         for c in 0..C {
             tiles[c] = Tile::at::<S>(self.extent, self.packed, row / S::LANES + c);
         }
-        // SAFETY: the tiles have all blocks, the panel and the sums these rows, as asserted.
+        // SAFETY: the tiles have all blocks, and by the assertions the panel and the sums have
+        // these rows.
         unsafe {
             let sums = self.sums.as_mut_ptr().add(n * padded + row);
             let mut acc = [[s.splat(0.0); C]; R];
@@ -317,10 +319,10 @@ impl<F: Format> QuantizedPanels<'_, F> {
     }
 }
 
-/// The exact dot matmuls of a block of `R` rows of the panel with block `at` of `C` tiles.
+/// The exact dot products of a block of `R` rows of the panel with block `at` of `C` tiles.
 ///
 /// # Safety
-/// The block is there in all of them.
+/// All of them have the block.
 #[inline(always)]
 unsafe fn block<S: Int8, F: Format, const R: usize, const C: usize>(
     s: S,
@@ -328,7 +330,7 @@ unsafe fn block<S: Int8, F: Format, const R: usize, const C: usize>(
     tiles: &[Tile; C],
     at: usize,
 ) -> [[S::I; C]; R] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the block.
     unsafe {
         let mut start = [s.zero_ints(); C];
         if F::is_biased::<S>() {

@@ -1,6 +1,6 @@
-//! One row of activations with weights of 8 bits, where memory is all that costs: a step takes
-//! `GROUPS` blocks of each of four far-apart rows of weights, which are four long streams, and its
-//! vectors are `[row][group]`. Sums are those of [`super::decode`], bit for bit.
+//! One row of activations with 8-bit weights, where the time goes into reading memory. A step takes
+//! `GROUPS` blocks of each of four far-apart rows of weights, which are four long streams; its
+//! vectors are `[row][group]`. The sums have the same bits as those of [`super::decode`].
 
 use super::activations::Row;
 use super::eight::Q8Blocks;
@@ -10,10 +10,9 @@ use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::ops::Range;
 
-/// Bytes of quants that each stream asks for ahead, into the second-level cache (on a Zen 4 with fast
-/// memory 86 Gop/s for 79, and 61 to 82 with 4 KB or more); of scales, which are requested for a line at a
-/// time, as many as belong to these, so that no fewer than [`SCALES`] blocks bring what is not there
-/// yet.
+/// Distance in bytes of the prefetches of each stream of quants, into the second-level cache.
+/// Scales are prefetched at the same distance in blocks, one line at a time, so the distance is at
+/// least [`SCALES`] blocks.
 const AHEAD: usize = 2048;
 /// Blocks whose scales fill a cache line.
 const SCALES: usize = 32;
@@ -37,8 +36,8 @@ pub(super) fn run(
     dispatch(input.level, outputs);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the matmul's rows, and so
-/// has `row`, rounded up to a vector.
+/// The outputs of some groups. `format` has `blocks` blocks of each row of weights, and `row` has
+/// as many, rounded up to a vector.
 struct DecodeOne<'a> {
     format: Q8Blocks,
     row: Row,
@@ -71,14 +70,14 @@ impl DecodeOne<'_> {
         for start in &mut starts {
             *start *= self.blocks;
         }
-        // WeightElement `[row][group]` of the i-th is the partial sum of lane `i * GROUPS + group`.
+        // Element `[row][group]` of the i-th is the partial sum of lane `i * GROUPS + group`.
         let mut sums = [s.splat(0.0); 4];
         let whole = self.blocks - self.blocks % S::LANES;
         for b in (0..whole).step_by(S::LANES) {
             for i in 0..4 {
                 let b = b + i * S::GROUPS;
                 let at = starts.map(|start| start + b);
-                // SAFETY: the blocks are there in all rows.
+                // SAFETY: all rows have the blocks.
                 sums[i] = unsafe { step(s, &self.format, at, &self.row, b, sums[i]) };
                 for block in at {
                     self.prefetch(s, block, b.is_multiple_of(SCALES));
@@ -91,7 +90,7 @@ impl DecodeOne<'_> {
                 let (mut tail, count) = (Tail::ZERO, S::GROUPS.min(self.blocks - b));
                 let at = starts.map(|start| start + b);
                 let places = [0, 1, 2, 3].map(|row| row * S::GROUPS);
-                // SAFETY: these are each row's last blocks; activations go on to a vector.
+                // SAFETY: these are each row's last blocks; activations are padded to a vector.
                 unsafe {
                     for r in 0..4 {
                         self.format.copy(at[r], count, &mut tail, places[r]);
@@ -103,7 +102,7 @@ impl DecodeOne<'_> {
         s.sum_groups(s.add(s.add(sums[0], sums[2]), s.add(sums[1], sums[3])))
     }
 
-    /// Asks for `GROUPS` blocks that follow `block`, and for scales.
+    /// Prefetches `GROUPS` blocks beyond `block`, and a line of scales if `scales`.
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, scales: bool) {
         let quants = self.format.quants.wrapping_add(block * BLOCK + AHEAD);
@@ -116,10 +115,10 @@ impl DecodeOne<'_> {
     }
 }
 
-/// `sum` and the terms of `GROUPS` blocks, `at` in the weights and `b` in the activations.
+/// Returns `sum` plus the terms of `GROUPS` blocks, `at` in the weights and `b` in the activations.
 ///
 /// # Safety
-/// The blocks are there in both.
+/// Both have the blocks.
 #[inline(always)]
 unsafe fn step<S: Int8>(
     s: S,
@@ -129,7 +128,7 @@ unsafe fn step<S: Int8>(
     b: usize,
     sum: S::V,
 ) -> S::V {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the blocks.
     unsafe {
         let quants = row.quants.add(b * BLOCK);
         let (first, second) = (

@@ -16,7 +16,7 @@ pub(in crate::product) struct Weights {
 }
 
 impl Weights {
-    /// Quantized noise, with quants of every value and, in four bits, any table.
+    /// Quantized noise, with quants of every value and, in 4 bits, all tables.
     pub(in crate::product) fn new(seed: u64, out: usize, k: usize) -> Self {
         let rows = noise(seed, out * k);
         let count = out * blocks(k);
@@ -53,7 +53,7 @@ impl Weights {
     }
 }
 
-/// What the kernels make of activations.
+/// Activations as the kernels round them.
 fn rounded(x: &[f32], k: usize) -> Vec<f32> {
     let block = |block: &[f32]| {
         let max_abs = block
@@ -69,7 +69,7 @@ fn rounded(x: &[f32], k: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Integer dot matmuls are exact, so only scales and the sum over blocks round.
+/// Integer dot products are exact, so only the scales and the sum over blocks are rounded.
 fn assert_close(level: Level, out: &[f32], right: &[(f64, f64)], k: usize) {
     assert_eq!(out.len(), right.len());
     let epsilons = (blocks(k) as f64).sqrt() + 3.0;
@@ -147,7 +147,7 @@ fn a_row_has_the_same_bits_in_any_prefill() {
     }
 }
 
-/// Tiles take terms in the order of vectors.
+/// Tiles add terms in the same order as vectors.
 #[test]
 fn tiles_give_the_bits_of_vectors() {
     if !Level::Amx.is_available() {
@@ -155,7 +155,7 @@ fn tiles_give_the_bits_of_vectors() {
         return;
     }
     let shapes = [(33, 9), (100, 100), (2048, 37), (4200, 120)];
-    // About a lane's first and second block, and a second chunk of blocks.
+    // Around a lane's first and second block, and a second chunk of blocks.
     let edges = [480, 512, 530, 1000, 1024, 1056, 1664].map(|k| (k, 33));
     for (k, n) in shapes.into_iter().chain(edges) {
         let bias = noise(7, n);
@@ -214,7 +214,7 @@ fn tiny_and_zero_activations_are_no_trouble() {
     }
 }
 
-/// What a file may hold, though no quantizer makes it.
+/// Blocks that a file may hold, though no quantizer makes them.
 #[test]
 fn extreme_blocks_are_exact_and_do_no_harm() {
     let (k, n) = (160, 7);

@@ -1,6 +1,6 @@
 //! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
-//! a buffer of the first-level cache, and broadcast four bytes at a time; or, where there is AMX, 16
-//! are multiplied in [tiles](super::wide_tiles).
+//! a buffer in the first-level cache and broadcast four bytes at a time. With AMX, 16 rows of
+//! weights are multiplied in [tiles](super::wide_tiles).
 
 use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
@@ -20,13 +20,13 @@ use std::ops::Range;
 
 /// Rows of weights in the buffer.
 const ROWS: usize = 8;
-/// Blocks of each: 8 rows of 1024 bytes.
+/// Blocks of each row: 8 rows of 1024 bytes.
 const BLOCKS: usize = 32;
-/// A row's blocks are requested for in so many parts, one for each block that is multiplied.
+/// The prefetches of a row are split into parts, one for each block that is multiplied.
 const PARTS: usize = BLOCKS / ROWS;
 /// Blocks of a part.
 const PART: usize = BLOCKS / PARTS;
-/// Apart in the buffer, so that rows do not fall on one set of the cache.
+/// Distance of rows in the buffer, so that they do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
 
 thread_local! {
@@ -101,7 +101,7 @@ impl<F: Format> Kernel for Features<'_, F> {
         let tiles = self.rows.div_ceil(S::LANES);
         for n in self.range.clone().step_by(ROWS) {
             let count = ROWS.min(self.range.end - n);
-            // Of each tile, `[lane][row of weights]`.
+            // `[lane][row of weights]` of each tile.
             let mut sums = [[s.splat(0.0); ROWS]; LANES];
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
@@ -138,7 +138,7 @@ impl<F: Format> Features<'_, F> {
     }
 
     /// Adds the terms of some blocks to the partial sums `[lane][row]` of one tile of activation
-    /// rows; meanwhile memory brings the rows that follow each other from block `ahead` on.
+    /// rows, and prefetches the following rows of weights from block `ahead` on.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -158,7 +158,7 @@ impl<F: Format> Features<'_, F> {
                 self.format.prefetch(s, next, PART, 0);
             }
             let sums = &mut sums[b % S::LANES];
-            // SAFETY: the block is there in both.
+            // SAFETY: both have the block.
             unsafe { self.block(s, buffer, b, &tile, blocks.start + b, sums) };
         }
     }
@@ -166,7 +166,7 @@ impl<F: Format> Features<'_, F> {
     /// Adds the terms of block `b` of the buffer and `at` of the tile.
     ///
     /// # Safety
-    /// Both are there.
+    /// Both exist.
     #[inline(always)]
     unsafe fn block<S: Int8>(
         &self,
@@ -177,7 +177,7 @@ impl<F: Format> Features<'_, F> {
         at: usize,
         sums: &mut [S::V; ROWS],
     ) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises both.
         unsafe {
             let start = match F::is_biased::<S>() {
                 true => s.load_ints(tile.sums.add(at * S::LANES)),

@@ -1,4 +1,5 @@
-//! The outputs of some features for up to 16 rows of activations, whichever kernel computes them.
+//! The outputs of some features for up to 16 rows of activations, shared by the kernels with and
+//! without AMX.
 
 use super::activations::Extent;
 use super::format::Format;
@@ -6,8 +7,8 @@ use crate::product::{MAX_LANES as LANES, Matmul};
 use crate::simd::Int8;
 use std::ops::Range;
 
-/// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
-/// `packed` the tiles of 16 rows.
+/// The outputs of some features. `format` has `blocks` blocks of each row up to the end of `range`,
+/// `packed` has the tiles of 16 rows.
 pub(super) struct Features<'a, F> {
     pub(super) format: F,
     pub(super) packed: *const f32,
@@ -19,8 +20,8 @@ pub(super) struct Features<'a, F> {
 }
 
 impl<F: Format> Features<'_, F> {
-    /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
-    /// writes them to the rows from `first`.
+    /// Adds up the partial sums `[lane][row of weights]` of a tile in the order of a level's `sum`,
+    /// and writes them to the rows from `first`.
     #[inline(always)]
     pub(super) fn epilogue<S: Int8, const R: usize>(
         &self,
@@ -53,7 +54,7 @@ impl<F: Format> Features<'_, F> {
             for (r, n) in features.clone().enumerate() {
                 let sum = lanes[r][lane];
                 let sum = matmul.bias.map_or(sum, |bias| sum + bias[n]);
-                // SAFETY: inside the output, as just checked, and no other thread's.
+                // SAFETY: inside the output, as just checked, and no other thread writes it.
                 unsafe { *to.add(r) = sum };
             }
         }

@@ -1,5 +1,5 @@
-//! Few rows of activations: four rows of weights at once from far-apart quarters of all, as
-//! [`crate::product::decode`] does and for its reasons.
+//! Few rows of activations: four rows of weights at once from far-apart quarters, as in
+//! [`crate::product::decode`] and for the same reasons.
 
 use super::VALUES;
 use crate::buffer::{Scratch, with_scratch};
@@ -10,7 +10,7 @@ use half::bf16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Bytes ahead of the reads that each stream of weights asks for.
+/// Distance in bytes of the prefetches of each stream of weights.
 const AHEAD: usize = 2048;
 
 thread_local! {
@@ -42,7 +42,7 @@ pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     });
 }
 
-/// Rounds a row to bf16; behind it come zeros, as far as `to` reaches.
+/// Rounds a row to bf16 and fills the rest of `to` with zeros.
 pub(super) struct RoundRow<'a> {
     pub(super) x: &'a [f32],
     pub(super) to: &'a mut [f32],
@@ -50,24 +50,24 @@ pub(super) struct RoundRow<'a> {
 
 impl Bf16DotKernel for RoundRow<'_> {
     #[inline(always)]
-    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, pairs: P) {
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, dot: P) {
         assert_eq!(self.to.len() * 2, self.x.len().next_multiple_of(VALUES));
         let (whole, rest) = self.x.as_chunks::<VALUES>();
         let mut last = [0.0; VALUES];
         last[..rest.len()].copy_from_slice(rest);
-        let numbers = whole.iter().chain((!rest.is_empty()).then_some(&last));
-        for (x, to) in numbers.zip(self.to.chunks_exact_mut(VALUES / 2)) {
-            // SAFETY: 32 numbers are two vectors of f32, and one of bf16.
+        let values = whole.iter().chain((!rest.is_empty()).then_some(&last));
+        for (x, to) in values.zip(self.to.chunks_exact_mut(VALUES / 2)) {
+            // SAFETY: 32 values are two vectors of f32, and one of bf16.
             unsafe {
                 let (low, high) = (s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
-                s.store_bytes(to.as_mut_ptr().cast(), pairs.round(low, high));
+                s.store_bytes(to.as_mut_ptr().cast(), dot.round(low, high));
             }
         }
     }
 }
 
-/// The outputs of some groups. `x` holds `rows` rows of `stride` bf16, `weights` the matmul's rows
-/// of `in_features`.
+/// The outputs of some groups. `x` holds `rows` rows of `stride` bf16, `weights` holds rows of
+/// `in_features`.
 struct DecodeBf16<'a> {
     x: &'a [f32],
     stride: usize,
@@ -80,16 +80,16 @@ struct DecodeBf16<'a> {
 
 impl Bf16DotKernel for DecodeBf16<'_> {
     #[inline(always)]
-    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, pairs: P) {
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, dot: P) {
         assert_eq!(2 * S::LANES, VALUES);
         assert!(self.x.len() * 2 >= self.rows * self.stride);
         assert!(self.weights.len() >= self.matmul.out_features * self.in_features);
         for group in self.groups.clone() {
             match self.matmul.far_group(group) {
-                (features, 4) => self.features(s, pairs, features),
+                (features, 4) => self.features(s, dot, features),
                 (features, count) => {
                     for &n in &features[..count] {
-                        self.features(s, pairs, [n]);
+                        self.features(s, dot, [n]);
                     }
                 }
             }
@@ -119,7 +119,7 @@ impl DecodeBf16<'_> {
     fn tile<S: Int8, P: Bf16Dot<S>, const R: usize, const M: usize>(
         &self,
         s: S,
-        pairs: P,
+        dot: P,
         features: [usize; R],
         row: usize,
     ) {
@@ -135,7 +135,7 @@ impl DecodeBf16<'_> {
             }
             let x = self.x.as_ptr().cast::<u8>().add(row * self.stride * 2);
             for i in 0..vectors {
-                self.vector::<S, P, R, M>(s, pairs, weights, x.add(i * 64), &mut sums);
+                self.vector::<S, P, R, M>(s, dot, weights, x.add(i * 64), &mut sums);
                 for weight in &mut weights {
                     s.prefetch_second(weight.wrapping_add(AHEAD));
                     *weight = weight.add(64);
@@ -147,7 +147,7 @@ impl DecodeBf16<'_> {
                     std::ptr::copy_nonoverlapping(weights[r], last[r].as_mut_ptr(), rest * 2);
                     weights[r] = last[r].as_ptr();
                 }
-                self.vector::<S, P, R, M>(s, pairs, weights, x.add(vectors * 64), &mut sums);
+                self.vector::<S, P, R, M>(s, dot, weights, x.add(vectors * 64), &mut sums);
             }
         }
         for m in 0..M {
@@ -160,17 +160,17 @@ impl DecodeBf16<'_> {
     /// Adds one vector's terms.
     ///
     /// # Safety
-    /// 32 numbers are valid at each of `weights` and in `M` rows of `x`.
+    /// 32 values are valid at each of `weights` and in `M` rows of `x`.
     #[inline(always)]
     unsafe fn vector<S: Int8, P: Bf16Dot<S>, const R: usize, const M: usize>(
         &self,
         s: S,
-        pairs: P,
+        dot: P,
         weights: [*const u8; R],
         x: *const u8,
         sums: &mut [[S::V; M]; R],
     ) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises the values.
         unsafe {
             let mut w = [s.load_bytes(weights[0]); R];
             for r in 1..R {
@@ -179,7 +179,7 @@ impl DecodeBf16<'_> {
             for m in 0..M {
                 let a = s.load_bytes(x.add(m * self.stride * 2));
                 for r in 0..R {
-                    sums[r][m] = pairs.dot(sums[r][m], w[r], a);
+                    sums[r][m] = dot.dot(sums[r][m], w[r], a);
                 }
             }
         }

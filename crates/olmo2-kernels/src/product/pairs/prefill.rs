@@ -1,5 +1,5 @@
-//! Many rows of activations: lanes are rows, packed once in tiles of 16 by pairs; weights are
-//! copied into a panel of the second-level cache and broadcast a pair at a time.
+//! Many rows of activations: lanes are rows, packed once in tiles of 16 as pairs of bf16. Weights
+//! are copied into a panel in the second-level cache and broadcast one pair at a time.
 
 use super::VALUES;
 use super::decode::RoundRow;
@@ -18,11 +18,11 @@ use half::bf16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
+/// Pairs of a panel row: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
 /// Weight rows of a tile.
 const TILE_ROWS: usize = 12;
-/// Apart in the panel, so that rows do not fall on one set of the cache.
+/// Distance of rows in the panel, so that they do not fall on one set of the cache.
 pub(super) const STRIDE: usize = PAIRS + 16;
 
 thread_local! {
@@ -70,7 +70,7 @@ fn pack(input: &Input<'_>, rows: Range<usize>, pairs: usize, packed: &mut [f32])
     });
 }
 
-/// `[LANES, pairs]` to `[pairs, LANES]`; `pairs` is a multiple of 16.
+/// Transposes `[LANES, pairs]` to `[pairs, LANES]`; `pairs` is a multiple of 16.
 struct Transpose<'a> {
     from: &'a [f32],
     pairs: usize,
@@ -83,7 +83,7 @@ impl Kernel for Transpose<'_> {
         assert!(S::LANES == LANES && self.from.len() == LANES * self.pairs);
         let to = self.to.at(0, LANES * self.pairs);
         for i in (0..self.pairs).step_by(LANES) {
-            // SAFETY: blocks of 16 by 16 inside both.
+            // SAFETY: blocks of 16 by 16 are inside both.
             unsafe {
                 s.transpose(
                     self.from.as_ptr().add(i),
@@ -123,13 +123,13 @@ fn multiply(input: &Input<'_>, packed: &[f32], epilogue: Epilogue<'_>, range: Ra
     });
 }
 
-/// The outputs of a piece.
+/// The outputs of a work item.
 pub(super) struct Bf16Panels<'a> {
     level: Level,
     pub(super) packed: &'a [f32],
     /// Rows in `packed`.
     pub(super) padded: usize,
-    /// Pairs of a row there.
+    /// Pairs of a row in `packed`.
     pub(super) pairs: usize,
     in_features: usize,
     weight: &'a [bf16],
@@ -140,7 +140,7 @@ pub(super) struct Bf16Panels<'a> {
     pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     pub(super) sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
     epilogue: Epilogue<'a>,
 }
@@ -165,7 +165,7 @@ impl Bf16DotKernel for Bf16Panels<'_> {
 }
 
 impl<'a> Bf16Panels<'a> {
-    /// The sums of some features of a weight; after them come the rows of `then`.
+    /// Computes the sums of some features of a weight; the panel after them has the rows of `then`.
     #[inline(always)]
     fn sum<S: Int8, P: Bf16Dot<S>>(
         &mut self,
@@ -183,14 +183,15 @@ impl<'a> Bf16Panels<'a> {
         }
     }
 
-    /// Copies a block of the weight's first rows into the panel, with zeros behind the last.
+    /// Copies a block of the weight's first rows into the panel, and appends zeros to the last
+    /// pairs.
     #[inline(always)]
     fn fill(&mut self, weight: &[bf16], features: usize, pairs: Range<usize>) {
-        let numbers = 2 * pairs.start..self.in_features.min(2 * pairs.end);
+        let values = 2 * pairs.start..self.in_features.min(2 * pairs.end);
         for (n, to) in (0..features).zip(self.panel.chunks_exact_mut(STRIDE)) {
-            let from = &weight[n * self.in_features..][numbers.clone()];
+            let from = &weight[n * self.in_features..][values.clone()];
             let to = to[..pairs.len()].as_mut_ptr().cast::<bf16>();
-            // SAFETY: the panel's row has room for two numbers in each of its pairs.
+            // SAFETY: the panel's row has room for two values in each of its pairs.
             unsafe {
                 std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
                 to.add(from.len())
@@ -199,7 +200,7 @@ impl<'a> Bf16Panels<'a> {
         }
     }
 
-    /// The weights of the panel that follows.
+    /// Prefetches the weights of the next panel.
     fn panel_prefetch(
         &self,
         weights: [&[bf16]; 2],
@@ -218,7 +219,8 @@ impl<'a> Bf16Panels<'a> {
         )
     }
 
-    /// Adds the terms of the panel, which is of the first of `weights`, to the sums of its features.
+    /// Adds the terms of the panel, which holds the first of `weights`, to the sums of its
+    /// features.
     #[inline(always)]
     fn multiply<S: Int8, P: Bf16Dot<S>>(
         &mut self,

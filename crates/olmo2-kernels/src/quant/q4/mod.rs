@@ -1,7 +1,7 @@
 //! Quantizing to 4 bits with selected codebooks.
 //!
-//! The result is the same bytes on every machine: sums are whole numbers, and what is not is
-//! single operations that every machine rounds alike.
+//! Every machine produces the same bytes: sums are integers, and everything else is single
+//! operations that all machines round alike.
 
 mod search;
 
@@ -10,14 +10,14 @@ use crate::level;
 use crate::simd::{self, Kernel, Simd};
 use search::{Search, Target};
 
-/// The max_abs scale of a tensor whose max_abs magnitude is `max_abs`: what the block with that
-/// magnitude takes at most. 0, and with it a tensor of zeros, where `max_abs` is below 2^-90 or no
-/// finite number.
+/// The largest scale of a tensor with the largest magnitude `max_abs`: an upper bound for the scale
+/// of the block with that magnitude. It is 0, and the tensor becomes zeros, if `max_abs` is below
+/// 2^-90 or not finite.
 pub fn q4_max_scale(max_abs: f32) -> f32 {
-    /// Hardly a block wants its max_abs magnitude at a code below this: trained tables end at 45
-    /// to 63, and where the other end of one serves, at 30 or more.
+    /// Hardly any block maps its largest magnitude to a code below this. Trained tables end at 45
+    /// to 63; if a block uses the other end of a table, that is at 30 or more.
     const LAST: f32 = 32.0;
-    /// 2^-90: the smallest scale and half of it are to stay normal numbers.
+    /// 2^-90, so that the smallest scale and half of it are normal numbers.
     const SMALLEST: f32 = 8.077_936e-28;
     match max_abs.is_finite() && max_abs >= SMALLEST {
         true => max_abs / LAST,
@@ -25,12 +25,12 @@ pub fn q4_max_scale(max_abs: f32) -> f32 {
     }
 }
 
-/// Quantizes rows of `in_features` weights of a tensor with the given [`q4_max_scale`] into
-/// `[rows, blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. Rows are split over
-/// the threads; bytes depend neither on their number nor on the SIMD level.
+/// Quantizes rows of `in_features` weights of a tensor with the given [`q4_max_scale`] into `[rows,
+/// blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. The threads share the rows;
+/// the bytes depend neither on their number nor on the SIMD level.
 ///
-/// Weights far above `max_scale` are cut off, those far below become 0. A block with a weight that is not
-/// finite becomes 0: the caller refuses such tensors.
+/// Weights far above `max_scale` are clipped, those far below become 0. A block with a weight that
+/// is not finite becomes 0; the caller rejects such tensors.
 ///
 /// # Panics
 /// A length does not fit the others, or `in_features` is 0.
@@ -69,13 +69,13 @@ pub fn quantize_q4(
     });
 }
 
-/// All scales, falling.
+/// All scales, descending.
 fn steps(max_scale: f32) -> [f32; 256] {
     let scales = Q4Scales::new(max_scale);
     std::array::from_fn(|s| scales.get(s as u8))
 }
 
-/// Some rows and where they go.
+/// Some rows, and the arrays to write.
 struct QuantizeQ4<'a> {
     search: &'a Search,
     steps: &'a [f32; 256],
@@ -113,13 +113,14 @@ fn quantize(search: &Search, steps: &[f32; 256], block: &[f32; BLOCK]) -> (u8, u
         max_abs = max_abs.max(block[j].to_bits() & 0x7fff_ffff);
     }
     let max_abs = f32::from_bits(max_abs);
-    // Half of the smallest scale is nearer to 0, and so is what is no number.
+    // Values below half of the smallest scale are nearer to 0. The condition also excludes NaN and
+    // infinity.
     if !(max_abs > steps[255] * 0.5 && max_abs.is_finite()) {
         let (selector, code) = codebook::ZERO;
         return (255, selector, [code; BLOCK]);
     }
     let target = Target::new(block, max_abs);
-    // Beyond the smallest scale the tables that would fit best say nothing.
+    // Below the smallest scale, the tables that would fit best at their own scale do not matter.
     let (scale, table) = match max_abs < steps[255] * 64.0 {
         true => (255, search.best_at(&target, target.units(steps[255]))),
         false => search.best(&target, steps),

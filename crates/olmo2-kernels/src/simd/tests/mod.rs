@@ -42,7 +42,7 @@ impl Kernel for Moves {
         let n = S::LANES;
         let from: Vec<f32> = (0..n * 20).map(|i| i as f32).collect();
         let mut to = vec![-1.0; n * 18];
-        // SAFETY: `n` rows of 20 and of 18 are there, and `n` is at most 16.
+        // SAFETY: `n` rows of 20 and of 18 are valid, and `n` is at most 16.
         unsafe { s.transpose(from.as_ptr(), 20, to.as_mut_ptr(), 18) };
         for (i, x) in to.iter().enumerate() {
             let (row, column) = (i / 18, i % 18);
