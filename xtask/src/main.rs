@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod arrows;
 mod ci;
 mod codebook;
+mod features;
 mod forward;
 mod golden;
 mod licenses;
@@ -24,9 +26,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
-    /// goldens, and that every backend compiles.
+    /// All that must hold before a change lands: format, house rules, licenses, lints, docs, tests,
+    /// kernels under AddressSanitizer, goldens on Vulkan, and that every feature compiles.
     Ci(ci::CiArgs),
+    /// House rules that need no build: sizes and heads of files, floors of the library, circles.
+    Tidy,
     /// What takes too long for the gate: checkpoints of released shapes, memory, kill and resume.
     Slow(slow::SlowArgs),
     /// Train the tables of the 4-bit format, some minutes, and write them to olmo2-kernels.
@@ -67,6 +71,7 @@ fn told(error: &anyhow::Error) -> String {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Ci(args) => ci::run(args),
+        Command::Tidy => tidy::run(),
         Command::Slow(args) => slow::run(args),
         Command::Codebook(args) => codebook::run(args),
         Command::Golden(args) => golden::run(args),
