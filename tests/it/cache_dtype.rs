@@ -45,7 +45,7 @@ fn caches<B: Backend>(model: &Olmo2<B>, slots: usize) -> Vec<KvCache<B>> {
             model.new_cache(CacheOptions {
                 slots,
                 capacity: 512,
-                dtype,
+                dtype: Some(dtype),
             })
         })
     };
@@ -171,7 +171,7 @@ fn a_cache_that_the_backend_lacks_is_refused<B: Backend>() {
         };
         assert_ne!(dtype, CacheDtype::F32);
         let mut cache = model.new_cache(CacheOptions {
-            dtype,
+            dtype: Some(dtype),
             ..CacheOptions::default()
         });
         let input = ForwardInput::ids(&[1]).with_cache(&mut cache);
@@ -215,7 +215,7 @@ mod own_kernels {
             let model = Olmo2::<B>::from_weights(config, weights, &Default::default(), &device)
                 .expect("the demo model");
             let mut cache = model.new_cache(CacheOptions {
-                dtype: CacheDtype::Bf16,
+                dtype: Some(CacheDtype::Bf16),
                 ..CacheOptions::default()
             });
             let chunks: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6], &[5, 3, 5, 8, 9], &[7]];
@@ -269,7 +269,7 @@ mod own_kernels {
     /// Logits of each position, a token at a time.
     fn through(model: &Olmo2<Flex>, dtype: CacheDtype, ids: &[u32]) -> Vec<f32> {
         let mut cache = model.new_cache(CacheOptions {
-            dtype,
+            dtype: Some(dtype),
             ..CacheOptions::default()
         });
         let feed = |id: &[u32]| logits(model, ForwardInput::ids(id).with_cache(&mut cache));

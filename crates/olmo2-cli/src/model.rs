@@ -5,8 +5,8 @@ use std::time::Instant;
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheOptions, Capabilities, Checkpoint, CheckpointError, LoadOptions, Olmo2, Olmo2Config,
-    Quantize, Weights,
+    CacheDtype, CacheOptions, Capabilities, Checkpoint, CheckpointError, LoadOptions, Olmo2,
+    Olmo2Config, Quantize, Weights,
 };
 
 use crate::backend::{self, BackendKind};
@@ -93,13 +93,22 @@ impl Model {
         check_context(&config, request.context)?;
         describe_weights(&weights, options.quantize, &config, verbosity);
         let (backend, threads) = backend::prepare(device.backend, device.threads, verbosity)?;
+        let capabilities = backend.capabilities();
+        let is_quantized = weights.is_quantized() || options.quantize.is_some_and(|q| !q.is_none());
+        let default_cache = capabilities.default_cache(options.precision, is_quantized);
+        let cache_dtype = request.cache_dtype.unwrap_or(default_cache);
         let cache = CacheOptions {
             slots: sequences.count,
-            dtype: request.cache_dtype,
+            dtype: Some(cache_dtype),
             ..CacheOptions::for_context(&config, request.context)
         };
+        if request.cache_dtype.is_none() && cache_dtype != CacheDtype::F32 {
+            verbosity.detail(format_args!(
+                "KV cache in {cache_dtype}, since weights or activations are below f32 already; \
+                 `--cache-dtype f32` keeps f32"
+            ));
+        }
         if backend.is_cpu() {
-            let capabilities = backend.capabilities();
             let activations = capabilities.activations(options.precision);
             let needed = memory::Needed {
                 weights: weights.load_bytes(&options, &capabilities),
@@ -135,7 +144,7 @@ impl Model {
     /// # Errors
     /// The backend lacks the compute type or the cache type.
     pub(crate) fn load<B: Backend>(&self, device: &B::Device) -> Result<Olmo2<B>> {
-        Capabilities::of::<B>(device).check_cache(self.cache.dtype)?;
+        Capabilities::of::<B>(device).check_cache(self.cache.dtype.unwrap_or_default())?;
         let started = Instant::now();
         let model = Olmo2::<B>::from_weights(&self.config, &self.weights, &self.options, device)?;
         self.verbosity.detail(format_args!(

@@ -33,7 +33,8 @@ pub(crate) struct RunRequest {
     pub(crate) model: ModelRequest,
     pub(crate) device: DeviceRequest,
     pub(crate) options: LoadOptions,
-    pub(crate) cache_dtype: CacheDtype,
+    /// `None` takes the default of the model on its backend.
+    pub(crate) cache_dtype: Option<CacheDtype>,
     /// Positions that a sequence may take; `None` takes the model's.
     pub(crate) context: Option<usize>,
 }

@@ -112,7 +112,7 @@ fn run(args: typed::RunArgs) -> RunRequest {
             precision: args.dtype.into(),
             quantize: args.quantize.choice(),
         },
-        cache_dtype: args.cache_dtype.into(),
+        cache_dtype: args.cache_dtype.map(Into::into),
         context: args.context.map(|context| context as usize),
     }
 }

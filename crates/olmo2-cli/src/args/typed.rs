@@ -105,9 +105,9 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
     /// Type of the KV cache: bf16 takes half the memory of f32, q8 (flex only) a little over a
-    /// quarter
-    #[arg(long, value_name = "DTYPE", default_value = "f32")]
-    pub(crate) cache_dtype: CacheDtypeArg,
+    /// quarter [default: f32; bf16 on flex with quantized weights or `--dtype bf16`]
+    #[arg(long, value_name = "DTYPE")]
+    pub(crate) cache_dtype: Option<CacheDtypeArg>,
     #[command(flatten)]
     pub(super) quantize: QuantizeArgs,
     /// Positions that a sequence may take, prompt and output together [default: the model's]

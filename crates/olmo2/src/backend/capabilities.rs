@@ -79,6 +79,17 @@ impl Capabilities {
         }
     }
 
+    /// The type of a cache that nobody asks for: f32, and bf16 where own kernels read it and f32 was
+    /// given up already, by quantized weights or by computing in bf16.
+    pub fn default_cache(&self, precision: Precision, is_quantized: bool) -> CacheDtype {
+        let gave_up_f32 = is_quantized || precision == Precision::Bf16;
+        let reads_bf16 = self.cache_dtypes.contains(&CacheDtype::Bf16);
+        match self.has_kernels(precision) && reads_bf16 && gave_up_f32 {
+            true => CacheDtype::Bf16,
+            false => CacheDtype::F32,
+        }
+    }
+
     /// What a cache in `dtype` is made with.
     pub(crate) fn cache_setup<B: Backend>(
         &self,

@@ -30,18 +30,20 @@ pub struct CacheOptions {
     /// Positions of each at most. Memory is taken as they fill, in powers of two from 256 up to the
     /// capacity, which is rounded up to a multiple of 256 where burn's operations attend.
     pub capacity: usize,
-    /// What keys and values are stored in. A pass over a cache that the backend does not have is
-    /// refused; [`Capabilities::check_cache`](crate::Capabilities::check_cache) tells beforehand.
-    pub dtype: CacheDtype,
+    /// What keys and values are stored in; `None` takes the model's default, which
+    /// [`Capabilities::default_cache`](crate::Capabilities::default_cache) describes. A pass over a
+    /// cache that the backend does not have is refused;
+    /// [`Capabilities::check_cache`](crate::Capabilities::check_cache) tells beforehand.
+    pub dtype: Option<CacheDtype>,
 }
 
 impl Default for CacheOptions {
-    /// One sequence of 4096 positions, OLMo 2's trained length, in f32.
+    /// One sequence of 4096 positions, OLMo 2's trained length, in the model's default type.
     fn default() -> Self {
         Self {
             slots: 1,
             capacity: 4096,
-            dtype: CacheDtype::F32,
+            dtype: None,
         }
     }
 }
@@ -89,6 +91,7 @@ impl<B: Backend> KvCache<B> {
     pub(crate) fn new(
         config: &Olmo2Config,
         options: CacheOptions,
+        dtype: CacheDtype,
         setup: CacheSetup<B>,
         device: &B::Device,
     ) -> Self {
@@ -100,7 +103,7 @@ impl<B: Backend> KvCache<B> {
             allocated: 0,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
-            dtype: options.dtype,
+            dtype,
             setup,
             device: device.clone(),
         }

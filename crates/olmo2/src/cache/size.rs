@@ -38,7 +38,8 @@ impl CacheOptions {
     /// Maximum bytes of the cache when its longest sequence has `longest` tokens (`None`: all that
     /// fit), in a model whose activations have the dtype `activations`.
     pub fn bytes(&self, config: &Olmo2Config, longest: Option<usize>, activations: DType) -> u64 {
-        let head = self.dtype.head_bytes(config.head_dim, activations);
+        let dtype = self.dtype.unwrap_or_default();
+        let head = dtype.head_bytes(config.head_dim, activations);
         let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
         let positions = self.usable_positions(config);
         let longest = longest.unwrap_or(positions).min(positions);
@@ -64,7 +65,7 @@ mod tests {
         let bytes_of = |slots, longest, context, dtype| {
             let options = CacheOptions {
                 slots,
-                dtype,
+                dtype: Some(dtype),
                 ..CacheOptions::for_context(&config, context)
             };
             options.bytes(&config, longest, DType::F32)

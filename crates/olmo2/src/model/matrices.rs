@@ -27,6 +27,17 @@ impl<B: Backend> DecoderLayer<B> {
 }
 
 impl<B: Backend> Olmo2<B> {
+    /// Whether any matrix lies in quantized blocks.
+    pub fn is_quantized(&self) -> bool {
+        let head = self.lm_head.as_ref().map(|head| &head.weight);
+        let layers = self.model.layers.iter();
+        let projections = layers.flat_map(|layer| layer.projections().map(|(_, weight)| weight));
+        let mut all = projections
+            .chain(head)
+            .chain([&self.model.embed_tokens.weight]);
+        all.any(|weight| weight.packed().is_some())
+    }
+
     /// Every matrix with its name in the checkpoint.
     pub(crate) fn matrices_mut(&mut self) -> Vec<(String, &mut Weight<B>)> {
         let embedding = &mut self.model.embed_tokens.weight;

@@ -201,8 +201,10 @@ impl<B: Backend> Olmo2<B> {
     pub fn new_cache(&self, options: CacheOptions) -> KvCache<B> {
         let device = self.device();
         let capabilities = Capabilities::of::<B>(&device);
-        let setup = capabilities.cache_setup(self.precision, options.dtype);
-        KvCache::new(&self.config, options, setup, &device)
+        let default = || capabilities.default_cache(self.precision, self.is_quantized());
+        let dtype = options.dtype.unwrap_or_else(default);
+        let setup = capabilities.cache_setup(self.precision, dtype);
+        KvCache::new(&self.config, options, dtype, setup, &device)
     }
 
     /// Runs the model.

@@ -113,6 +113,11 @@ impl Weights {
         formats
     }
 
+    /// Whether any matrix lies in quantized blocks.
+    pub fn is_quantized(&self) -> bool {
+        self.iter().any(|(_, weight)| weight.packed().is_some())
+    }
+
     /// Tensors that were left out or must be copied at load, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
