@@ -9,7 +9,7 @@ use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore};
 use olmo2::Hint;
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
 use olmo2::layout::parts;
-use olmo2::record::{ConvertEvent, ConvertProgress, Receipt, StoredDtype, StoredFormat, verify};
+use olmo2::record::{ConvertEvent, ConvertProgress, Receipt, StoredDtype, StoredFormat, check};
 use olmo2::{Olmo2Config, QuantFormat, Quantize, StoredTensor, StoredWeight, Weights};
 use olmo2_tests::golden_folder;
 use tempfile::TempDir;
@@ -141,7 +141,7 @@ fn each_choice_stands_in_the_receipt_and_in_the_weights() {
             let tensor = tensors.iter().find(|tensor| tensor.name == name);
             assert_eq!(tensor.expect("an entry").dtype, expected, "{name}");
         }
-        verify(folder.path(), &config, |_| ()).expect("intact");
+        check(folder.path(), &config, |_| ()).expect("intact");
     }
 }
 
@@ -302,7 +302,7 @@ fn numbers_that_no_block_holds_are_named() {
         }
         source.write();
         let expected = format!(
-            "`model.safetensors`: tensor `{HEAD}`: expected numbers within the range of {format}, \
+            "`model.safetensors`: tensor `{HEAD}`: expected values within the range of {format}, \
              found {found} at element 300001"
         );
         let out = tempfile::tempdir().unwrap();

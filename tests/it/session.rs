@@ -35,9 +35,9 @@ fn generated<B: Backend>(checkpoint: &Checkpoint, prompt: &[u32]) -> Vec<u32> {
 
 /// The library stops where the program stops: at the ids of the generation config.
 fn generation_ends_where_the_files_say<B: Backend>() {
-    let folder = folder_that_ends_with(r#"{"eos_token_id": 137}"#);
+    let folder = folder_that_ends_with(r#"{"eos_token_id": 221}"#);
     let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
-    assert_eq!(generated::<B>(&checkpoint, &[1, 2, 3]), [430, 298]);
+    assert_eq!(generated::<B>(&checkpoint, &[1, 2, 3]), [334, 334]);
     let folder = folder_that_ends_with("{}");
     let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
     assert_eq!(generated::<B>(&checkpoint, &[1, 2, 3]).len(), 8);

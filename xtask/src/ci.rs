@@ -8,7 +8,7 @@ use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::root::root;
-use crate::{licenses, tidy};
+use crate::{arrows, features, licenses, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, Args)]
@@ -28,11 +28,13 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(root());
     let check: &[&str] = if args.fix { &[] } else { &["--check"] };
+    // First what needs no build, and fails within seconds.
     step("format", || {
         Ok(cmd!(sh, "cargo fmt --all -- {check...}").run()?)
     })?;
-    step("house rules", || tidy::run())?;
+    step("house rules", tidy::run)?;
     step("licenses", || licenses::check(&sh))?;
+    step("arrows between packages", || arrows::check(&sh))?;
     step("lints", || {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?)
     })?;
@@ -45,15 +47,7 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
     if !args.fast {
         step("kernels under AddressSanitizer", || sanitized(&sh))?;
         step("tests on Vulkan in software", || vulkan(&sh))?;
-        step("every backend compiles", || {
-            let features = "olmo2-cli/ndarray,olmo2-cli/vulkan,olmo2-cli/cuda";
-            cmd!(sh, "cargo check --workspace --features {features}").run()?;
-            // Without the default backend: no own kernel, nothing of the hub or the demo.
-            cmd!(sh, "cargo check -p olmo2 --no-default-features").run()?;
-            // A program without it: nothing of flex may be named outside its feature.
-            let flags = ["--no-default-features", "--features", "ndarray"];
-            Ok(cmd!(sh, "cargo check -p olmo2-cli {flags...}").run()?)
-        })?;
+        step("every feature compiles", || features::check(&sh))?;
     }
     Ok(())
 }

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod arrows;
 mod ci;
 mod codebook;
+mod features;
 mod forward;
 mod golden;
 mod licenses;
@@ -24,8 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// All that must hold before a change lands: format, house rules, lints, docs, tests, Vulkan
-    /// goldens, and that every backend compiles.
+    /// All that must hold before a change lands: format, house rules, licenses, lints, docs, tests,
+    /// kernels under AddressSanitizer, goldens on Vulkan, and that every feature compiles.
     Ci(ci::CiArgs),
     /// House rules that need no build: sizes and heads of files, floors of the library, circles.
     Tidy,

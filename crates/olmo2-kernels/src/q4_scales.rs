@@ -1,10 +1,10 @@
-//! Scales of q4 blocks, which kernels of every level look up in one table.
+//! The scales of the 4-bit format, which quantizers, block readers and the vector code share.
 
-/// 2^-100: what is below would leave the range of f32 by the least scale.
-pub const LEAST_TOP: f32 = f32::from_bits((127 - 100) << 23);
+/// 2^-100: with a smaller `max_scale`, the smallest scale of a tensor would leave the range of f32.
+pub const MIN_MAX_SCALE: f32 = f32::from_bits((127 - 100) << 23);
 
-/// The bits of `2^(-m / 32)`, the eighths of a quarter of an octave, rounded to f64: what a record
-/// means must not hang on a machine's `exp2`.
+/// The bits of `2^(-m / 32)`, the eighths of a quarter of an octave, rounded to f64. They are
+/// constants because the meaning of a record must not depend on a machine's `exp2`.
 pub(crate) const EIGHTHS: [u64; 8] = [
     0x3ff0_0000_0000_0000,
     0x3fef_5076_5b6e_4540,
@@ -16,7 +16,7 @@ pub(crate) const EIGHTHS: [u64; 8] = [
     0x3feb_7f76_f2fb_5e47,
 ];
 
-/// The bits of `2^(-m / 4)`, as those of [`EIGHTHS`].
+/// The bits of `2^(-m / 4)`, as in [`EIGHTHS`].
 pub(crate) const QUARTERS: [u64; 4] = [
     0x3ff0_0000_0000_0000,
     0x3fea_e89f_995a_d3ad,
@@ -36,9 +36,10 @@ const OCTAVES: [f32; 8] = [
     0.007_812_5,
 ];
 
-/// The scales of a tensor in 4 bits: `top * 2^(-s / 32)`, in parts that kernels may look up. `top`
-/// times the power of the lower three bits of `s`, and the power of the next two bits, are each
-/// rounded to f32, and so is their product; each octave of the upper three is exactly a half.
+/// The scales of a tensor in 4 bits, `max_scale * 2^(-s / 32)`, in parts that kernels can look up.
+/// A scale is the product of two factors, each rounded to f32, and is rounded itself: `max_scale`
+/// times the power of the lower three bits of `s`, and the power of the next two bits. Each octave
+/// of the upper three bits halves it exactly.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Q4Scales {
@@ -49,14 +50,14 @@ pub struct Q4Scales {
 }
 
 impl Q4Scales {
-    /// The scales below and at `top`, which is taken for the nearest finite number from 2^-100 on
-    /// (a file may hold any).
-    pub fn new(top: f32) -> Self {
-        let top = match top.is_nan() {
-            true => LEAST_TOP,
-            false => top.clamp(LEAST_TOP, f32::MAX),
+    /// The scales from `max_scale` down. A file may hold any `max_scale`; it is replaced by the
+    /// nearest finite number that is at least 2^-100.
+    pub fn new(max_scale: f32) -> Self {
+        let max_scale = match max_scale.is_nan() {
+            true => MIN_MAX_SCALE,
+            false => max_scale.clamp(MIN_MAX_SCALE, f32::MAX),
         };
-        let eighth = |m: usize| (f64::from(top) * f64::from_bits(EIGHTHS[m])) as f32;
+        let eighth = |m: usize| (f64::from(max_scale) * f64::from_bits(EIGHTHS[m])) as f32;
         let eighths: [f32; 8] = std::array::from_fn(eighth);
         let quarter = |m: usize| f64::from_bits(QUARTERS[m % 4]) as f32 * OCTAVES[m / 4];
         let quarters: [f32; 8] = std::array::from_fn(quarter);
@@ -70,19 +71,19 @@ impl Q4Scales {
         }
     }
 
-    /// The scale that a block's byte stands for.
+    /// The scale that a block's byte encodes.
     pub fn get(&self, scale: u8) -> f32 {
         self.octave[usize::from(scale & 31)] * OCTAVES[usize::from(scale >> 5)]
     }
 
-    /// The bits of the 32 scales of the first octave, plus their index at bit 18: a scale's bits
-    /// are those at its lower five bits, minus the whole byte at bit 18.
+    /// The bits of the 32 scales of the first octave, plus their index at bit 18. The bits of a
+    /// scale are those at its lower five bits, minus the whole byte at bit 18.
     pub(crate) fn mantissas(&self) -> &[i32; 32] {
         &self.mantissas
     }
 
-    /// A scale's two factors, by bits 0 to 2 and by bits 3 to 5; bits 6 and 7 take two and four octaves
-    /// away.
+    /// The two factors of a scale, by bits 0 to 2 and by bits 3 to 5. Bits 6 and 7 subtract two and
+    /// four octaves.
     pub(crate) fn factors(&self) -> [&[f32; 8]; 2] {
         [&self.eighths, &self.quarters]
     }

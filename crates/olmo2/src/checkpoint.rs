@@ -1,8 +1,13 @@
 //! A model's files, opened as one: a folder, a record, an id of the hub, or the embedded demo.
 
+#[cfg(feature = "hub")]
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::prelude::*;
+#[cfg(feature = "hub")]
+use olmo2_hub::{DEFAULT_REVISION, Hub, HubError, HubOptions, parse_id};
 use thiserror::Error;
 
 use crate::config::generation::{GenerationConfig, GenerationConfigError};
@@ -18,7 +23,7 @@ use crate::text::chat::{ChatError, ChatTemplate};
 use crate::text::tokenizer::{Tokenizer, TokenizerError};
 use crate::weights::{Weights, WeightsError};
 
-/// A model's files. Each is read when it is asked for.
+/// A model's files. Each is read when its method is called; the tokenizer, which is large, only once.
 ///
 /// ```no_run
 /// use burn::backend::Flex;
@@ -33,12 +38,13 @@ use crate::weights::{Weights, WeightsError};
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     place: Place,
+    tokenizer: OnceLock<Option<Tokenizer>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Place {
     /// The model of `assets/demo`.
     #[cfg(feature = "demo")]
@@ -54,13 +60,13 @@ pub enum CheckpointError {
     /// Neither a folder nor, with the feature `hub`, an id of the hub.
     #[error("there is no folder `{name}`")]
     NoFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// A file where a folder is expected.
     #[error("`{name}` is not a folder")]
     NotAFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// A folder without a config.
@@ -69,30 +75,29 @@ pub enum CheckpointError {
         /// The folder.
         folder: PathBuf,
     },
-    /// A revision of a folder.
+    /// A revision that was given for a folder.
     #[error("a revision belongs to an id of the hub, and `{name}` is a folder")]
     RevisionOfFolder {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
     /// The model has no tokenizer.
     #[error("{name} has no `tokenizer.json`")]
     NoTokenizer {
-        /// What the model is called.
+        /// The model's name.
         name: String,
     },
     /// The hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] olmo2_hub::HubError),
-    /// No local folder, and the hub cannot be reached or has no such model: perhaps a folder was
-    /// meant.
+    /// Not a local folder, and the hub cannot be reached or has no such model.
     #[cfg(feature = "hub")]
     #[error("`{name}` is not a local folder; on the hub: {source}")]
     NeitherFolderNorOnHub {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What the hub answers.
+        /// The error of the hub.
         source: olmo2_hub::HubError,
     },
     /// `config.json`.
@@ -118,10 +123,13 @@ pub enum CheckpointError {
 impl Hint for CheckpointError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoFolder { .. } | Self::NotAFolder { .. } => {
-                "a model is the folder of a checkpoint, or an id of the hub such as \
-                 `allenai/OLMo-2-0425-1B`"
-            }
+            Self::NoFolder { .. } | Self::NotAFolder { .. } => match cfg!(feature = "hub") {
+                true => {
+                    "a model is the folder of a checkpoint, or an id of the hub such as \
+                     `allenai/OLMo-2-0425-1B`"
+                }
+                false => "a model is the folder of a checkpoint or of a record",
+            },
             Self::NoConfig { .. } => "a model is the folder of a checkpoint or of a record",
             Self::RevisionOfFolder { .. } => "leave the revision out",
             Self::NoTokenizer { .. } => "a model runs without a tokenizer, on token ids",
@@ -146,12 +154,28 @@ impl Hint for CheckpointError {
 }
 
 impl Checkpoint {
+    /// A folder of a Hugging Face checkpoint or of a record; with the feature `hub` also an id of the
+    /// hub such as `allenai/OLMo-2-0425-1B`, downloaded as far as the cache lacks it.
+    ///
+    /// `Checkpoint::find` takes a revision and reports the progress of the download.
+    ///
+    /// # Errors
+    /// There is no such folder, it has no `config.json`, or the download failed. A malformed file is
+    /// an error of the method that reads it.
+    pub fn open(model: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let model = model.as_ref();
+        #[cfg(feature = "hub")]
+        if let Some(name) = model.to_str() {
+            return Self::find(name, None, olmo2_hub::Files::Model, &mut ());
+        }
+        Self::from_folder(model)
+    }
+
     /// A folder of a Hugging Face checkpoint or of a record.
     ///
     /// # Errors
-    /// There is no such folder, or it has no `config.json`. What is wrong in a file is an error when
-    /// that file is read.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+    /// There is no such folder, or it has no `config.json`.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let folder = folder.as_ref();
         let name = || folder.display().to_string();
         if !folder.is_dir() {
@@ -162,9 +186,7 @@ impl Checkpoint {
         }
         let folder = folder.to_owned();
         match folder.join("config.json").exists() {
-            true => Ok(Self {
-                place: Place::Folder(folder),
-            }),
+            true => Ok(Self::at(Place::Folder(folder))),
             false => Err(CheckpointError::NoConfig { folder }),
         }
     }
@@ -172,10 +194,17 @@ impl Checkpoint {
     /// The model that is part of this crate.
     #[cfg(feature = "demo")]
     pub fn demo() -> Self {
-        Self { place: Place::Demo }
+        Self::at(Place::Demo)
     }
 
-    /// The folder, if it is one.
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            tokenizer: OnceLock::new(),
+        }
+    }
+
+    /// The folder, `None` for the embedded model.
     pub fn folder(&self) -> Option<&Path> {
         match &self.place {
             #[cfg(feature = "demo")]
@@ -184,7 +213,7 @@ impl Checkpoint {
         }
     }
 
-    /// What the model is called in messages.
+    /// The model's name for messages.
     pub fn name(&self) -> String {
         match self.folder() {
             None => "the embedded demo model".into(),
@@ -204,25 +233,29 @@ impl Checkpoint {
         })
     }
 
-    /// The tokenizer, `None` where there is none.
+    /// The tokenizer, `None` if the model has none.
     ///
     /// # Errors
     /// A tokenizer that cannot be read.
     pub fn tokenizer(&self) -> Result<Option<Tokenizer>, CheckpointError> {
-        Ok(match &self.place {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = match &self.place {
             #[cfg(feature = "demo")]
             Place::Demo => Some(demo::tokenizer()?),
             Place::Folder(folder) if folder.join("tokenizer.json").exists() => {
                 Some(Tokenizer::from_folder(folder)?)
             }
             Place::Folder(_) => None,
-        })
+        };
+        Ok(self.tokenizer.get_or_init(|| tokenizer).clone())
     }
 
-    /// The tokenizer, where nothing can be done without.
+    /// The tokenizer of a model that must have one.
     ///
     /// # Errors
-    /// As [`tokenizer`](Self::tokenizer), and where there is none.
+    /// As [`tokenizer`](Self::tokenizer), and [`CheckpointError::NoTokenizer`].
     pub fn needed_tokenizer(&self) -> Result<Tokenizer, CheckpointError> {
         let none = || CheckpointError::NoTokenizer { name: self.name() };
         self.tokenizer()?.ok_or_else(none)
@@ -240,7 +273,7 @@ impl Checkpoint {
         })
     }
 
-    /// The defaults of `generation_config.json`; nothing is set where there is no such file.
+    /// The defaults of `generation_config.json`; none are set if there is no such file.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -266,10 +299,10 @@ impl Checkpoint {
         ))
     }
 
-    /// The weights as they are stored: checked, and mapped where they are a file's.
+    /// The weights as they are stored: checked, and mapped if they come from files.
     ///
     /// # Errors
-    /// Weights that are not those of `config`.
+    /// Weights that do not match `config`.
     pub fn weights(&self, config: &Olmo2Config) -> Result<Weights, CheckpointError> {
         Ok(match &self.place {
             #[cfg(feature = "demo")]
@@ -278,7 +311,7 @@ impl Checkpoint {
         })
     }
 
-    /// The model on a device.
+    /// Loads the model onto a device.
     ///
     /// # Errors
     /// Config or weights cannot be read, or the backend does not compute in the precision asked for.
@@ -293,34 +326,60 @@ impl Checkpoint {
     }
 }
 
-/// From the hub.
+/// Models of the hub.
 #[cfg(feature = "hub")]
 impl Checkpoint {
-    /// A folder, or an id of the hub such as `allenai/OLMo-2-0425-1B`, whose files are downloaded as
-    /// far as `files` says and the cache lacks them.
+    /// A folder, or an id of the hub such as `allenai/OLMo-2-0425-1B` at `revision` (a branch, a tag
+    /// or a commit; `main` without one). Of `files`, those that the cache lacks are downloaded; the
+    /// environment variables of Python's `huggingface_hub` say from where, and into which cache.
     ///
     /// # Errors
-    /// As [`open`](Self::open), a revision of a folder, and what the hub answers.
+    /// As [`from_folder`](Self::from_folder), a revision given for a folder, a setting of the
+    /// environment that makes no sense, or a failed download.
     pub fn find(
         name: &str,
         revision: Option<&str>,
         files: olmo2_hub::Files,
         progress: &mut dyn olmo2_hub::Progress,
     ) -> Result<Self, CheckpointError> {
-        use olmo2_hub::{DEFAULT_REVISION, Hub, HubError, HubOptions, parse_id};
+        let hub = || Ok(Hub::new(HubOptions::from_env()?));
+        Self::find_with(hub, name, revision, files, progress)
+    }
 
+    /// [`find`](Self::find) on a hub with settings of its own.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), without those of the environment.
+    pub fn find_on(
+        hub: &Hub,
+        name: &str,
+        revision: Option<&str>,
+        files: olmo2_hub::Files,
+        progress: &mut dyn olmo2_hub::Progress,
+    ) -> Result<Self, CheckpointError> {
+        Self::find_with(|| Ok(hub), name, revision, files, progress)
+    }
+
+    /// Makes `hub` only when `name` is an id: a folder is opened whatever the environment says.
+    fn find_with<H: Borrow<Hub>>(
+        hub: impl FnOnce() -> Result<H, HubError>,
+        name: &str,
+        revision: Option<&str>,
+        files: olmo2_hub::Files,
+        progress: &mut dyn olmo2_hub::Progress,
+    ) -> Result<Self, CheckpointError> {
         if Path::new(name).is_dir() {
-            let checkpoint = Self::open(name)?;
+            let checkpoint = Self::from_folder(name)?;
             return match revision {
                 None => Ok(checkpoint),
                 Some(_) => Err(CheckpointError::RevisionOfFolder { name: name.into() }),
             };
         }
         let Some(id) = parse_id(name)? else {
-            return Self::open(name);
+            return Self::from_folder(name);
         };
-        let hub = Hub::new(HubOptions::from_env()?);
-        let fetched = hub.fetch(&id, revision.unwrap_or(DEFAULT_REVISION), files, progress);
+        let revision = revision.unwrap_or(DEFAULT_REVISION);
+        let fetched = hub()?.borrow().fetch(&id, revision, files, progress);
         let folder = fetched.map_err(|source| match source {
             HubError::Network { .. } | HubError::RepoNotFound { .. } => {
                 let name = name.into();
@@ -328,8 +387,6 @@ impl Checkpoint {
             }
             source => source.into(),
         })?;
-        Ok(Self {
-            place: Place::Folder(folder),
-        })
+        Ok(Self::at(Place::Folder(folder)))
     }
 }

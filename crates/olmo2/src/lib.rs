@@ -37,7 +37,7 @@ pub use format::record;
 pub use forward::{ForwardInput, ForwardOutput, InputError, LogitRows};
 pub use generate::{
     Chunks, DEFAULT_NEW_TOKENS, DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams,
-    Generation, PREFILL_CHUNK, PositionLimit, Session, TextStream, Timings, prefill,
+    Generation, PREFILL_CHUNK, PositionLimit, Session, TextStream, Timings, chunk_len, prefill,
 };
 pub use hint::Hint;
 pub use load::{LoadError, LoadOptions};

@@ -63,12 +63,13 @@ impl Hint for LoadError {
 }
 
 impl Weights {
-    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantized,
-    /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
-    /// which what is quantized on the way lies until all is converted.
+    /// Peak bytes needed to load these weights on a backend with these capabilities.
+    ///
+    /// Backends with in-place kernels keep the stored or quantized form. Others convert to the
+    /// compute dtype and, until done, also hold blocks quantized on the way.
     pub fn load_bytes(&self, options: &LoadOptions, capabilities: &Capabilities) -> u64 {
         let precision = options.precision;
-        let held = self.iter().map(|(name, weight)| {
+        let bytes = self.iter().map(|(name, weight)| {
             let shape = weight.shape();
             let format = options
                 .quantize
@@ -83,13 +84,13 @@ impl Weights {
                 false => {
                     let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
                     let converted = elements * precision.compute().size() as u64;
-                    // Blocks that are stored are widened as they lie.
-                    let made = quantized.filter(|_| weight.float().is_some());
-                    converted + made.unwrap_or_default()
+                    // Blocks of a record are widened from the map and take no memory of their own.
+                    let blocks = quantized.filter(|_| weight.float().is_some());
+                    converted + blocks.unwrap_or_default()
                 }
             }
         });
-        held.sum()
+        bytes.sum()
     }
 }
 

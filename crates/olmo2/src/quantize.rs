@@ -1,4 +1,4 @@
-//! Floats to quantized blocks: which matrices, and how, a few rows at a time.
+//! Quantizes floats to blocks: which matrices, in which formats, some rows at a time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use crate::storage::{Packed, QuantFormat, element};
 use crate::weights::layout::{EMBEDDING, HEAD};
 use crate::weights::{StoredTensor, StoredWeight, Weights};
 
-/// Weights that are quantized at a time: 4 MB of f32.
+/// Weights quantized at a time: 4 MB of f32.
 const CHUNK: usize = 1 << 20;
 
-/// Which matrices are quantized; `None` leaves floats. Norms and biases always stay floats.
+/// The format of each kind of matrix; `None` leaves it in floats. Norms and biases always stay
+/// floats.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantize {
     /// The projections of all layers.
     pub layers: Option<QuantFormat>,
-    /// The language model head. Where it is tied to the embedding there is one matrix, and the
-    /// embedding's choice holds.
+    /// The language model head. A tied head is the embedding, and has its format.
     pub head: Option<QuantFormat>,
     /// The embedding.
     pub embedding: Option<QuantFormat>,
 }
 
 impl Quantize {
-    /// Every matrix in one format, the head and the embedding too.
+    /// Every matrix in one format, head and embedding included.
     pub fn all(format: QuantFormat) -> Self {
         Self {
             layers: Some(format),
@@ -37,12 +37,13 @@ impl Quantize {
         }
     }
 
-    /// Whether nothing is quantized.
+    /// Whether every matrix stays in floats.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a user should know of this choice for a model.
+    /// A note if this choice has no effect on a part of the model: a tied head has the format of
+    /// the embedding.
     pub fn note(&self, config: &Olmo2Config) -> Option<String> {
         if !config.tie_word_embeddings || self.head == self.embedding {
             return None;
@@ -53,7 +54,7 @@ impl Quantize {
         ))
     }
 
-    /// The format for a tensor of the [layout](crate::weights::layout).
+    /// The format of a tensor of the [layout](crate::weights::layout), by its name and shape.
     pub fn format_of(&self, name: &str, shape: &[usize]) -> Option<QuantFormat> {
         match name {
             EMBEDDING => self.embedding,
@@ -76,28 +77,28 @@ impl fmt::Display for Quantize {
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
-    /// A number that is infinite, not a number, or too large for the format.
-    #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {format}, found {found} at element {element}", file = file.display())]
+    /// A value that is infinite, NaN, or too large for the format.
+    #[error("`{file}`: tensor `{tensor}`: expected values within the range of {format}, found {found} at element {element}", file = file.display())]
     OutOfRange {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// The format asked for.
+        /// The requested format.
         format: QuantFormat,
-        /// The number.
+        /// The value.
         found: f32,
-        /// Where it stands, row by row.
+        /// Its index in row-major order.
         element: u64,
     },
-    /// Weights that have lost what a conversion would need.
+    /// Weights that are quantized already, in another format than the requested one.
     #[error("`{file}`: tensor `{tensor}`: expected {expected}, found {found}", file = file.display())]
     Already {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What it would have to be.
+        /// The formats that would do.
         expected: String,
         /// The format that it is stored in.
         found: QuantFormat,
@@ -118,12 +119,12 @@ impl Hint for QuantizeError {
 }
 
 impl Weights {
-    /// The same weights with some matrices quantized, one after another; what stays as it is
-    /// shares its memory.
+    /// The same weights with some matrices quantized, one after another. Unchanged weights share
+    /// memory with `self`.
     ///
     /// # Errors
-    /// A matrix that is quantized already, in another format than `quantize` asks for, or that
-    /// holds numbers which cannot be.
+    /// A matrix that is already quantized to another format than `quantize` gives it, or that has
+    /// values beyond the range of its format.
     pub fn quantized(&self, quantize: &Quantize) -> Result<Self, QuantizeError> {
         self.try_replace(|name, file, weight| {
             let packed = quantized_as(name, file, weight, quantize)?;
@@ -132,7 +133,7 @@ impl Weights {
     }
 }
 
-/// The blocks that a weight is to be exchanged for; `None` where it stays as it is.
+/// The blocks that replace a weight; `None` if it stays.
 fn quantized_as(
     name: &str,
     file: &Path,
@@ -156,7 +157,7 @@ fn quantized_as(
     }
 }
 
-/// A float matrix with its name and the file that it comes from.
+/// A float matrix with its name and file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FloatMatrix<'a> {
     pub(crate) name: &'a str,

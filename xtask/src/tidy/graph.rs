@@ -24,7 +24,10 @@ pub(super) fn edges<'s>(of: &Crate<'s>) -> Vec<Edge<'s>> {
     let mut edges = BTreeSet::new();
     for (id, module) in of.modules.iter().enumerate() {
         let imports = module.syntax.imports.iter().map(|import| &import.mention);
-        for Mention { path, line } in imports.chain(&module.syntax.mentions) {
+        let mentions = module.syntax.mentions.iter();
+        // The import is the use, not each place where its name stands.
+        let mentions = mentions.filter(|mention| !resolver.repeats_import(id, &mention.path));
+        for Mention { path, line } in imports.chain(mentions) {
             for target in resolver.resolve(id, path) {
                 if !are_related(of, id, target.module()) {
                     edges.insert(Edge {

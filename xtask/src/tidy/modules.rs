@@ -90,7 +90,7 @@ impl<'s> Crate<'s> {
         id
     }
 
-    /// Whether the module tree has one file above the other.
+    /// A module and those above it.
     pub(super) fn ancestors(&self, id: ModuleId) -> impl Iterator<Item = ModuleId> {
         std::iter::successors(Some(id), |id| self.modules[*id].parent)
     }

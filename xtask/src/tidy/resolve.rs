@@ -38,6 +38,12 @@ impl<'s> Resolver<'_, 's> {
         self.follow(from, path, &mut Open::new())
     }
 
+    /// Whether a path in code leads no further than the `use` that brought in its first name.
+    pub(super) fn repeats_import(&self, from: ModuleId, path: &'s [String]) -> bool {
+        self.is_imported(from, &path[0])
+            && self.resolve(from, path) == self.resolve(from, &path[..1])
+    }
+
     fn follow(&self, from: ModuleId, path: &'s [String], open: &mut Open<'s>) -> BTreeSet<Target> {
         let Some((first, rest)) = path.split_first() else {
             return BTreeSet::new();
@@ -54,7 +60,7 @@ impl<'s> Resolver<'_, 's> {
 
     fn first(&self, from: ModuleId, name: &'s str, open: &mut Open<'s>) -> BTreeSet<Target> {
         let module = match name {
-            // As macros are scanned, `$crate` is `crate` behind a mark.
+            // In a macro, `$crate` is `crate` behind a mark.
             "crate" => Some(0),
             "self" => Some(from),
             "super" => self.of.modules[from].parent,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use olmo2::Olmo2Config;
-use olmo2::record::{RECEIPT, Receipt, verify};
+use olmo2::record::{RECEIPT, Receipt, check};
 
 use crate::memory::size;
 use crate::messages::{Failure, Result, WorkBar, count};
@@ -27,10 +27,10 @@ pub(super) fn run(request: &CheckRequest) -> Result<()> {
     let config = Olmo2Config::from_folder(folder)?;
     let total = receipt.parts.iter().map(|part| part.size).sum();
     let mut bar = WorkBar::new(request.verbosity, total);
-    let verified = verify(folder, &config, |bytes| bar.add("checking", bytes))?;
+    let checked = check(folder, &config, |bytes| bar.add("checking", bytes))?;
     drop(bar);
-    let (parts, bytes) = (count(verified.parts, "part"), size(verified.bytes));
-    let beside = match verified.copied {
+    let (parts, bytes) = (count(checked.parts, "part"), size(checked.bytes));
+    let beside = match checked.copied {
         0 => "; its receipt is from an older version, without config and tokenizer".to_owned(),
         files => format!(", and so do {} beside them", count(files, "file")),
     };

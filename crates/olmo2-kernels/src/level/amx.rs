@@ -1,8 +1,8 @@
-//! Whether AMX can be used: by the CPU's word, and with the system's permission.
+//! Whether AMX can be used: the CPU has it, and the system permits it.
 #![allow(unsafe_code, reason = "cpuid, and a system call that has no safe form")]
 
-/// Whether the CPU has AMX for bf16 and bytes, and the system permits this process to use it; the
-/// permission is requested here.
+/// Whether the CPU has AMX for bf16 and bytes and the system permits this process to use it. The
+/// call requests the permission.
 pub(super) fn may_use_tiles() -> bool {
     has_amx() && is_permitted()
 }
@@ -12,15 +12,16 @@ fn has_amx() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     /// Leaf 7, EDX: AMX-BF16, AMX-TILE and AMX-INT8.
     const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    // SAFETY: every x86-64 CPU has the instruction, and leaf 0 tells whether there is a leaf 7.
+    // SAFETY: every x86-64 CPU has the instruction, and leaf 0 says whether leaf 7 exists.
     #[allow(unused_unsafe, reason = "safe since Rust 1.94")]
     unsafe {
         __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
     }
 }
 
-/// Tiles are 8 KB that the system saves for a thread, so Linux must permit it. The permission is the
-/// whole process's, and from then on alternative stacks for signals must have room for them.
+/// Requests permission to use AMX. The system saves 8 KB of tiles for each thread, so Linux
+/// requires a request. The permission holds for the whole process; from then on alternative signal
+/// stacks need room for the tiles.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;

@@ -1,4 +1,5 @@
-//! The SIMD level: what the CPU has, what the user asked for, what the kernels take.
+//! The SIMD level: the highest of the CPU, the one that the user requested, the one that kernels
+//! use.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -16,9 +17,9 @@ pub enum Level {
     Scalar,
     /// AVX2, FMA and F16C: vectors of 8.
     Avx2,
-    /// AVX-512 F, BW, DQ, VL and VNNI, and BMI2: vectors of 16, products of bytes.
+    /// AVX-512 F, BW, DQ, VL and VNNI, and BMI2: vectors of 16, byte dot products.
     Avx512,
-    /// AVX-512 with BF16, and AMX: products of matrices of 16 rows.
+    /// AVX-512 with BF16, and AMX: matrix products of tiles of 16 rows.
     Amx,
 }
 
@@ -48,25 +49,25 @@ impl std::fmt::Display for Level {
     }
 }
 
-/// Why a level cannot be had.
+/// Why a level cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LevelError {
-    /// [`VARIABLE`] holds no level's name.
+    /// [`VARIABLE`] does not hold a level's name.
     #[error("`OLMO2_SIMD` is `{0}`, expected `scalar`, `avx2`, `avx512` or `amx`")]
     Unknown(String),
-    /// The CPU lacks the level, or the system does not let it be used.
+    /// The CPU lacks the level, or the system does not permit it.
     #[error("the level `{wanted}` cannot be used here, the highest is `{detected}`")]
     Unavailable {
-        /// What was asked for.
+        /// The level that was requested.
         wanted: Level,
-        /// What the CPU has.
+        /// The highest level that can be used.
         detected: Level,
     },
 }
 
 impl LevelError {
-    /// What a user can do about it.
+    /// One sentence on what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unknown(_) => format!("unset `{VARIABLE}` to use all that the CPU has"),
@@ -77,7 +78,7 @@ impl LevelError {
     }
 }
 
-/// The highest level of this CPU. Where it has AMX, permission to use it is requested once.
+/// The highest level of this CPU. On a CPU with AMX the first call requests permission to use it.
 pub fn detected() -> Level {
     static DETECTED: OnceLock<Level> = OnceLock::new();
     *DETECTED.get_or_init(detect)
@@ -104,11 +105,11 @@ fn detect() -> Level {
     Level::Scalar
 }
 
-/// The level that the kernels take without [`with_level`]: that of [`VARIABLE`], read once, or
-/// what the CPU has. A command calls this first, to report a wrong value.
+/// The level that kernels use outside [`with_level`]: that of [`VARIABLE`], read once, or the
+/// highest of the CPU. A command calls this first, to report a wrong value.
 ///
 /// # Errors
-/// The variable holds no level's name, or one that this CPU lacks.
+/// The variable does not hold a level's name, or holds one that this CPU lacks.
 pub fn requested() -> Result<Level, LevelError> {
     static REQUESTED: OnceLock<Result<Level, LevelError>> = OnceLock::new();
     let read = || match std::env::var_os(VARIABLE) {
@@ -138,15 +139,15 @@ thread_local! {
     static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
 }
 
-/// The level that a kernel called now, on this thread, takes. Where [`requested`] is an error
-/// that nobody reported, this is what the CPU has.
+/// The level that a kernel uses when this thread calls it now. If [`requested`] is an error that
+/// nobody reported, this is the highest level of the CPU.
 pub fn level() -> Level {
     FORCED
         .get()
         .unwrap_or_else(|| requested().unwrap_or_else(|_| detected()))
 }
 
-/// Runs `work` with kernels called from this thread at `level`: for tests and measurements.
+/// Runs `work` with the kernels that this thread calls at `level`: for tests and measurements.
 ///
 /// # Errors
 /// The CPU lacks the level; `work` did not run.

@@ -1,21 +1,22 @@
-//! Quantized weights, `[out, in]`, in blocks of 32 along `in`: quants and scales in separate
-//! arrays, the same for every machine. Where `in` is no multiple of 32 the last block of each row
-//! is padded with zeros.
+//! Quantized weights, `[out, in]`, in blocks of 32 along `in`, with quants and scales in separate
+//! arrays, the same for every machine. If `in` is no multiple of 32, the last block of each row is
+//! padded with zeros.
 //!
 //! - [`Q8`], 8.5 bits a weight: `w = scale * quant`, an f16 scale for each block.
-//! - [`Q4`], 4.5 bits a weight: `w = scale * codebook[selector][code]`; each block picks one of
-//!   256 tables of 16 numbers ([`codebook`]) and one of 256 scales, 1/32 of an octave apart, below
-//!   the tensor's `top`.
+//! - [`Q4`], 4.5 bits a weight: `w = scale * codebook[selector][code]`. Each block selects one of
+//!   256 tables of 16 values ([`codebook`]) and one of 256 scales, 1/32 of an octave apart, from
+//! the
+//!   tensor's `max_scale` down.
 
 pub mod codebook;
 mod parallel;
 mod q4;
 mod q8;
 
-pub use q4::{q4_top, quantize_q4};
+pub use q4::{q4_max_scale, quantize_q4};
 pub use q8::quantize_q8;
 
-pub use crate::q4_scales::{LEAST_TOP, Q4Scales};
+pub use crate::q4_scales::{MIN_MAX_SCALE, Q4Scales};
 use half::f16;
 
 /// Weights in a block.
@@ -29,7 +30,7 @@ pub const fn blocks(in_features: usize) -> usize {
 /// A matrix in 8-bit blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8<'a> {
-    /// `[out, blocks * 32]`; the quantizer makes -127 ..= 127, and a file's -128 is exact as well.
+    /// `[out, blocks * 32]`. The quantizer makes -127 ..= 127; -128 in a file is exact as well.
     pub quants: &'a [i8],
     /// `[out, blocks]`.
     pub scales: &'a [f16],
@@ -40,19 +41,20 @@ pub struct Q8<'a> {
 pub struct Q4<'a> {
     /// `[out, blocks, 16]`: byte `j` is `code[j] | code[j + 16] << 4`.
     pub quants: &'a [u8],
-    /// `[out, blocks]`: a block's scale is `top * 2^(-scale / 32)`, rounded as [`Q4Scales`] says.
+    /// `[out, blocks]`: a block's scale is `max_scale * 2^(-scale / 32)`, rounded as [`Q4Scales`]
+    /// defines.
     pub scales: &'a [u8],
-    /// `[out, blocks]`: which table of the codebook.
+    /// `[out, blocks]`: the selected table of the codebook.
     pub selectors: &'a [u8],
     /// The largest scale of the tensor.
-    pub top: f32,
+    pub max_scale: f32,
 }
 
 impl Q8<'_> {
-    /// The weights of one row.
+    /// Writes the weights of one row to `out`.
     ///
     /// # Panics
-    /// There is no such row, or `out` is not `in_features` long.
+    /// The matrix has no such row, or `out` is not `in_features` long.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let blocks = blocks(out.len());
         let quants = self.quants[row * blocks * BLOCK..][..blocks * BLOCK].chunks_exact(BLOCK);
@@ -67,16 +69,16 @@ impl Q8<'_> {
 }
 
 impl Q4<'_> {
-    /// The weights of one row.
+    /// Writes the weights of one row to `out`.
     ///
     /// # Panics
-    /// There is no such row, or `out` is not `in_features` long.
+    /// The matrix has no such row, or `out` is not `in_features` long.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let blocks = blocks(out.len());
         let range = row * blocks..(row + 1) * blocks;
         let (scales, selectors) = (&self.scales[range.clone()], &self.selectors[range.clone()]);
         let quants = self.quants[range.start * 16..range.end * 16].chunks_exact(16);
-        let steps = Q4Scales::new(self.top);
+        let steps = Q4Scales::new(self.max_scale);
         for (i, (out, quants)) in out.chunks_mut(BLOCK).zip(quants).enumerate() {
             let (scale, table) = (steps.get(scales[i]), codebook::table(selectors[i]));
             for (j, out) in out.iter_mut().enumerate() {

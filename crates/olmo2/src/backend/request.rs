@@ -9,7 +9,7 @@ use crate::storage::Weight;
 use super::rotation::Rotation;
 
 /// Tokens that a run has at most to go through the decode kernels; longer runs are prefill.
-pub(crate) const DECODE_TOKENS: usize = olmo2_kernels::product::DECODE_ROWS;
+pub(crate) const DECODE_TOKENS: usize = olmo2_kernels::DECODE_ROWS;
 
 /// The input of a matmul.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::tensor::DType;
-use olmo2_kernels::attention::cache_blocks;
+use olmo2_kernels::cache_blocks;
 use thiserror::Error;
 
 use crate::hint::Hint;

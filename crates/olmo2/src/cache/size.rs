@@ -1,18 +1,19 @@
-//! How large a cache is: what a context limits, and the bytes of keys and values.
+//! The size of a cache: its capacity for a context, and the bytes of its keys and values.
 
 use burn::tensor::DType;
 
 use super::{CacheOptions, KEY_BUCKET};
 use crate::config::Olmo2Config;
 
-/// Dynamic rope has no end: without a context this many times the trained length is a choice.
+/// Dynamic rope has no maximum length: without a context, the capacity is this many times the
+/// trained length, by choice.
 const DYNAMIC_CONTEXTS: usize = 4;
 
 impl CacheOptions {
-    /// One sequence of `context` positions, or, without a number, of all that the model has.
+    /// One sequence of `context` positions, or, without a number, of all positions of the model.
     ///
-    /// That is one more than the model has, so that the limit which a message names is the model's
-    /// own.
+    /// The capacity is then one more than the model has, so that the limit in an error message is
+    /// the model's.
     pub fn for_context(config: &Olmo2Config, context: Option<usize>) -> Self {
         let trained = config.max_position_embeddings;
         let capacity = match context {
@@ -26,7 +27,7 @@ impl CacheOptions {
         }
     }
 
-    /// Positions that a sequence can use: those of the cache, as far as the model has them.
+    /// Positions that a sequence can use: the capacity or the model's positions, whichever is less.
     pub fn usable_positions(&self, config: &Olmo2Config) -> usize {
         match config.rope.is_dynamic() {
             true => self.capacity,
@@ -34,8 +35,8 @@ impl CacheOptions {
         }
     }
 
-    /// Bytes that the cache takes at most when its longest sequence has `longest` tokens (`None`:
-    /// as many as it can hold), in a model whose activations are `activations`.
+    /// Maximum bytes of the cache when its longest sequence has `longest` tokens (`None`: all that
+    /// fit), in a model whose activations have the dtype `activations`.
     pub fn bytes(&self, config: &Olmo2Config, longest: Option<usize>, activations: DType) -> u64 {
         let head = self.dtype.head_bytes(config.head_dim, activations);
         let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;

@@ -4,7 +4,7 @@ use std::mem;
 
 use burn::prelude::*;
 use burn::tensor::{DType, Numeric, TensorPrimitive};
-use olmo2_kernels::attention::cache_blocks;
+use olmo2_kernels::cache_blocks;
 
 use super::dtype::CacheDtype;
 

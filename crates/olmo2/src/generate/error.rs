@@ -25,16 +25,16 @@ pub enum GenerateError {
     TooLong {
         /// Tokens of the prompt.
         prompt: usize,
-        /// Tokens wanted.
+        /// Maximum number of tokens to generate.
         output: usize,
         /// Positions that exist.
         limit: usize,
-        /// What limits them.
+        /// The limit that was reached.
         which: PositionLimit,
     },
 }
 
-/// What limits the positions of a sequence.
+/// The limit on the positions of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PositionLimit {
     /// The capacity of the cache.

@@ -18,15 +18,16 @@ use crate::sampling::Sampler;
 pub enum FinishReason {
     /// An id, or a string, that ends the text.
     Stop,
-    /// The wanted number of tokens.
+    /// The maximum number of tokens.
     Length,
 }
 
 /// One sequence with its model and its cache: a prompt that begins like the last one costs only
 /// what is new.
 ///
-/// A session owns its model; clones of a model share the memory of its weights. It can move to
-/// another thread.
+/// A session owns its model and can move to another thread. Clones of a model share the memory of
+/// its weights. Only a model of [`Olmo2::new`] that has not run yet has none to share: each clone
+/// of it draws weights of its own.
 #[derive(Debug)]
 pub struct Session<B: Backend> {
     model: Olmo2<B>,
@@ -45,7 +46,7 @@ impl<B: Backend> Session<B> {
         Self::with_options(model, options)
     }
 
-    /// An empty sequence with one slot of such a cache.
+    /// An empty sequence, in one slot of a cache with these options.
     pub fn with_options(model: Olmo2<B>, options: CacheOptions) -> Self {
         let cache = model.new_cache(CacheOptions {
             slots: 1,
@@ -68,7 +69,7 @@ impl<B: Backend> Session<B> {
         &self.cache
     }
 
-    /// Most tokens that can follow a prompt of `prompt` tokens.
+    /// Maximum number of tokens that can follow a prompt of `prompt` tokens.
     pub fn max_new_tokens(&self, prompt: usize) -> usize {
         self.limit().0.saturating_sub(prompt)
     }
@@ -132,7 +133,7 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
-    /// Runs what the cache does not hold yet; returns the last position's logits.
+    /// Runs the part of the prompt that is not in the cache; returns the last position's logits.
     fn prefill(
         &mut self,
         prompt: &[u32],
@@ -158,9 +159,9 @@ impl<B: Backend> Session<B> {
         Ok(logits)
     }
 
-    /// Tokens at the prompt's beginning that the cache holds already.
+    /// Number of tokens at the prompt's beginning that are in the cache already.
     ///
-    /// The last token is run again even if the cache holds it: its logits are wanted. Keys under
+    /// The last token is run again even if it is in the cache, because its logits are needed. Keys under
     /// dynamic rope were rotated for another length, so nothing is reused there.
     fn reusable(&self, prompt: &[u32]) -> usize {
         if self.model.config().rope.is_dynamic() {
@@ -186,15 +187,15 @@ fn to_host<B: Backend>(logits: Tensor<B, 2>) -> Vec<f32> {
     data.into_vec().expect("converted to f32 just now")
 }
 
-/// Tokens as they are generated, up to one that ends the text or to the wanted number.
+/// Iterator over generated ids, up to one that ends the text or the maximum number.
 #[derive(Debug)]
 pub struct Generation<'s, B: Backend> {
     session: &'s mut Session<B>,
     sampler: Sampler,
     params: GenerateParams,
-    /// Of the position whose next token is chosen, `[vocab_size]`.
+    /// Logits of the next token, `[vocab_size]`.
     logits: Vec<f32>,
-    /// Chosen, and not yet through the model.
+    /// Sampled, and not yet run through the model.
     last: Option<u32>,
     finish: Option<FinishReason>,
     produced: usize,
@@ -203,7 +204,7 @@ pub struct Generation<'s, B: Backend> {
 }
 
 impl<B: Backend> Generation<'_, B> {
-    /// Why the text ended; `None` while it goes on.
+    /// Why the text ended; `None` while it has not.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
@@ -218,13 +219,13 @@ impl<B: Backend> Generation<'_, B> {
         self.timings
     }
 
-    /// The seed that tokens are drawn by.
+    /// The seed of the sampler.
     pub fn seed(&self) -> u64 {
         self.sampler.seed()
     }
 
-    /// The logits that the last token was chosen by, `[vocab_size]`; before the first token those
-    /// that it will be chosen by, and empty where no token is wanted.
+    /// The logits that the last token was sampled from, `[vocab_size]`; before the first token those
+    /// that it will be sampled from; empty if `max_new_tokens` is 0.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -271,10 +272,50 @@ impl<B: Backend> Iterator for Generation<'_, B> {
                 None
             }
             Err(error) => {
-                // A model that failed once has nothing more to say.
+                // After an error the logits are not those of the next token.
                 self.finish = Some(FinishReason::Stop);
                 Some(Err(error))
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex", feature = "demo"))]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::demo;
+    use crate::load::LoadOptions;
+    use crate::quantize::Quantize;
+    use crate::storage::{QuantFormat, Weight};
+
+    /// Where the weights of every matrix lie.
+    fn addresses(mut model: Olmo2<Flex>) -> Vec<usize> {
+        let of = |weight: &Weight<Flex>| match weight {
+            Weight::Float(param) => param
+                .val()
+                .into_primitive()
+                .tensor()
+                .bytes()
+                .as_ptr()
+                .addr(),
+            Weight::Packed(packed) => packed.arrays()[0].1.as_ptr().addr(),
+        };
+        let matrices = model.matrices_mut();
+        matrices.iter().map(|(_, weight)| of(weight)).collect()
+    }
+
+    #[test]
+    fn clones_of_a_model_share_the_memory_of_its_weights() {
+        for quantize in [None, Some(Quantize::all(QuantFormat::Q8))] {
+            let options = LoadOptions {
+                quantize,
+                ..LoadOptions::default()
+            };
+            let model = demo::load(&options, &Default::default()).expect("the demo model");
+            let session = Session::new(model.clone(), 64);
+            assert_eq!(addresses(session.model().clone()), addresses(model));
         }
     }
 }

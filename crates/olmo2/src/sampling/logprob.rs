@@ -1,6 +1,6 @@
 //! Log probabilities of a row of logits, for `logprobs` and perplexity.
 
-use super::filters::{self, largest, ranks, sort_front};
+use super::filters::{self, max_score, ranks, sort_front};
 
 /// One token and its natural log probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,7 +51,7 @@ pub fn kl_divergence(expected: &[f32], found: &[f32]) -> f64 {
 
 /// `ln(sum(exp(logits)))`, shifted by the largest logit so that nothing overflows.
 fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = f64::from(largest(logits));
+    let max = f64::from(max_score(logits));
     let sum: f64 = logits
         .iter()
         .map(|&logit| (f64::from(logit) - max).exp())

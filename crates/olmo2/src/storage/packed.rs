@@ -1,4 +1,4 @@
-//! A matrix in quantized blocks, as it lies in a record: a few arrays of bytes, shared or mapped.
+//! A matrix in quantized blocks, as a record stores it: a few arrays of bytes, shared or mapped.
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use olmo2::hub::Files;
-use olmo2::{Capabilities, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2, PREFILL_CHUNK};
+use olmo2::{
+    Capabilities, DOLMA2_TOKENS, ForwardInput, KvCache, LogitRows, Olmo2, PREFILL_CHUNK, chunk_len,
+};
 use olmo2_kernels::limits::peaks;
 
 use super::to_host::to_host;
@@ -210,10 +212,7 @@ impl<B: Backend> Runs<'_, B> {
 
     /// Adds `tokens` to each sequence, and waits for the logits of the last.
     fn prefill(&mut self, tokens: usize) -> Result<()> {
-        let chunk = match self.model.config().rope.is_dynamic() {
-            true => tokens.max(1),
-            false => (PREFILL_CHUNK / self.batch).max(1),
-        };
+        let chunk = chunk_len(self.model.config(), tokens, PREFILL_CHUNK / self.batch);
         let mut left = tokens;
         while left > 0 {
             let seq = left.min(chunk);

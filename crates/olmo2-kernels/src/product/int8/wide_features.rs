@@ -1,13 +1,14 @@
-//! The outputs of some features for up to 16 rows of activations, whichever kernel computes them.
+//! The outputs of some features for up to 16 rows of activations, shared by the kernels with and
+//! without AMX.
 
 use super::activations::Extent;
 use super::format::Format;
-use crate::product::{MOST_LANES as LANES, Product};
+use crate::product::{MAX_LANES as LANES, Matmul};
 use crate::simd::Int8;
 use std::ops::Range;
 
-/// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
-/// `packed` the tiles of 16 rows.
+/// The outputs of some features. `format` has `blocks` blocks of each row up to the end of `range`,
+/// `packed` has the tiles of 16 rows.
 pub(super) struct Features<'a, F> {
     pub(super) format: F,
     pub(super) packed: *const f32,
@@ -15,14 +16,14 @@ pub(super) struct Features<'a, F> {
     pub(super) rows: usize,
     pub(super) blocks: usize,
     pub(super) range: Range<usize>,
-    pub(super) product: &'a Product<'a>,
+    pub(super) matmul: &'a Matmul<'a>,
 }
 
 impl<F: Format> Features<'_, F> {
-    /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
-    /// writes them to the rows from `first`.
+    /// Adds up the partial sums `[lane][row of weights]` of a tile in the order of a level's `sum`,
+    /// and writes them to the rows from `first`.
     #[inline(always)]
-    pub(super) fn finish<S: Int8, const R: usize>(
+    pub(super) fn epilogue<S: Int8, const R: usize>(
         &self,
         s: S,
         sums: &mut [[S::V; R]],
@@ -47,13 +48,13 @@ impl<F: Format> Features<'_, F> {
             unsafe { s.store(lanes[r].as_mut_ptr(), sums[0][r]) };
         }
         for lane in 0..S::LANES.min(self.rows - first) {
-            let product = self.product;
-            let at = (first + lane) * product.out_features + features.start;
-            let to = product.out.at(at, features.len());
+            let matmul = self.matmul;
+            let at = (first + lane) * matmul.out_features + features.start;
+            let to = matmul.out.at(at, features.len());
             for (r, n) in features.clone().enumerate() {
                 let sum = lanes[r][lane];
-                let sum = product.bias.map_or(sum, |bias| sum + bias[n]);
-                // SAFETY: inside the output, as just checked, and no other thread's.
+                let sum = matmul.bias.map_or(sum, |bias| sum + bias[n]);
+                // SAFETY: inside the output, as just checked, and no other thread writes it.
                 unsafe { *to.add(r) = sum };
             }
         }

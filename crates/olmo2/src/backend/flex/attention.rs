@@ -8,8 +8,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use half::bf16;
-use olmo2_kernels::attention::cache_blocks;
-use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef};
+use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef, cache_blocks};
 
 use super::norm::normed_and_rotated;
 use super::tensor::{as_flex, contiguous, f32s, from_vec};
@@ -40,8 +39,7 @@ pub(in crate::backend) fn attention<B: Backend>(
     let v = contiguous(&attention.v.clone().cast(DType::F32));
     values.write(&shape, runs, f32s(&v));
     let q = rotated(&attention.q, &attention.q_norm);
-    let mut out = vec![0.0; q.len()];
-    attend(&shape, runs, &q, [&keys, &values], &mut out);
+    let out = attend(&shape, runs, &q, [&keys, &values]);
     let out = from_vec(out, attention.q.dims());
     Some(out.cast(attention.q.dtype()))
 }
@@ -129,14 +127,13 @@ fn slot_ranges(shape: &AttentionShape, slot: usize) -> [Range<usize>; 2] {
         .map(|width| slot * positions * width..(slot + 1) * positions * width)
 }
 
-/// Attends each run over its slot, all in one parallel region.
+/// Attends each run over its slot, all in one parallel region; `[tokens, heads, head_dim]`.
 fn attend(
     shape: &AttentionShape,
     runs: &[Run],
     q: &[f32],
     [keys, values]: [&FlexCache<'_>; 2],
-    out: &mut [f32],
-) {
+) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let steps: Vec<_> = runs
         .iter()
@@ -148,12 +145,6 @@ fn attend(
             first: 0,
         })
         .collect();
-    let mut rest = out;
-    let outputs = runs.iter().map(|run| {
-        let (own, others) = std::mem::take(&mut rest).split_at_mut(run.tokens * width);
-        rest = others;
-        own
-    });
-    let mut outputs: Vec<_> = outputs.collect();
-    olmo2_kernels::attend(shape, &steps, &mut outputs);
+    // The runs' rows lie one after the other, and so do the outputs.
+    olmo2_kernels::attend(shape, &steps)
 }

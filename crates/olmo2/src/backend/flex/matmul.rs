@@ -4,7 +4,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
-use olmo2_kernels::{Activations, WeightData, WeightRef, owned};
+use olmo2_kernels::{Activations, WeightData, WeightRef};
 
 use super::tensor::{computes, contiguous, f32s, from_vec};
 use crate::backend::request::{DECODE_TOKENS, Matmul, MatmulWeight};
@@ -16,7 +16,7 @@ pub(in crate::backend) fn matmul<B: Backend, const N: usize>(
     weights: &[MatmulWeight<'_, B>; N],
 ) -> Option<[Tensor<B, 2>; N]> {
     with_slices(matmul, weights, |x, rounding, weights| {
-        owned::project(x, matmul.x.dims()[1], rounding, weights)
+        olmo2_kernels::matmul(x, matmul.x.dims()[1], rounding, weights)
     })
 }
 
@@ -25,7 +25,7 @@ pub(in crate::backend) fn matmul_gated<B: Backend>(
     weights: &[MatmulWeight<'_, B>; 2],
 ) -> Option<Tensor<B, 2>> {
     let outputs = with_slices(matmul, weights, |x, rounding, weights| {
-        [owned::project_gated(
+        [olmo2_kernels::matmul_gated(
             x,
             matmul.x.dims()[1],
             rounding,

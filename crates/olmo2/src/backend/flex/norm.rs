@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use olmo2_kernels::{RotationTable, owned};
+use olmo2_kernels::RotationTable;
 
 use super::tensor::{computes, contiguous, f32s, from_vec};
 use crate::backend::request::Norm;
@@ -19,7 +19,7 @@ pub(in crate::backend) fn rms_norm<B: Backend, const D: usize>(
     let weight = contiguous(&norm.weight.clone().cast(DType::F32));
     let (values, residual) = (contiguous(x), residual.map(contiguous));
     let residual = residual.as_ref().map(f32s);
-    let out = owned::rms_norm(f32s(&values), f32s(&weight), norm.eps as f32, residual);
+    let out = olmo2_kernels::rms_norm(f32s(&values), f32s(&weight), norm.eps as f32, residual);
     Some(from_vec(out, x.dims()))
 }
 
@@ -52,5 +52,10 @@ pub(super) fn normed_and_rotated<B: Backend>(
         head_dim: rotation.head_dim(),
     };
     let eps = norm.eps as f32;
-    Some(owned::norm_rotate(f32s(&x), f32s(&weight), eps, &table))
+    Some(olmo2_kernels::rms_norm_rotate(
+        f32s(&x),
+        f32s(&weight),
+        eps,
+        &table,
+    ))
 }

@@ -1,4 +1,4 @@
-//! Records to weights: each part mapped, its header held against the layout.
+//! Reads a record: each part is mapped, and its header checked against the layout.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::weights::{StoredTensor, StoredWeight, Weights, WeightsBuilder, Weight
 use super::burnpack::{Descriptor, align, decode};
 use super::receipt::Receipt;
 
-/// Maps the parts of a record. Only headers are read: [`verify`](super::verify) reads the rest.
+/// Maps the parts of a record. Only headers are read: [`check`](super::check) reads the rest.
 pub(crate) fn open(
     folder: &Path,
     config: &Olmo2Config,
@@ -22,7 +22,7 @@ pub(crate) fn open(
 ) -> Result<Weights, WeightsError> {
     let path = folder.join(RECEIPT);
     let layout = parts(config);
-    // Both are held together before any file is opened: a long list costs nothing.
+    // Before any file is opened, so that a long list costs nothing.
     if receipt.parts.len() > layout.len() {
         let (expected, found) = (layout.len(), receipt.parts.len());
         return Err(WeightsError::mismatch(
@@ -51,7 +51,7 @@ pub(crate) fn open(
     builder.finish(folder)
 }
 
-/// Adds the tensors of one part, which must lie in it exactly as this version writes them.
+/// Adds the tensors of one part, which must have the layout that this version writes.
 fn add_part(
     builder: &mut WeightsBuilder,
     path: &Path,
@@ -84,7 +84,7 @@ fn add_part(
     let arrays: usize = tensors.iter().map(|tensor| tensor.arrays.len()).sum();
     if found.len() != arrays {
         let twice = found.len() - arrays;
-        return Err(damaged(format!("{twice} of its tensors are there twice")));
+        return Err(damaged(format!("{twice} of its tensors appear twice")));
     }
     let expected = start.saturating_add(reader.at);
     if expected != bytes.len() as u64 {
@@ -94,7 +94,7 @@ fn add_part(
     Ok(())
 }
 
-/// The format of the blocks in which a part holds a matrix: told by the name and dtype of the
+/// The format of the blocks in which a part holds a matrix, by the name and dtype of the
 /// first array. `None` for floats, and for a tensor that is missing.
 fn format_in(
     path: &Path,
@@ -188,7 +188,7 @@ fn refuse_surplus(
     }
 }
 
-/// Takes the arrays of a part one after another.
+/// Reads the arrays of a part in order.
 struct PartReader<'a> {
     path: &'a Path,
     bytes: &'a bytes::Bytes,
@@ -260,17 +260,17 @@ impl PartReader<'_> {
         Err(self.mismatch("offsets", &spec.name, expected, found))
     }
 
-    /// Bytes of a tensor, if the file holds them.
+    /// The bytes of a tensor, if its offsets are within the file.
     fn slice(&self, tensor: &Descriptor) -> Result<bytes::Bytes, WeightsError> {
-        let held = self.bytes.len() as u64;
+        let size = self.bytes.len() as u64;
         let from = self.start.checked_add(tensor.offsets.0);
         let to = self.start.checked_add(tensor.offsets.1);
         match (from, to) {
-            (Some(from), Some(to)) if from <= to && to <= held => {
+            (Some(from), Some(to)) if from <= to && to <= size => {
                 Ok(self.bytes.slice(from as usize..to as usize))
             }
             _ => {
-                let data = held.saturating_sub(self.start);
+                let data = size.saturating_sub(self.start);
                 let expected = format!("offsets within {data} bytes of data");
                 let found = show(tensor.offsets);
                 Err(self.mismatch("offsets", &tensor.name, expected, found))

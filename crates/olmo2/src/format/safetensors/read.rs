@@ -1,4 +1,4 @@
-//! Safetensors to weights: files mapped, headers checked against the config.
+//! Reads safetensors files: each is mapped, and its header checked against the config.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,14 +17,14 @@ use crate::weights::{
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Header of the largest checkpoint: 90 KB. A length beyond this is damage, not a header.
+/// The largest checkpoint has a header of 90 KB; a length beyond this is damage.
 const MAX_HEADER: u64 = 8 << 20;
-/// Index of the largest checkpoint: 60 KB.
+/// The largest checkpoint has an index of 60 KB.
 const MAX_INDEX: u64 = 8 << 20;
 
 /// Maps the weights of a folder and checks every tensor against the config.
 ///
-/// Like transformers, takes the single file where both it and an index are there.
+/// If there are both a single file and an index, the single file is used, as by transformers.
 pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
     let mut builder = WeightsBuilder::new(config);
     let single = folder.join(SINGLE);
@@ -52,10 +52,10 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     builder.finish(folder)
 }
 
-/// Weights of a `model.safetensors` that is in memory, such as an embedded one; nothing is copied
-/// where its elements are aligned.
+/// The weights of a `model.safetensors` in memory, such as an embedded one. Aligned tensors are not
+/// copied.
 ///
-/// `origin` stands for the file in messages.
+/// Errors and notes name `origin` as the file.
 ///
 /// # Errors
 /// As [`format::open`](crate::format::open).
@@ -99,7 +99,7 @@ fn in_other_shard(index: &Path, tensor: &str, named: Option<&String>, shard: &st
     WeightsError::mismatch(index, "shard", tensor, expected, format!("it in `{shard}`"))
 }
 
-/// `weight_map` of an index: tensor to shard. The shards' names are as they are written.
+/// The `weight_map` of an index: tensor to shard. Names of shards are not checked.
 fn parse_index(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -108,7 +108,7 @@ fn parse_index(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     serde_json::from_slice(text).map(|index: Index| index.weight_map)
 }
 
-/// Reads an index whose shards lie in its folder.
+/// Reads an index and checks that its shards are in its folder.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let text = read_small(path, MAX_INDEX)?;
     let weight_map =
@@ -126,7 +126,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     Ok(weight_map)
 }
 
-/// Maps one file and adds its tensors, once `check_name` accepted each.
+/// Maps one file and adds the tensors that `check_name` accepts.
 fn add_file(
     builder: &mut WeightsBuilder,
     path: &Path,
@@ -183,7 +183,7 @@ fn dtype(path: &Path, name: &str, dtype: Dtype) -> Result<DType, WeightsError> {
     }
 }
 
-/// Length of the JSON header, which must fit into the file and into reason.
+/// Length of the JSON header, which must fit into the file and the limit.
 fn header_len(path: &Path, bytes: &[u8]) -> Result<usize, WeightsError> {
     let Some((len, rest)) = bytes.split_first_chunk() else {
         let reason = format!("expected a header of 8 bytes, found {}", bytes.len());
@@ -198,7 +198,7 @@ fn header_len(path: &Path, bytes: &[u8]) -> Result<usize, WeightsError> {
     Ok(len as usize)
 }
 
-/// A header as it is written, without the checks of the `safetensors` crate.
+/// A header without the checks of the `safetensors` crate.
 #[derive(Deserialize)]
 struct LooseHeader {
     #[serde(rename = "__metadata__")]
@@ -214,7 +214,7 @@ struct LooseTensor {
     data_offsets: (u64, u64),
 }
 
-/// Finds the tensor and the numbers behind a header that the `safetensors` crate refused.
+/// Finds the tensor and the values at fault in a header that the `safetensors` crate refused.
 fn explain(
     path: &Path,
     bytes: &[u8],
@@ -235,16 +235,16 @@ fn explain(
         }
         at = tensor.data_offsets.1;
     }
-    let held = (bytes.len() - header - 8) as u64;
-    let reason = match held == at {
+    let size = (bytes.len() - header - 8) as u64;
+    let reason = match size == at {
         true => error.to_string(),
-        false => format!("expected {at} bytes of tensors, found {held}"),
+        false => format!("expected {at} bytes of tensors, found {size}"),
     };
     WeightsError::damaged(path, reason)
 }
 
 impl LooseTensor {
-    /// What is wrong with a tensor whose neighbor ends at `at`: what, expected, found.
+    /// The fault of a tensor that should start at `at`: what, expected, found.
     fn fault(&self, at: u64) -> Option<(&'static str, String, String)> {
         let (start, end) = self.data_offsets;
         let Some(size) = element_size(&self.dtype) else {

@@ -3,7 +3,7 @@
 //!
 //! A format's file says how a matrix is laid out, quantized and viewed by kernels; everything else
 //! (records, receipts, loading, conversion, the command line) goes through [`QuantFormat`]. The
-//! arithmetic of a format lies in [`olmo2_kernels::quant`].
+//! arithmetic of a format is in [`olmo2_kernels::quant`].
 
 mod q4;
 mod q8;

@@ -1,13 +1,13 @@
-//! 4-bit codes into a table of each block's choice, with an 8-bit scale for each block:
-//! `weight = scale * table[code]`, scales being steps below the largest scale of the matrix.
+//! 4-bit codes into a table that each block selects, with an 8-bit scale for each block:
+//! `weight = scale * table[code]`. Scales are steps below the largest scale of the matrix.
 
 use burn::tensor::DType;
 use olmo2_kernels::WeightData;
-use olmo2_kernels::quant::{self, BLOCK, LEAST_TOP, blocks, q4_top, quantize_q4};
+use olmo2_kernels::quant::{self, BLOCK, MIN_MAX_SCALE, blocks, q4_max_scale, quantize_q4};
 
 use super::{ArrayFault, ArraySpec, BlockFormat, BlockQuantizer};
 
-/// The array of the matrix's largest scale, as records call it.
+/// The name in records of the array with the largest scale of the matrix.
 const MAX_SCALE: &str = "top";
 
 pub(super) struct Q4;
@@ -33,13 +33,13 @@ impl BlockFormat for Q4 {
 
     fn check(&self, arrays: &[bytes::Bytes]) -> Result<(), ArrayFault> {
         let found = max_scale(arrays);
-        if found == 0.0 || (LEAST_TOP..=f32::MAX).contains(&found) {
+        if found == 0.0 || (MIN_MAX_SCALE..=f32::MAX).contains(&found) {
             return Ok(());
         }
         Err(ArrayFault {
             array: MAX_SCALE,
             what: "value",
-            expected: format!("0 or a number from {LEAST_TOP:e} on"),
+            expected: format!("0 or a number from {MIN_MAX_SCALE:e} on"),
             found: found.to_string(),
         })
     }
@@ -49,7 +49,7 @@ impl BlockFormat for Q4 {
             quants: &arrays[0],
             scales: &arrays[1],
             selectors: &arrays[2],
-            top: max_scale(arrays),
+            max_scale: max_scale(arrays),
         })
     }
 
@@ -62,7 +62,7 @@ impl BlockFormat for Q4 {
         let blocks = out * blocks(input);
         Box::new(Quantizer {
             input,
-            max_scale: q4_top(max_abs),
+            max_scale: q4_max_scale(max_abs),
             quants: Vec::new(),
             scales: vec![0; blocks],
             selectors: vec![0; blocks],

@@ -1,4 +1,4 @@
-//! What can be wrong with a tokenizer, or with what it is given.
+//! Errors of a tokenizer and of its input.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub enum TokenizerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file that is not JSON of the expected form.
@@ -25,20 +25,20 @@ pub enum TokenizerError {
     Part {
         /// The key.
         part: &'static str,
-        /// What is wrong.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A kind of tokenizer that is no byte-level BPE.
+    /// A tokenizer other than byte-level BPE.
     #[error("`{part}` in `tokenizer.json` must be {expected}, found `{found}`")]
     Unsupported {
         /// The key.
         part: &'static str,
-        /// What is supported.
+        /// The supported kinds.
         expected: &'static str,
-        /// What the file has.
+        /// The kind in the file.
         found: String,
     },
-    /// An id that no vocabulary has.
+    /// An id of 2^24 or more.
     #[error("token `{token}` has id {id}, expected an id below 2^24")]
     IdTooLarge {
         /// The token.
@@ -54,7 +54,7 @@ pub enum TokenizerError {
         /// Two tokens that have it.
         tokens: [String; 2],
     },
-    /// A vocabulary that can't spell every text.
+    /// A byte without a token: some texts could not be encoded.
     #[error("the vocabulary has no token for byte {byte:#04x}")]
     MissingByte {
         /// The byte.

@@ -51,7 +51,7 @@ fn load(json: &Value) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::from_bytes(json.to_string().as_bytes(), Some(CONFIG))
 }
 
-fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     load(&tiny()).expect("the tiny tokenizer is valid")
 }
 

@@ -1,4 +1,4 @@
-//! Hashes of parts: read again, and held against the receipt.
+//! Hashes the files of a record and compares with the receipt.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,38 +11,37 @@ use crate::weights::layout::RECEIPT;
 
 use super::receipt::{COPIED, CopiedFile, Receipt};
 
-/// What [`verify`] read.
+/// The files that [`check`] read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verified {
-    /// Parts.
+pub struct Checked {
+    /// Number of parts.
     pub parts: usize,
     /// Bytes of all parts together.
     pub bytes: u64,
-    /// Files beside them: config, tokenizer and the like.
+    /// Number of other files: config, tokenizer and the like.
     pub copied: usize,
 }
 
-/// Reads a whole record and holds every part, and every file that was copied beside them, against
-/// its BLAKE3 in the receipt.
+/// Reads a whole record and compares the BLAKE3 of each part and each copied file with the receipt.
 ///
-/// Loading maps a record without reading it, and checks names, shapes, types and sizes alone:
-/// this finds what a failing disk or a broken copy did to weights, config or tokenizer.
-/// `on_bytes` is told the bytes as they are read.
+/// Loading maps a record without reading it, and checks names, shapes, dtypes and sizes alone. This
+/// finds damage of the content, by a failing disk or a broken copy. `on_bytes` gets the number of
+/// bytes after each read.
 ///
 /// # Errors
-/// The folder holds no record, one that cannot be loaded, or a file with another hash.
-pub fn verify(
+/// The folder holds no record, a record that cannot be loaded, or a file with another hash.
+pub fn check(
     folder: &Path,
     config: &Olmo2Config,
     mut on_bytes: impl FnMut(u64),
-) -> Result<Verified, WeightsError> {
+) -> Result<Checked, WeightsError> {
     let Some(receipt) = Receipt::read(folder)? else {
         let missing = io::Error::from(io::ErrorKind::NotFound);
         return Err(WeightsError::io(&folder.join(RECEIPT))(missing));
     };
     check_copied(folder, &receipt)?;
     super::read::open(folder, config, &receipt)?;
-    let mut verified = Verified {
+    let mut checked = Checked {
         parts: 0,
         bytes: 0,
         copied: receipt.copied.len(),
@@ -58,10 +57,10 @@ pub fn verify(
         {
             check_hash(&path, &part.file, &part.blake3, found)?;
         }
-        verified.parts += 1;
-        verified.bytes += part.size;
+        checked.parts += 1;
+        checked.bytes += part.size;
     }
-    Ok(verified)
+    Ok(checked)
 }
 
 fn check_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<(), WeightsError> {
@@ -73,16 +72,16 @@ fn check_hash(path: &Path, name: &str, expected: &str, found: String) -> Result<
     }
 }
 
-/// Holds what stands beside the parts against the receipt, if that lists it.
+/// Checks the copied files, if the receipt lists them.
 fn check_copied(folder: &Path, receipt: &Receipt) -> Result<(), WeightsError> {
     let damaged = |reason| Err(WeightsError::damaged(&folder.join(RECEIPT), reason));
     if receipt.copied.is_empty() {
         return Ok(());
     }
     for CopiedFile { file, blake3 } in &receipt.copied {
-        // A receipt may come from anywhere, and must not point there.
+        // A receipt may come from anywhere, and must not point outside the folder.
         if !COPIED.contains(&file.as_str()) {
-            return damaged(format!("`{file}` is no file that stands beside parts"));
+            return damaged(format!("`{file}` is not a file that a record copies"));
         }
         let path = folder.join(file);
         check_hash(&path, file, blake3, hash(&path)?)?;
@@ -92,9 +91,7 @@ fn check_copied(folder: &Path, receipt: &Receipt) -> Result<(), WeightsError> {
         .iter()
         .find(|name| folder.join(name).exists() && !listed(name))
     {
-        Some(name) => damaged(format!(
-            "`{name}` stands beside the parts and is not listed"
-        )),
+        Some(name) => damaged(format!("`{name}` exists and is not listed")),
         None => Ok(()),
     }
 }
@@ -104,11 +101,11 @@ pub(crate) fn hash(path: &Path) -> Result<String, WeightsError> {
     let found = hash_file(path, |_| ControlFlow::Continue(()));
     match found.map_err(WeightsError::io(path))? {
         ControlFlow::Continue(hash) => Ok(hash),
-        ControlFlow::Break(()) => unreachable!("nobody breaks off"),
+        ControlFlow::Break(()) => unreachable!("the closure never breaks"),
     }
 }
 
-/// BLAKE3 of a file in hexadecimal, unless `on_bytes` breaks off.
+/// BLAKE3 of a file in hexadecimal, unless `on_bytes` breaks.
 pub(super) fn hash_file(
     path: &Path,
     mut on_bytes: impl FnMut(u64) -> ControlFlow<()>,

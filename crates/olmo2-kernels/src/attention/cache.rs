@@ -1,4 +1,4 @@
-//! What a cache holds: one sequence's keys or values, in f32, bf16 or 8 bits.
+//! The contents of a cache: one sequence's keys or values, in f32, bf16 or 8 bits.
 
 use super::AttentionShape;
 use half::bf16;
@@ -6,10 +6,10 @@ use half::bf16;
 /// Elements of a head that share a scale in an 8-bit cache; the last block of a head may be
 /// shorter.
 ///
-/// Trained keys have channels that are far larger than the rest: with blocks these cost their
-/// neighbors precision, not the whole head. On the demo model blocks of 32 have two thirds of the
-/// KL divergence of one scale for its heads of 64, for 0.25 bits more, and the kernels still read
-/// faster than memory delivers.
+/// Trained keys have channels that are far larger than the rest. With blocks, such a channel
+/// reduces the precision of its neighbors only, not of the whole head. On the demo model, blocks of
+/// 32 have two thirds of the KL divergence of one scale for each head of 64, for 0.25 bits more,
+/// and the kernels still read them at memory bandwidth.
 pub const CACHE_BLOCK: usize = 32;
 
 /// Scales of one head of one position.
@@ -28,13 +28,13 @@ pub enum CacheRef<'a> {
     Q8 {
         /// `[kv_heads, capacity, head_dim]`, in -127 ..= 127.
         quants: &'a [i8],
-        /// `[kv_heads, capacity, cache_blocks(head_dim)]`. bf16, since its range is that of what
-        /// is stored; an f16 would lose small values.
+        /// `[kv_heads, capacity, cache_blocks(head_dim)]`. bf16, because it has the range of the
+        /// stored values; an f16 would lose small ones.
         scales: &'a [bf16],
     },
 }
 
-/// The same, to be written.
+/// As [`CacheRef`], for writing.
 #[derive(Debug)]
 pub enum CacheMut<'a> {
     /// 32-bit floats.
@@ -51,10 +51,11 @@ pub enum CacheMut<'a> {
 }
 
 impl CacheRef<'_> {
-    /// One head of one position in f32: row `head * capacity + position`, as long as `out`.
+    /// Writes one head of one position to `out` in f32: row `head * capacity + position`,
+    /// `head_dim` long.
     ///
     /// # Panics
-    /// There is no such row.
+    /// The cache has no such row.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let range = row * out.len()..(row + 1) * out.len();
         match self {
@@ -75,7 +76,7 @@ impl CacheRef<'_> {
     }
 
     /// # Panics
-    /// The lengths are not those of the shape.
+    /// The lengths do not fit the shape.
     pub(super) fn check(&self, name: &str, shape: &AttentionShape) {
         let (data, scales) = match self {
             Self::F32(data) => (data.len(), None),
@@ -92,7 +93,7 @@ impl CacheRef<'_> {
 
 impl CacheMut<'_> {
     /// # Panics
-    /// The lengths are not those of the shape.
+    /// The lengths do not fit the shape.
     pub(super) fn check(&self, shape: &AttentionShape) {
         let (data, scales) = match self {
             Self::F32(data) => (data.len(), None),

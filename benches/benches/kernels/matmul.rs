@@ -1,20 +1,20 @@
-//! Products with weights of each format: one token, a few sequences at once, prefill.
+//! Matmuls with weights of each format: one token, a few sequences at once, prefill.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use half::f16;
 use olmo2_benches::{bf16s, f32s, sized};
 use olmo2_kernels::quant::{BLOCK, Q4, Q8, blocks};
-use olmo2_kernels::{Activations, WeightData, WeightRef, project};
+use olmo2_kernels::{Activations, WeightData, WeightRef, matmul};
 
 const ROWS: [usize; 5] = [1, 4, 16, 128, 512];
 
-/// `gate_proj`: 8192 x 2048; as a test with a last block that is not full.
+/// `gate_proj`: 8192 x 2048; a small shape with a partial last block when run as a test.
 fn shape() -> [usize; 2] {
     [sized(8192, 40), sized(2048, 33)]
 }
 
-/// Bytes that differ from one to the next, below `below`.
+/// Bytes below `below`; neighbors differ.
 fn bytes(len: usize, below: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7919 % below) as u8).collect()
 }
@@ -28,15 +28,18 @@ fn bench(
 ) {
     let [out, input] = shape();
     let x = f32s(rows * input);
-    let mut y = vec![0.0; rows * out];
     bencher
         .counter(BytesCount::new(weight_bytes))
         .counter(ItemsCount::new(2 * out * input * rows))
         .bench_local(|| {
             let weights = [WeightRef::new(weight)];
-            project(black_box(&x), input, activations, &weights, &mut [&mut y]);
+            drop(black_box(matmul(
+                black_box(&x),
+                input,
+                activations,
+                &weights,
+            )));
         });
-    assert!(y.iter().all(|y| y.is_finite()));
 }
 
 /// Weights in bf16, activations in f32.
@@ -48,9 +51,9 @@ fn bf16(bencher: Bencher<'_, '_>, rows: usize) {
     bench(bencher, rows, Activations::F32, data, bytes);
 }
 
-/// Weights in bf16, activations rounded to it: the CPU's dot products of pairs, if it has them.
+/// Weights in bf16, activations rounded to bf16: the CPU's bf16 dot instruction, if it has one.
 #[divan::bench(args = ROWS)]
-fn bf16_pairs(bencher: Bencher<'_, '_>, rows: usize) {
+fn bf16_dot(bencher: Bencher<'_, '_>, rows: usize) {
     let weight = bf16s(shape().iter().product(), 1.0);
     let bytes = size_of_val(weight.as_slice());
     let data = WeightData::Bf16(&weight);
@@ -94,7 +97,7 @@ fn q4(bencher: Bencher<'_, '_>, rows: usize) {
         quants: &quants,
         scales: &scales,
         selectors: &selectors,
-        top: 1e-3,
+        max_scale: 1e-3,
     });
     let bytes = blocks * (BLOCK / 2 + 2);
     bench(bencher, rows, Activations::F32, data, bytes);
