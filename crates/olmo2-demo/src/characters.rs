@@ -46,6 +46,24 @@ impl Character {
             name,
         }
     }
+
+    /// Slots behind the prefix, and their text.
+    fn fields(self) -> [(&'static str, String); 12] {
+        [
+            ("", self.name),
+            (".o", self.object),
+            (".p", self.possessive),
+            (".he", self.pronouns[0].to_owned()),
+            (".him", self.pronouns[1].to_owned()),
+            (".his", self.pronouns[2].to_owned()),
+            (".self", self.pronouns[3].to_owned()),
+            (".kind", self.kind),
+            (".the", self.the),
+            (".intro", self.intro),
+            (".open", self.opening),
+            (".trait", self.trait_),
+        ]
+    }
 }
 
 fn possessive(name: &str) -> String {
@@ -56,47 +74,39 @@ fn possessive(name: &str) -> String {
     }
 }
 
-/// Binds `prefix` (subject) and `prefix.o .p .he .him .his .self .kind .the .intro .open .trait`.
-///
-/// # Errors
-/// An unknown class, or a grammar without the lists that names are drawn from.
-pub(crate) fn bind(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<()> {
-    if scene.is_bound(prefix) {
-        return Ok(());
-    }
-    let mut character = draw(scene, prefix, class)?;
-    // Two foxes or two Annas in one story would be hard to tell apart.
-    for _ in 0..8 {
-        let twin = scene.get("h").is_some_and(|name| name == character.name)
-            || scene
-                .get("h.kind")
-                .is_some_and(|kind| kind == character.kind && !HUMAN.contains(&kind.as_str()));
-        if !twin {
-            break;
+impl Scene<'_> {
+    /// Binds `prefix` (subject) and `prefix.o .p .he .him .his .self .kind .the .intro .open .trait`.
+    ///
+    /// # Errors
+    /// An unknown class, or a grammar without the lists that names are drawn from.
+    pub(crate) fn bind_character(&mut self, prefix: &str, class: &str) -> Result<()> {
+        if self.is_bound(prefix) {
+            return Ok(());
         }
-        character = draw(scene, prefix, class)?;
+        let mut character = draw(self, prefix, class)?;
+        // Two foxes or two Annas in one story would be hard to tell apart.
+        for _ in 0..8 {
+            if !is_twin(self, &character) {
+                break;
+            }
+            character = draw(self, prefix, class)?;
+        }
+        for (field, value) in character.fields() {
+            self.bind(&format!("{prefix}{field}"), value);
+        }
+        if prefix == "h" {
+            bind_tale(self)
+        } else {
+            Ok(())
+        }
     }
-    for (field, value) in [
-        ("", character.name),
-        (".o", character.object),
-        (".p", character.possessive),
-        (".he", character.pronouns[0].to_owned()),
-        (".him", character.pronouns[1].to_owned()),
-        (".his", character.pronouns[2].to_owned()),
-        (".self", character.pronouns[3].to_owned()),
-        (".kind", character.kind),
-        (".the", character.the),
-        (".intro", character.intro),
-        (".open", character.opening),
-        (".trait", character.trait_),
-    ] {
-        scene.bind(&format!("{prefix}{field}"), value);
-    }
-    if prefix == "h" {
-        bind_tale(scene)
-    } else {
-        Ok(())
-    }
+}
+
+/// Whether the hero has the name or the kind of a character.
+fn is_twin(scene: &Scene<'_>, character: &Character) -> bool {
+    let same_kind = |kind: String| kind == character.kind && !HUMAN.contains(&kind.as_str());
+    scene.get("h").is_some_and(|name| name == character.name)
+        || scene.get("h.kind").is_some_and(same_kind)
 }
 
 /// What a hero settles for the whole tale: who "they" are, the season, what the hero's trait shows

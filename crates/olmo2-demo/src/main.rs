@@ -14,6 +14,7 @@ mod report;
 mod sample;
 mod scene;
 mod shape;
+mod template;
 mod tokenizer;
 mod train;
 mod trainer;
