@@ -1,13 +1,13 @@
 //! The corpus grammar as data: lists, rules, tables and plots, read from the text files beside it.
 //!
 //! ```text
-//! @list colour           words, separated by commas
+//! @list color             words, separated by commas
 //! @rule greeting          one template a line
 //! @table food name verb   rows, cells separated by ` | `
 //! == lost 10 story        a plot: name, weight, kind (story, text, chat, part)
 //! cast h any              binds a character (see `characters.rs`) to a prefix
 //! pick food               binds a row's cells to the column names (`pick food as x`: `x.name`)
-//! let thing = {a color}  binds one expansion
+//! let thing = {a color}   binds one expansion
 //! :: 60                   a beat, said with this chance; the lines below are its variants
 //! -- 30                   a paragraph break with this chance
 //! >> user                 a turn of a chat begins
