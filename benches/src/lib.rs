@@ -1,4 +1,4 @@
-//! What the benchmarks share: sizes, and weights that do not repeat within a cache line.
+//! Shared by the benchmarks: sizes, and weights that do not repeat within a cache line.
 
 use std::path::Path;
 
@@ -30,10 +30,10 @@ pub fn f32s(len: usize) -> Vec<f32> {
         .collect()
 }
 
-/// What the weights of a model are held in.
+/// The format of a model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// bf16, computed with in f32.
+    /// bf16, with matmuls in f32.
     F32,
     /// 8-bit blocks.
     Q8,
@@ -42,7 +42,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 3] = [Self::F32, Self::Q8, Self::Q4];
 
     fn options(self) -> LoadOptions {
@@ -61,15 +61,15 @@ impl Format {
 /// The embedded model.
 ///
 /// # Panics
-/// If the library does not take its own model.
+/// If the library rejects its own model.
 pub fn embedded<B: Backend>(format: Format) -> Olmo2<B> {
     demo::load(&format.options(), &B::Device::default()).expect("the embedded model")
 }
 
-/// A model of one of OLMo 2 1B's layers with a small vocabulary.
+/// A model with one layer of OLMo 2 1B's shape and a small vocabulary.
 ///
 /// # Panics
-/// If the library does not take its own layout.
+/// If the library rejects its own layout.
 pub fn layer<B: Backend>(format: Format) -> Olmo2<B> {
     let (hidden, intermediate) = (sized(2048, 64), sized(8192, 96));
     let heads = sized(16, 4);

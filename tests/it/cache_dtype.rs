@@ -1,7 +1,9 @@
 //! Caches in f32, bf16 and 8 bits: what holds of one holds of all, within what they round to.
 
 use burn::prelude::*;
-use olmo2::{CacheDtype, CacheOptions, ForwardInput, InputError, KvCache, Olmo2, Olmo2Config};
+use olmo2::{
+    CacheDtype, CacheOptions, Capabilities, ForwardInput, InputError, KvCache, Olmo2, Olmo2Config,
+};
 use olmo2_tests::{assert_close, fixed_model, on_every_backend, values};
 
 const VOCAB: usize = 96;
@@ -36,7 +38,9 @@ fn ids(len: usize, seed: u32) -> Vec<u32> {
 /// A cache of each dtype that the backend has.
 fn caches<B: Backend>(model: &Olmo2<B>, slots: usize) -> Vec<KvCache<B>> {
     let cache = |dtype: CacheDtype| {
-        let has = dtype.check::<B>(&model.device()).is_ok();
+        let has = Capabilities::of::<B>(&model.device())
+            .check_cache(dtype)
+            .is_ok();
         has.then(|| {
             model.new_cache(CacheOptions {
                 slots,
@@ -162,7 +166,7 @@ fn sizes_are_those_of_the_dtype<B: Backend>() {
 fn a_cache_that_the_backend_lacks_is_refused<B: Backend>() {
     let model = model::<B>();
     for dtype in DTYPES {
-        let Err(error) = dtype.check::<B>(&model.device()) else {
+        let Err(error) = Capabilities::of::<B>(&model.device()).check_cache(dtype) else {
             continue;
         };
         assert_ne!(dtype, CacheDtype::F32);
@@ -197,13 +201,10 @@ mod own_kernels {
     #[test]
     fn flex_has_every_cache_and_its_autodiff_all_but_8_bits() {
         let device = Default::default();
-        assert!(
-            DTYPES
-                .iter()
-                .all(|dtype| dtype.check::<Flex>(&device).is_ok())
-        );
-        let of = DTYPES.map(|dtype| dtype.check::<Autodiff<Flex>>(&device).is_ok());
-        assert_eq!(of, [true, true, false]);
+        let has = |of: &Capabilities| DTYPES.map(|dtype| of.check_cache(dtype).is_ok());
+        assert_eq!(has(&Capabilities::of::<Flex>(&device)), [true; 3]);
+        let autodiff = Capabilities::of::<Autodiff<Flex>>(&device);
+        assert_eq!(has(&autodiff), [true, true, false]);
     }
 
     /// Burn's operations on a bf16 cache give what the kernels give.
@@ -259,7 +260,7 @@ mod own_kernels {
             stop_ids: vec![],
             ..GenerateParams::greedy(model, 200)
         };
-        let mut session = Session::new(model, 512);
+        let mut session = Session::new(model.clone(), 512);
         let new = session.generate(&prompt, params).expect("room");
         let new = new.map(|id| id.expect("finite"));
         prompt.iter().copied().chain(new).collect()

@@ -132,10 +132,10 @@ fn dynamic_rope_grows_with_the_longest_length_and_falls_back() {
     let config = Olmo2Config::from_folder(&golden_folder("rope-dynamic")).expect("valid");
     let dynamic = RotaryEmbedding::new(config.rope.clone(), config.head_dim);
     let plain = dynamic.inv_freq(0).into_owned();
-    let longest = dynamic.longest(0, 10);
+    let longest = dynamic.rope_len(0, 10);
     assert_eq!(longest, config.max_position_embeddings);
     assert_eq!(dynamic.inv_freq(longest), plain);
-    let grown = dynamic.longest(longest, 33);
+    let grown = dynamic.rope_len(longest, 33);
     assert_eq!(grown, 33);
     // Frequencies but the first fall; transformers' formula by hand for the last of head_dim 16:
     // base 5e5 * (10 * 33 / 16 - 9)^(16 / 14), to the power of -14 / 16.
@@ -145,6 +145,6 @@ fn dynamic_rope_grows_with_the_longest_length_and_falls_back() {
         (last / by_hand - 1.0).abs() < 1e-5,
         "{last} against {by_hand}"
     );
-    assert_eq!(dynamic.longest(grown, 20), 33);
-    assert_eq!(dynamic.longest(grown, 5), config.max_position_embeddings);
+    assert_eq!(dynamic.rope_len(grown, 20), 33);
+    assert_eq!(dynamic.rope_len(grown, 5), config.max_position_embeddings);
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use half::{bf16, f16};
+use olmo2::Hint;
 use olmo2::convert::{ConvertError, ConvertOptions, ConvertReport, convert};
 use olmo2::record::{ConvertEvent, ConvertProgress, RECEIPT, Receipt, RecordError, StoredDtype};
 use olmo2::{Olmo2Config, Weights};
@@ -183,7 +184,7 @@ fn numbers_beyond_f16_are_an_error_that_names_the_tensor() {
     let error = convert(&options, &mut ()).expect_err("too large");
     assert_eq!(
         source.plain(&error),
-        "`model.safetensors`: tensor `lm_head.weight`: expected numbers within the range of f16, \
+        "`model.safetensors`: tensor `lm_head.weight`: expected values within the range of f16, \
          found -70000 at element 300001"
     );
     let left = files(out.path());

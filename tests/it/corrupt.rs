@@ -1,5 +1,6 @@
 //! Broken checkpoints: each fault by its message, then thousands of random ones.
 
+use olmo2::Hint;
 use std::fs;
 
 use safetensors::SafeTensors;

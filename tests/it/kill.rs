@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use olmo2::Olmo2Config;
 use olmo2::convert::{ConvertOptions, convert};
-use olmo2::record::{Receipt, verify};
+use olmo2::record::{Receipt, check};
 use olmo2_tests::golden_folder;
 
 const OUT: &str = "OLMO2_TESTS_CONVERT_OUT";
@@ -44,7 +44,7 @@ fn a_killed_conversion_goes_on_to_the_same_bytes() {
         child.kill().expect("SIGKILL");
         child.wait().expect("a process");
         convert(&ConvertOptions::new(&source, out.path()), &mut ()).expect("resumed");
-        verify(out.path(), &config, |_| ()).expect("intact");
+        check(out.path(), &config, |_| ()).expect("intact");
         assert_eq!(Receipt::read(out.path()).expect("readable"), expected);
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use olmo2::convert::{ConvertOptions, convert};
-use olmo2::record::{RECEIPT, verify};
+use olmo2::record::{self, RECEIPT};
 use olmo2::{
     ChatError, ChatTemplate, GenerationConfig, Olmo2Config, QuantFormat, Quantize, Weights,
 };
@@ -338,10 +338,10 @@ fn each_broken_record_of(quantize: Quantize) {
         let bytes = dice.broken_record_file(name, whole);
         put(out.path(), name, &bytes);
         check(out.path(), &config);
-        let verified = verify(out.path(), &config, |_| ());
+        let checked = record::check(out.path(), &config, |_| ());
         let untouched = *name == RECEIPT || bytes == *whole;
         assert!(
-            verified.is_err() || untouched,
+            checked.is_err() || untouched,
             "a broken part has another hash"
         );
         if dice.below(8) > 0 {
@@ -349,7 +349,7 @@ fn each_broken_record_of(quantize: Quantize) {
         }
         // What a conversion makes of it is a record again, or an error that names the folder.
         match convert(&options, &mut ()) {
-            Ok(_) => drop(verify(out.path(), &config, |_| ()).expect("a whole record")),
+            Ok(_) => drop(record::check(out.path(), &config, |_| ()).expect("a whole record")),
             Err(error) => {
                 let named = error.to_string().contains(&*out.path().to_string_lossy());
                 assert!(named, "{error}");

@@ -10,6 +10,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn_store::ModuleSnapshot;
+use olmo2::Hint;
 use olmo2::{
     CacheOptions, ForwardInput, GenerateParams, LoadOptions, Olmo2, Olmo2Config, Precision,
     QuantFormat, Quantize, Session, StoredWeight, Weight, demo, layout,
@@ -268,9 +269,10 @@ fn f16_converts_weights_at_load() {
         .iter()
         .map(|(_, w)| w.shape().iter().product::<usize>() as u64)
         .sum();
-    assert_eq!(weights.held_bytes::<Flex>(&options), 2 * elements);
+    let capabilities = olmo2::Capabilities::of::<Flex>(&Default::default());
+    assert_eq!(weights.load_bytes(&options, &capabilities), 2 * elements);
     assert_eq!(
-        weights.held_bytes::<Flex>(&LoadOptions::default()),
+        weights.load_bytes(&LoadOptions::default(), &capabilities),
         weights.total_bytes()
     );
     let error = relative_error(&logits(&model), &logits(&load::<Flex>(record.path(), None)));
@@ -346,7 +348,7 @@ fn story(quantize: Option<Quantize>) -> (Vec<f32>, usize) {
     let teller = load(None);
     let tokenizer = demo::tokenizer().expect("a tokenizer");
     let mut ids = tokenizer.encode("Once upon a time").expect("a text");
-    let mut session = Session::new(&teller, 256);
+    let mut session = Session::new(teller.clone(), 256);
     let generation = session.generate(&ids, GenerateParams::greedy(&teller, 120));
     let told: Vec<u32> = generation
         .expect("room")

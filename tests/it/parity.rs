@@ -36,7 +36,7 @@ fn matches_golden<B: Backend>(name: &str, tolerance: f32) {
 
         let mut params = GenerateParams::greedy(&model, golden.greedy.len());
         params.stop_ids.clear();
-        let mut session = Session::new(&model, golden.ids.len() + golden.greedy.len());
+        let mut session = Session::new(model.clone(), golden.ids.len() + golden.greedy.len());
         let generation = session.generate(&golden.ids, params).expect("room");
         let greedy: Vec<u32> = generation.map(|id| id.expect("finite logits")).collect();
         assert_eq!(greedy, golden.greedy, "{name}: greedy tokens {k}");

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore};
+use olmo2::Hint;
 use olmo2::convert::{ConvertOptions, ConvertReport, convert};
 use olmo2::layout::parts;
-use olmo2::record::{ConvertEvent, ConvertProgress, Receipt, StoredFormat, verify};
+use olmo2::record::{ConvertEvent, ConvertProgress, Receipt, StoredDtype, StoredFormat, check};
 use olmo2::{Olmo2Config, QuantFormat, Quantize, StoredTensor, StoredWeight, Weights};
 use olmo2_tests::golden_folder;
 use tempfile::TempDir;
@@ -116,8 +117,9 @@ fn parts_are_what_burn_store_writes_and_reads() {
 
 #[test]
 fn each_choice_stands_in_the_receipt_and_in_the_weights() {
-    use StoredFormat::{Bf16, Q4, Q8};
-    let expected = [(Q8, Q8, Q8), (Q4, Q4, Q4), (Q4, Q8, Q4), (Bf16, Q8, Bf16)];
+    let (q8, q4) = (QuantFormat::Q8.into(), QuantFormat::Q4.into());
+    let bf16 = StoredFormat::from(StoredDtype::Bf16);
+    let expected = [(q8, q8, q8), (q4, q4, q4), (q4, q8, q4), (bf16, q8, bf16)];
     for (quantize, (layers, head, embedding)) in choices().into_iter().zip(expected) {
         let (folder, config) = record_of(&golden_folder("gqa-tiny"), quantize);
         let weights = olmo2::format::open(folder.path(), &config).expect("weights");
@@ -132,14 +134,14 @@ fn each_choice_stands_in_the_receipt_and_in_the_weights() {
             let expected = match name {
                 HEAD => head,
                 EMBEDDING => embedding,
-                _ if name.ends_with("norm.weight") => Bf16,
+                _ if name.ends_with("norm.weight") => bf16,
                 _ => layers,
             };
             assert_eq!(weight.format(), expected, "{name}");
             let tensor = tensors.iter().find(|tensor| tensor.name == name);
             assert_eq!(tensor.expect("an entry").dtype, expected, "{name}");
         }
-        verify(folder.path(), &config, |_| ()).expect("intact");
+        check(folder.path(), &config, |_| ()).expect("intact");
     }
 }
 
@@ -157,8 +159,8 @@ fn a_tied_head_is_in_the_embeddings_format_and_a_note_says_so() {
     let config = Olmo2Config::from_folder(&source).unwrap();
     let weights = olmo2::format::open(out.path(), &config).expect("weights");
     let format = |name: &str| weights.get(name).map(StoredWeight::format);
-    assert_eq!(format(EMBEDDING), Some(StoredFormat::Q8));
-    assert_eq!(format(Q), Some(StoredFormat::Q4));
+    assert_eq!(format(EMBEDDING), Some(QuantFormat::Q8.into()));
+    assert_eq!(format(Q), Some(QuantFormat::Q4.into()));
     assert_eq!(format(HEAD), None);
     let plain = tempfile::tempdir().unwrap();
     assert!(to_record(&source, plain.path(), q4).notes.is_empty());
@@ -192,14 +194,14 @@ fn floats_beside_the_blocks_take_the_type_that_was_asked_for() {
     let out = tempfile::tempdir().unwrap();
     let mut options = ConvertOptions::new(golden_folder("gqa-tiny"), out.path());
     options.quantize.layers = Some(QuantFormat::Q8);
-    options.dtype = Some(olmo2::record::StoredDtype::F32);
+    options.dtype = Some(StoredDtype::F32);
     convert(&options, &mut ()).expect("a conversion");
     let config = Olmo2Config::from_folder(out.path()).unwrap();
     let weights = olmo2::format::open(out.path(), &config).expect("weights");
     let format = |name: &str| weights.get(name).map(StoredWeight::format);
-    assert_eq!(format(Q), Some(StoredFormat::Q8));
-    assert_eq!(format(HEAD), Some(StoredFormat::F32));
-    assert_eq!(format("model.norm.weight"), Some(StoredFormat::F32));
+    assert_eq!(format(Q), Some(QuantFormat::Q8.into()));
+    assert_eq!(format(HEAD), Some(StoredDtype::F32.into()));
+    assert_eq!(format("model.norm.weight"), Some(StoredDtype::F32.into()));
 }
 
 /// Ends a conversion at the n-th event.
@@ -300,7 +302,7 @@ fn numbers_that_no_block_holds_are_named() {
         }
         source.write();
         let expected = format!(
-            "`model.safetensors`: tensor `{HEAD}`: expected numbers within the range of {format}, \
+            "`model.safetensors`: tensor `{HEAD}`: expected values within the range of {format}, \
              found {found} at element 300001"
         );
         let out = tempfile::tempdir().unwrap();

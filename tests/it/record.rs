@@ -7,9 +7,10 @@ use std::rc::Rc;
 use burn::module::ParamId;
 use burn::tensor::{AllocationProperty, Bytes, TensorData};
 use burn_store::{BurnpackStore, BurnpackWriter, ModuleStore, TensorSnapshot};
+use olmo2::Hint;
 use olmo2::convert::{ConvertOptions, convert};
 use olmo2::layout::{Part, parts};
-use olmo2::record::{RECEIPT, verify};
+use olmo2::record::{RECEIPT, check};
 use olmo2::{Olmo2Config, StoredTensor};
 use olmo2_tests::golden_folder;
 use serde_json::Value;
@@ -114,18 +115,18 @@ fn a_record_answers_exactly_as_its_checkpoint() {
 }
 
 #[test]
-fn verify_finds_one_flipped_bit_that_loading_does_not_read() {
+fn check_finds_one_flipped_bit_that_loading_does_not_read() {
     let (folder, config) = record("gqa-tiny");
     let mut read = 0;
-    let verified = verify(folder.path(), &config, |bytes| read += bytes).expect("intact");
-    assert_eq!((verified.parts, verified.bytes), (5, read));
+    let checked = check(folder.path(), &config, |bytes| read += bytes).expect("intact");
+    assert_eq!((checked.parts, checked.bytes), (5, read));
     let path = folder.path().join("layer-002.bpk");
     let mut bytes = fs::read(&path).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 0x10;
     fs::write(&path, bytes).unwrap();
     olmo2::format::open(folder.path(), &config).expect("headers are intact");
-    let error = verify(folder.path(), &config, |_| ()).expect_err("a bit is flipped");
+    let error = check(folder.path(), &config, |_| ()).expect_err("a bit is flipped");
     let message = error.to_string();
     assert!(
         message.contains("layer-002.bpk`: BLAKE3 of `layer-002.bpk`: expected "),
@@ -135,14 +136,14 @@ fn verify_finds_one_flipped_bit_that_loading_does_not_read() {
 
 /// A model is as much its config and tokenizer as its weights.
 #[test]
-fn verify_finds_a_changed_config() {
+fn check_finds_a_changed_config() {
     let (folder, config) = record("gqa-tiny");
-    let verified = verify(folder.path(), &config, |_| ()).expect("intact");
-    assert_eq!(verified.copied, 2);
+    let checked = check(folder.path(), &config, |_| ()).expect("intact");
+    assert_eq!(checked.copied, 2);
     let path = folder.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text + " ").unwrap();
-    let error = verify(folder.path(), &config, |_| ()).expect_err("a blank more");
+    let error = check(folder.path(), &config, |_| ()).expect_err("a blank more");
     let message = error.to_string();
     assert!(message.contains("BLAKE3 of `config.json`"), "{message}");
     assert!(error.hint().unwrap().contains("run the conversion again"));
@@ -151,7 +152,7 @@ fn verify_finds_a_changed_config() {
     let receipt = fs::read_to_string(&path).unwrap();
     let elsewhere = receipt.replace("\"config.json\"", "\"../config.json\"");
     fs::write(&path, elsewhere).unwrap();
-    let error = verify(folder.path(), &config, |_| ()).expect_err("another folder");
+    let error = check(folder.path(), &config, |_| ()).expect_err("another folder");
     assert!(error.to_string().contains("`../config.json`"), "{error}");
 }
 
@@ -164,14 +165,14 @@ fn converting_again_holds_the_config_against_the_receipt() {
     let mut old: Value = serde_json::from_str(&new).unwrap();
     old.as_object_mut().unwrap().remove("copied");
     fs::write(&path, old.to_string()).unwrap();
-    assert_eq!(verify(folder.path(), &config, |_| ()).unwrap().copied, 0);
+    assert_eq!(check(folder.path(), &config, |_| ()).unwrap().copied, 0);
     let again = ConvertOptions::new(golden_folder("gqa-tiny"), folder.path());
     convert(&again, &mut ()).expect("completed");
-    assert_eq!(verify(folder.path(), &config, |_| ()).unwrap().copied, 2);
+    assert_eq!(check(folder.path(), &config, |_| ()).unwrap().copied, 2);
 
     let stray = folder.path().join("chat_template.jinja");
     fs::write(&stray, "{{ messages }}").unwrap();
-    let error = verify(folder.path(), &config, |_| ()).expect_err("a file more");
+    let error = check(folder.path(), &config, |_| ()).expect_err("a file more");
     assert!(
         error.to_string().contains("`chat_template.jinja` stands"),
         "{error}"
@@ -231,7 +232,7 @@ fn a_cut_or_missing_part_is_named() {
     });
     assert_eq!(
         message,
-        "`FOLDER` is an unfinished record: expected 5 parts, found 4; `layer-002.bpk` is not there"
+        "`FOLDER` is an unfinished record: expected 5 parts, found 4; `layer-002.bpk` is missing"
     );
 }
 

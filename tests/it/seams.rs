@@ -76,16 +76,16 @@ fn reused_prefixes_change_no_token() {
         stop_ids: vec![],
         ..olmo2::GenerateParams::greedy(&model, 8)
     };
-    let run = |session: &mut Session<'_, Flex>, prompt: &[u32]| {
+    let run = |session: &mut Session<Flex>, prompt: &[u32]| {
         let mut generation = session.generate(prompt, params()).expect("room");
         let ids: Vec<u32> = generation.by_ref().map(|id| id.expect("finite")).collect();
         (ids, generation.timings().prefill_tokens)
     };
     let (first, second) = ([1, 2, 3, 4, 5], [1, 2, 3, 9, 8, 7]);
-    let mut session = Session::new(&model, 64);
+    let mut session = Session::new(model.clone(), 64);
     run(&mut session, &first);
     let (reused, fed) = run(&mut session, &second);
-    let (fresh, all) = run(&mut Session::new(&model, 64), &second);
+    let (fresh, all) = run(&mut Session::new(model.clone(), 64), &second);
     assert_eq!((fed, all), (3, 6));
     assert_eq!(reused, fresh);
     let (again, fed) = run(&mut session, &second);

@@ -36,7 +36,7 @@ fn matches<B: Backend>(folder: &std::path::Path) {
 
         let mut params = GenerateParams::greedy(&model, golden.greedy.len());
         params.stop_ids.clear();
-        let mut session = Session::new(&model, 4096);
+        let mut session = Session::new(model.clone(), 4096);
         let mut generation = session.generate(&golden.ids, params).expect("room");
         let greedy: Vec<u32> = generation.by_ref().map(|id| id.expect("finite")).collect();
         assert_eq!(greedy, golden.greedy);

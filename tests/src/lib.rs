@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::prelude::*;
+use olmo2::sampling::kl_divergence;
 use olmo2::{Olmo2, Olmo2Config};
 use safetensors::{Dtype, SafeTensors};
 
@@ -175,20 +176,21 @@ macro_rules! on_every_backend {
     };
 }
 
+/// The same on CPUs alone, for tests of many shapes: on Vulkan in software each new shape is tuned.
+#[macro_export]
+macro_rules! on_cpus {
+    ($($name:ident),* $(,)?) => {
+        #[cfg(feature = "flex")]
+        mod flex { $(#[test] fn $name() { super::$name::<$crate::backends::Flex>() })* }
+        #[cfg(feature = "ndarray")]
+        mod ndarray { $(#[test] fn $name() { super::$name::<$crate::backends::NdArray>() })* }
+    };
+}
+
 /// Kullback-Leibler divergence of the next token's distribution, in nats, mean over positions.
 /// Both are `[positions, vocab]` logits.
 pub fn divergence(found: &[f32], expected: &[f32], vocab: usize) -> f64 {
-    let log_softmax = |logits: &[f32]| -> Vec<f64> {
-        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-        let shifted = || logits.iter().map(|x| f64::from(x - largest));
-        let total = shifted().map(f64::exp).sum::<f64>().ln();
-        shifted().map(|x| x - total).collect()
-    };
     let rows = found.chunks_exact(vocab).zip(expected.chunks_exact(vocab));
-    let of_row = |(found, expected)| {
-        let (q, p) = (log_softmax(found), log_softmax(expected));
-        let terms = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q));
-        terms.sum::<f64>()
-    };
-    rows.map(of_row).sum::<f64>() / (expected.len() / vocab) as f64
+    let of_rows = rows.map(|(found, expected)| kl_divergence(expected, found));
+    of_rows.sum::<f64>() / (expected.len() / vocab) as f64
 }

@@ -1,12 +1,13 @@
 //! CPU kernels at the sizes of OLMo 2 1B: `cargo bench -p olmo2-benches --bench kernels`.
 //!
-//! One weight at a time stays in the last cache on some machines; `olmo2-cli bench` reads a whole
-//! model and is the measure of decoding.
+//! On some machines a single weight stays in the last-level cache. To measure decoding, use
+//! `olmo2-cli bench`, which reads a whole model.
 
 mod attention;
-mod product;
+mod matmul;
 mod rows;
 
 fn main() {
+    olmo2_kernels::keep_freed_memory();
     divan::main();
 }

@@ -1,16 +1,14 @@
-//! The tokens that a command starts from: a text, a file, stdin, or ids.
+//! The tokens of a prompt: from a text, a file, stdin, or ids.
 
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use olmo2::Tokenizer;
+use olmo2::{Checkpoint, CheckpointError, Tokenizer};
 
-use crate::args::PromptArgs;
-use crate::failure::Failure;
-use crate::model::{Source, no_tokenizer};
+use crate::messages::{Context, Failure, Result};
+use crate::request::PromptRequest;
 
-/// What was given as a prompt, read but not yet encoded.
+/// A prompt, read but not yet encoded.
 #[derive(Debug, Clone)]
 pub(crate) enum Prompt {
     Text(String),
@@ -18,53 +16,53 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
+    /// Reads files as they are.
+    ///
     /// # Errors
-    /// None of the three was given, or a file that cannot be read.
-    pub(crate) fn read(args: &PromptArgs) -> Result<Self> {
-        if let Some(ids) = &args.ids {
-            return Ok(Self::Ids(ids.clone()));
-        }
-        if let Some(path) = &args.prompt_file {
-            let mut text = read_text(path)?;
-            // Editors and `echo` end a file with a line break that nobody means.
-            if text.ends_with('\n') {
+    /// A file that cannot be read.
+    pub(crate) fn read(request: &PromptRequest) -> Result<Self> {
+        Ok(match request {
+            PromptRequest::Ids(ids) => Self::Ids(ids.clone()),
+            PromptRequest::Text(text) => Self::Text(text.clone()),
+            PromptRequest::File(path) => Self::Text(read_text(path)?),
+        })
+    }
+
+    /// Reads files without the line break at their end, which editors and `echo` add.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn read_trimmed(request: &PromptRequest) -> Result<Self> {
+        let mut prompt = Self::read(request)?;
+        if let (Self::Text(text), PromptRequest::File(_)) = (&mut prompt, request)
+            && text.ends_with('\n')
+        {
+            text.pop();
+            if text.ends_with('\r') {
                 text.pop();
-                if text.ends_with('\r') {
-                    text.pop();
-                }
             }
-            return Ok(Self::Text(text));
         }
-        match &args.prompt {
-            Some(dash) if dash == "-" => Err(Failure::usage(
-                "`-` is no prompt",
-                "`--prompt-file -` reads the prompt from stdin",
-            )
-            .into()),
-            Some(text) => Ok(Self::Text(text.clone())),
-            None => Err(Failure::usage(
-                "there is no prompt",
-                "give a text, `--prompt-file FILE` (`-` is stdin) or `--ids ID,ID,..`",
-            )
-            .into()),
-        }
+        Ok(prompt)
     }
 
     /// # Errors
     /// No tokens, a text without a tokenizer, or one that the tokenizer cannot encode.
     pub(crate) fn into_ids(
         self,
-        source: &Source,
+        checkpoint: &Checkpoint,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Vec<u32>> {
         let ids = match (self, tokenizer) {
             (Self::Ids(ids), _) => ids,
             (Self::Text(text), Some(tokenizer)) => tokenizer.encode(&text)?,
-            (Self::Text(_), None) => return Err(no_tokenizer(source).into()),
+            (Self::Text(_), None) => {
+                let name = checkpoint.name();
+                return Err(CheckpointError::NoTokenizer { name }.into());
+            }
         };
         if ids.is_empty() {
             let hint = "OLMo 2 puts no token before a text: give it at least one";
-            return Err(Failure::new("the prompt has no tokens", hint).into());
+            return Err(Failure::new("the prompt has no tokens", hint));
         }
         Ok(ids)
     }
@@ -74,7 +72,7 @@ impl Prompt {
 ///
 /// # Errors
 /// It cannot be read, or is not UTF-8.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+fn read_text(path: &Path) -> Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()

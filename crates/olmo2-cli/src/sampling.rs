@@ -1,108 +1,77 @@
-//! Which sampling holds: flags over generation_config.json over greedy.
+//! The sampling parameters: flags before generation_config.json before greedy.
 
-use anyhow::Result;
 use olmo2::config::generation::GenerationConfig;
-use olmo2::{DOLMA2_TOKENS, GenerateParams, Olmo2Config, SamplingParams, Tokenizer};
+use olmo2::{Hint, Olmo2Config, SamplingParams, Tokenizer};
 
-use crate::args::SamplingArgs;
-use crate::failure::Failure;
+use crate::messages::{Failure, Result, Verbosity};
+use crate::request::SamplingRequest;
 
 /// What can be set by name, as the flags spell it.
 const NAMES: &str = "temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, \
                      frequency_penalty, seed";
 
-/// The parameters of flags and defaults, held against their ranges.
+/// The parameters of flags and defaults; says what they are and which flags choose nothing.
 ///
 /// # Errors
 /// A value out of its range: a matter of usage, or of the model's file.
-pub(crate) fn checked(args: &SamplingArgs, defaults: &GenerationConfig) -> Result<SamplingParams> {
-    let chosen = params(args, defaults);
+pub(crate) fn chosen(
+    request: &SamplingRequest,
+    defaults: &GenerationConfig,
+    config: &Olmo2Config,
+    tokenizer: Option<&Tokenizer>,
+    verbosity: Verbosity,
+) -> Result<SamplingParams> {
+    let chosen = checked(request, defaults)?;
+    verbosity.detail(describe_defaults(defaults));
+    verbosity.detail(format_args!("sampling: {}", describe(&chosen)));
+    if let Some(note) = surplus_ids(config, tokenizer) {
+        verbosity.note(note);
+    }
+    if let Some(note) = unused(request, &chosen) {
+        verbosity.note(note);
+    }
+    Ok(chosen)
+}
+
+/// The parameters of flags and defaults, checked against their ranges.
+fn checked(request: &SamplingRequest, defaults: &GenerationConfig) -> Result<SamplingParams> {
+    let chosen = params(request, defaults);
     match chosen.validate() {
         Ok(()) => Ok(chosen),
-        Err(error) if params(&SamplingArgs::default(), defaults).validate() == Err(error) => {
+        Err(error) if params(&SamplingRequest::default(), defaults).validate() == Err(error) => {
             let message = format!("`generation_config.json`: {error}");
-            Err(Failure::new(message, "correct the file, or set the value by its flag").into())
+            let hint = "correct the file, or set the value by its flag";
+            Err(Failure::new(message, hint))
         }
         Err(error) => {
-            let hint = error
-                .hint()
-                .unwrap_or_else(|| "`--help` has the ranges".into());
-            Err(Failure::usage(error.to_string(), hint).into())
+            let hint = error.hint();
+            let hint = hint.unwrap_or_else(|| "`--help` has the ranges".into());
+            Err(Failure::usage(error.to_string(), hint))
         }
     }
 }
 
-fn params(args: &SamplingArgs, defaults: &GenerationConfig) -> SamplingParams {
+fn params(request: &SamplingRequest, defaults: &GenerationConfig) -> SamplingParams {
     let mut params = SamplingParams::default();
     defaults.apply_to(&mut params);
-    params.temperature = args.temperature.unwrap_or(params.temperature);
-    if let Some(k) = args.top_k {
-        params.top_k = Some(k).filter(|k| *k > 0);
-    }
-    params.top_p = args.top_p.unwrap_or(params.top_p);
-    params.min_p = args.min_p.unwrap_or(params.min_p);
-    params.repetition_penalty = args.repetition_penalty.unwrap_or(params.repetition_penalty);
-    params.presence_penalty = args.presence_penalty.unwrap_or(params.presence_penalty);
-    params.frequency_penalty = args.frequency_penalty.unwrap_or(params.frequency_penalty);
-    params.logit_bias.clone_from(&args.logit_bias);
-    params.seed = args.seed;
+    request.apply_to(&mut params);
     params
 }
 
-/// What to tell who asks for a choice among tokens where there is none.
-pub(crate) fn unused(args: &SamplingArgs, params: &SamplingParams) -> Option<&'static str> {
-    let chooses = args.top_k.is_some_and(|k| k > 0)
-        || args.top_p.is_some_and(|p| p < 1.0)
-        || args.min_p.is_some_and(|p| p > 0.0)
-        || args.seed.is_some();
+/// The note on flags that choose among tokens while decoding is greedy.
+fn unused(request: &SamplingRequest, params: &SamplingParams) -> Option<&'static str> {
+    let chooses = request.top_k.is_some_and(|k| k > 0)
+        || request.top_p.is_some_and(|p| p < 1.0)
+        || request.min_p.is_some_and(|p| p > 0.0)
+        || request.seed.is_some();
     (is_greedy(params) && chooses).then_some(
-        "the most likely token is taken each time: `--top-k`, `--top-p`, `--min-p` and `--seed` \
-         choose with a `--temperature` above 0",
+        "decoding is greedy: `--top-k`, `--top-p`, `--min-p` and `--seed` have no effect without a \
+         `--temperature` above 0",
     )
 }
 
-/// What the model and its tokenizer decide of a generation.
-#[derive(Debug, Clone)]
-pub(crate) struct Ends {
-    /// Ids that end a text.
-    pub(crate) stop_ids: Vec<u32>,
-    /// Ids at and beyond this are never chosen.
-    pub(crate) allowed_ids: usize,
-}
-
-impl Ends {
-    pub(crate) fn new(
-        config: &Olmo2Config,
-        generation: &GenerationConfig,
-        tokenizer: Option<&Tokenizer>,
-    ) -> Self {
-        let stop_ids = match generation.eos_token_id.is_empty() {
-            true => &config.eos_token_id,
-            false => &generation.eos_token_id,
-        };
-        let known = tokenizer.map_or(DOLMA2_TOKENS, Tokenizer::vocab_size);
-        Self {
-            stop_ids: stop_ids.clone(),
-            allowed_ids: known.min(config.vocab_size),
-        }
-    }
-
-    pub(crate) fn params(
-        &self,
-        max_new_tokens: usize,
-        sampling: &SamplingParams,
-    ) -> GenerateParams {
-        GenerateParams {
-            max_new_tokens,
-            sampling: sampling.clone(),
-            stop_ids: self.stop_ids.clone(),
-            allowed_ids: self.allowed_ids,
-        }
-    }
-}
-
 /// The fields of generation_config.json that are set, for `--verbose`.
-pub(crate) fn describe_defaults(defaults: &GenerationConfig) -> String {
+fn describe_defaults(defaults: &GenerationConfig) -> String {
     let mut parts = Vec::new();
     let mut part = |name: &str, value: Option<String>| {
         parts.extend(value.map(|value| format!("{name} {value}")));
@@ -153,8 +122,8 @@ pub(crate) fn is_greedy(params: &SamplingParams) -> bool {
     params.temperature == 0.0
 }
 
-/// What to tell where a tokenizer has ids that the model has no row for.
-pub(crate) fn surplus_ids(config: &Olmo2Config, tokenizer: Option<&Tokenizer>) -> Option<String> {
+/// The note on ids of the tokenizer for which the model has no row.
+fn surplus_ids(config: &Olmo2Config, tokenizer: Option<&Tokenizer>) -> Option<String> {
     let (rows, ids) = (config.vocab_size, tokenizer?.vocab_size());
     (ids > rows).then(|| {
         format!(
@@ -183,7 +152,7 @@ pub(crate) fn set(params: &mut SamplingParams, name: &str, value: &str) -> Resul
         _ => {
             let message = format!("there is no parameter `{name}`");
             let hint = format!("parameters are {NAMES}, max_new_tokens");
-            return Err(Failure::new(message, hint).into());
+            return Err(Failure::new(message, hint));
         }
     }
     changed.validate()?;
@@ -198,7 +167,7 @@ pub(crate) fn set(params: &mut SamplingParams, name: &str, value: &str) -> Resul
 pub(crate) fn parse<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
     value.parse().map_err(|_| {
         let message = format!("`{name}`: expected a number, found `{value}`");
-        Failure::new(message, "for example `/set temperature 0.7`").into()
+        Failure::new(message, "for example `/set temperature 0.7`")
     })
 }
 
@@ -210,7 +179,7 @@ mod tests {
     fn flags_win_over_the_defaults_of_the_model() {
         let json = br#"{"do_sample": true, "temperature": 0.6, "top_p": 0.9, "top_k": 40}"#;
         let defaults = GenerationConfig::from_bytes(json).expect("valid");
-        let mut args = SamplingArgs::default();
+        let mut args = SamplingRequest::default();
         let all = params(&args, &defaults);
         assert_eq!(
             (all.temperature, all.top_p, all.top_k),
@@ -228,7 +197,7 @@ mod tests {
     fn a_bad_value_is_blamed_on_whoever_set_it() {
         let json = br#"{"do_sample": true, "temperature": -3}"#;
         let defaults = GenerationConfig::from_bytes(json).expect("valid");
-        let mut args = SamplingArgs::default();
+        let mut args = SamplingRequest::default();
         let error = checked(&args, &defaults).expect_err("of the file");
         assert!(
             error
@@ -255,11 +224,11 @@ mod tests {
             (None, Some(1), Some(0.0), true),
             (Some(5), Some(1), Some(0.7), false),
         ] {
-            let args = SamplingArgs {
+            let args = SamplingRequest {
                 top_k,
                 seed,
                 temperature,
-                ..SamplingArgs::default()
+                ..SamplingRequest::default()
             };
             assert_eq!(unused(&args, &params(&args, &defaults)).is_some(), told);
         }

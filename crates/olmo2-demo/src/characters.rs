@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::scene::Scene;
+use crate::stage::Stage;
 
 /// Subject, object, possessive, possessor, reflexive.
 type Pronouns = [&'static str; 4];
@@ -46,24 +46,6 @@ impl Character {
             name,
         }
     }
-
-    /// Slots behind the prefix, and their text.
-    fn fields(self) -> [(&'static str, String); 12] {
-        [
-            ("", self.name),
-            (".o", self.object),
-            (".p", self.possessive),
-            (".he", self.pronouns[0].to_owned()),
-            (".him", self.pronouns[1].to_owned()),
-            (".his", self.pronouns[2].to_owned()),
-            (".self", self.pronouns[3].to_owned()),
-            (".kind", self.kind),
-            (".the", self.the),
-            (".intro", self.intro),
-            (".open", self.opening),
-            (".trait", self.trait_),
-        ]
-    }
 }
 
 fn possessive(name: &str) -> String {
@@ -74,137 +56,145 @@ fn possessive(name: &str) -> String {
     }
 }
 
-impl Scene<'_> {
-    /// Binds `prefix` (subject) and `prefix.o .p .he .him .his .self .kind .the .intro .open .trait`.
-    ///
-    /// # Errors
-    /// An unknown class, or a grammar without the lists that names are drawn from.
-    pub(crate) fn bind_character(&mut self, prefix: &str, class: &str) -> Result<()> {
-        if self.is_bound(prefix) {
-            return Ok(());
-        }
-        let mut character = draw(self, prefix, class)?;
-        // Two foxes or two Annas in one story would be hard to tell apart.
-        for _ in 0..8 {
-            if !is_twin(self, &character) {
-                break;
-            }
-            character = draw(self, prefix, class)?;
-        }
-        for (field, value) in character.fields() {
-            self.bind(&format!("{prefix}{field}"), value);
-        }
-        if prefix == "h" {
-            bind_tale(self)
-        } else {
-            Ok(())
-        }
+/// Binds `prefix` (subject) and `prefix.o .p .he .him .his .self .kind .the .intro .open .trait`.
+///
+/// # Errors
+/// An unknown class, or a grammar without the lists that names are drawn from.
+pub(crate) fn bind(stage: &mut dyn Stage, prefix: &str, class: &str) -> Result<()> {
+    if stage.is_bound(prefix) {
+        return Ok(());
     }
-}
-
-/// Whether the hero has the name or the kind of a character.
-fn is_twin(scene: &Scene<'_>, character: &Character) -> bool {
-    let same_kind = |kind: String| kind == character.kind && !HUMAN.contains(&kind.as_str());
-    scene.get("h").is_some_and(|name| name == character.name)
-        || scene.get("h.kind").is_some_and(same_kind)
+    let mut character = draw(stage, prefix, class)?;
+    // Two foxes or two Annas in one story would be hard to tell apart.
+    for _ in 0..8 {
+        let twin = stage.get("h").is_some_and(|name| name == character.name)
+            || stage
+                .get("h.kind")
+                .is_some_and(|kind| kind == character.kind && !HUMAN.contains(&kind.as_str()));
+        if !twin {
+            break;
+        }
+        character = draw(stage, prefix, class)?;
+    }
+    for (field, value) in [
+        ("", character.name),
+        (".o", character.object),
+        (".p", character.possessive),
+        (".he", character.pronouns[0].to_owned()),
+        (".him", character.pronouns[1].to_owned()),
+        (".his", character.pronouns[2].to_owned()),
+        (".self", character.pronouns[3].to_owned()),
+        (".kind", character.kind),
+        (".the", character.the),
+        (".intro", character.intro),
+        (".open", character.opening),
+        (".trait", character.trait_),
+    ] {
+        stage.bind(&format!("{prefix}{field}"), value);
+    }
+    if prefix == "h" {
+        bind_tale(stage)
+    } else {
+        Ok(())
+    }
 }
 
 /// What a hero settles for the whole tale: who "they" are, the season, what the hero's trait shows
 /// itself in (`{habit}`, `{praise}`).
-fn bind_tale(scene: &mut Scene<'_>) -> Result<()> {
-    let we = scene.get("h").is_some_and(|name| name == "I");
+fn bind_tale(stage: &mut dyn Stage) -> Result<()> {
+    let we = stage.get("h").is_some_and(|name| name == "I");
     let forms = if we {
         ["we", "us", "our"]
     } else {
         ["they", "them", "their"]
     };
     for (slot, form) in ["they", "them", "their"].into_iter().zip(forms) {
-        scene.bind(slot, form.to_owned());
+        stage.bind(slot, form.to_owned());
     }
-    let season = scene.expand("{season}")?;
-    scene.bind("season", season);
-    let trait_ = scene.get("h.trait").unwrap_or_default();
-    scene.bind("trait", trait_);
-    scene.pick("character", None)
+    let season = stage.expand("{season}")?;
+    stage.bind("season", season);
+    let trait_ = stage.get("h.trait").unwrap_or_default();
+    stage.bind("trait", trait_);
+    stage.pick("character", None)
 }
 
-fn draw(scene: &mut Scene<'_>, prefix: &str, class: &str) -> Result<Character> {
-    if let Some(kind) = scene.get(&format!("{prefix}.wish")) {
-        return of_kind(scene, &kind);
+fn draw(stage: &mut dyn Stage, prefix: &str, class: &str) -> Result<Character> {
+    if let Some(kind) = stage.get(&format!("{prefix}.wish")) {
+        return of_kind(stage, &kind);
     }
     // The other one's pronoun, so that "he" and "she" tell two characters apart.
-    let taken = scene.get("h.he").unwrap_or_default();
+    let taken = stage.get("h.he").unwrap_or_default();
     let female = match taken.as_str() {
-        "she" => scene.chance(12),
-        "he" => scene.chance(88),
-        _ => scene.chance(50),
+        "she" => stage.chance(12),
+        "he" => stage.chance(88),
+        _ => stage.chance(50),
     };
-    let roll = scene.below(100);
+    let roll = stage.below(100);
     match class {
-        "any" if roll < 38 => child(scene, female),
-        "any" if roll < 63 => animal(scene, female, None),
-        "any" if roll < 75 => adult(scene, female),
-        "any" if roll < 82 => relative(scene, female),
-        "any" if roll < 90 => fantasy(scene, female, None),
-        "any" => Ok(first_person(scene, female)),
-        "other" if roll < 45 => child(scene, female),
-        "other" if roll < 75 => animal(scene, female, None),
-        "other" if roll < 92 => adult(scene, female),
-        "other" => fantasy(scene, female, None),
-        "person" if roll < 55 => child(scene, female),
-        "person" if roll < 75 => adult(scene, female),
-        "person" if roll < 87 => relative(scene, female),
-        "person" => Ok(first_person(scene, female)),
-        "child" => child(scene, female),
-        "young" if roll < 75 => child(scene, female),
-        "young" if roll < 88 => animal(scene, female, None),
-        "young" => Ok(first_person(scene, female)),
-        "animal" => animal(scene, female, None),
-        "adult" => adult(scene, female),
-        "relative" => relative(scene, female),
-        "fantasy" => fantasy(scene, female, None),
+        "any" if roll < 38 => child(stage, female),
+        "any" if roll < 63 => animal(stage, female, None),
+        "any" if roll < 75 => adult(stage, female),
+        "any" if roll < 82 => relative(stage, female),
+        "any" if roll < 90 => fantasy(stage, female, None),
+        "any" => Ok(first_person(stage, female)),
+        "other" if roll < 45 => child(stage, female),
+        "other" if roll < 75 => animal(stage, female, None),
+        "other" if roll < 92 => adult(stage, female),
+        "other" => fantasy(stage, female, None),
+        "person" if roll < 55 => child(stage, female),
+        "person" if roll < 75 => adult(stage, female),
+        "person" if roll < 87 => relative(stage, female),
+        "person" => Ok(first_person(stage, female)),
+        "child" => child(stage, female),
+        "young" if roll < 75 => child(stage, female),
+        "young" if roll < 88 => animal(stage, female, None),
+        "young" => Ok(first_person(stage, female)),
+        "animal" => animal(stage, female, None),
+        "adult" => adult(stage, female),
+        "relative" => relative(stage, female),
+        "fantasy" => fantasy(stage, female, None),
         other => bail!("unknown class of character `{other}`"),
     }
 }
 
 /// A character of the kind that a reader asked for: an animal or a being of tales.
-fn of_kind(scene: &mut Scene<'_>, kind: &str) -> Result<Character> {
-    let female = scene.chance(50);
+fn of_kind(stage: &mut dyn Stage, kind: &str) -> Result<Character> {
+    let female = stage.chance(50);
     match kind {
-        "girl" => child(scene, true),
-        "boy" => child(scene, false),
-        _ if scene.has_item("being", kind) => fantasy(scene, female, Some(kind)),
-        _ => animal(scene, female, Some(kind)),
+        "girl" => child(stage, true),
+        "boy" => child(stage, false),
+        _ if stage.has_item("being", kind) => fantasy(stage, female, Some(kind)),
+        _ => animal(stage, female, Some(kind)),
     }
 }
 
 /// A name from the lists, or one in twelve a made-up name, so that copying is learnt and not only
 /// the names of the lists.
-fn given_name(scene: &mut Scene<'_>, female: bool) -> Result<String> {
-    if !scene.chance(8) {
-        return scene.expand(if female { "{girl-name}" } else { "{boy-name}" });
+fn given_name(stage: &mut dyn Stage, female: bool) -> Result<String> {
+    if !stage.chance(8) {
+        return stage.expand(if female { "{girl-name}" } else { "{boy-name}" });
     }
-    scene.expand(if female {
+    stage.expand(if female {
         "{Syllable-first}{syllable-girl}"
     } else {
         "{Syllable-first}{syllable-boy}"
     })
 }
 
-fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
+fn child(stage: &mut dyn Stage, female: bool) -> Result<Character> {
     let kind = if female { "girl" } else { "boy" };
     let the = format!("the {kind}");
-    let trait_ = scene.expand("{trait}")?;
-    let size = scene.expand("[little|young|small|little]")?;
-    let adjective = if scene.chance(50) {
+    let trait_ = stage.expand("{trait}")?;
+    let size = stage.expand("[little|young|small|little]")?;
+    let adjective = if stage.chance(50) {
         size.clone()
     } else {
         trait_.clone()
     };
     // One child in five has no name.
-    let named = !scene.chance(20);
+    let named = !stage.chance(20);
     let name = if named {
-        given_name(scene, female)?
+        given_name(stage, female)?
     } else {
         the.clone()
     };
@@ -215,7 +205,7 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     };
     Ok(Character {
         the,
-        intro: scene.with_article(&format!("{adjective} {kind}{tail}"))?,
+        intro: stage.with_article(&format!("{adjective} {kind}{tail}"))?,
         opening: if named {
             name.clone()
         } else {
@@ -226,13 +216,13 @@ fn child(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     })
 }
 
-fn animal(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Character> {
+fn animal(stage: &mut dyn Stage, female: bool, kind: Option<&str>) -> Result<Character> {
     let kind = match kind {
         Some(kind) => kind.to_owned(),
-        None => scene.expand("{animal}")?,
+        None => stage.expand("{animal}")?,
     };
     being(
-        scene,
+        stage,
         female,
         kind,
         "{pet-name}",
@@ -240,10 +230,10 @@ fn animal(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Cha
     )
 }
 
-fn fantasy(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Character> {
+fn fantasy(stage: &mut dyn Stage, female: bool, kind: Option<&str>) -> Result<Character> {
     let kind = match kind {
         Some(kind) => kind.to_owned(),
-        None => scene.expand("{being}")?,
+        None => stage.expand("{being}")?,
     };
     let female = match kind.as_str() {
         "princess" | "queen" | "mermaid" | "witch" | "fairy" => true,
@@ -251,7 +241,7 @@ fn fantasy(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Ch
         _ => female,
     };
     being(
-        scene,
+        stage,
         female,
         kind,
         "{pet-name}",
@@ -260,19 +250,19 @@ fn fantasy(scene: &mut Scene<'_>, female: bool, kind: Option<&str>) -> Result<Ch
 }
 
 fn being(
-    scene: &mut Scene<'_>,
+    stage: &mut dyn Stage,
     female: bool,
     kind: String,
     names: &str,
     adjectives: &str,
 ) -> Result<Character> {
-    let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand(&adjectives.replace("{trait}", &trait_))?;
+    let trait_ = stage.expand("{trait}")?;
+    let adjective = stage.expand(&adjectives.replace("{trait}", &trait_))?;
     let the = format!("the {kind}");
-    let named = scene.chance(40);
-    let name = match (named, scene.chance(20)) {
-        (true, true) => given_name(scene, female)?,
-        (true, false) => scene.expand(names)?,
+    let named = stage.chance(40);
+    let name = match (named, stage.chance(20)) {
+        (true, true) => given_name(stage, female)?,
+        (true, false) => stage.expand(names)?,
         _ => the.clone(),
     };
     let tail = if named {
@@ -280,7 +270,7 @@ fn being(
     } else {
         String::new()
     };
-    let intro = scene.with_article(&format!("{adjective} {kind}{tail}"))?;
+    let intro = stage.with_article(&format!("{adjective} {kind}{tail}"))?;
     let opening = if named {
         format!("{name} the {kind}")
     } else {
@@ -295,27 +285,27 @@ fn being(
     })
 }
 
-fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
-    let kind = scene.expand("{job}")?;
+fn adult(stage: &mut dyn Stage, female: bool) -> Result<Character> {
+    let kind = stage.expand("{job}")?;
     let female = female && !kind.ends_with("man");
-    let trait_ = scene.expand("{trait}")?;
-    let adjective = scene.expand(&format!("[old|young|{trait_}|{trait_}]"))?;
+    let trait_ = stage.expand("{trait}")?;
+    let adjective = stage.expand(&format!("[old|young|{trait_}|{trait_}]"))?;
     let the = format!("the {kind}");
-    let (name, tail) = match scene.below(4) {
+    let (name, tail) = match stage.below(4) {
         0 => {
             let title = if female { "Mrs." } else { "Mr." };
-            let name = scene.expand(&format!("{title} {{surname}}"))?;
+            let name = stage.expand(&format!("{title} {{surname}}"))?;
             let tail = format!(" [named|called] {name}");
             (name, tail)
         }
         1 => {
-            let name = given_name(scene, female)?;
+            let name = given_name(stage, female)?;
             let tail = format!(" [named|called] {name}");
             (name, tail)
         }
         _ => (the.clone(), String::new()),
     };
-    let intro = scene.with_article(&format!("{adjective} {kind}{tail}"))?;
+    let intro = stage.with_article(&format!("{adjective} {kind}{tail}"))?;
     let opening = if tail.is_empty() {
         format!("the {adjective} {kind}")
     } else {
@@ -330,17 +320,17 @@ fn adult(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
     })
 }
 
-fn relative(scene: &mut Scene<'_>, female: bool) -> Result<Character> {
-    let kind = scene.expand(if female { "{kin-woman}" } else { "{kin-man}" })?;
+fn relative(stage: &mut dyn Stage, female: bool) -> Result<Character> {
+    let kind = stage.expand(if female { "{kin-woman}" } else { "{kin-man}" })?;
     let name = format!("my {kind}");
-    let trait_ = scene.expand("{trait}")?;
+    let trait_ = stage.expand("{trait}")?;
     Ok(Character {
         trait_,
         ..Character::new(name, kind, female)
     })
 }
 
-fn first_person(scene: &mut Scene<'_>, female: bool) -> Character {
+fn first_person(stage: &mut dyn Stage, female: bool) -> Character {
     let kind = if female { "girl" } else { "boy" };
     Character {
         name: "I".into(),
@@ -351,6 +341,6 @@ fn first_person(scene: &mut Scene<'_>, female: bool) -> Character {
         the: "I".into(),
         intro: "I".into(),
         opening: "I".into(),
-        trait_: scene.expand("{trait}").unwrap_or_default(),
+        trait_: stage.expand("{trait}").unwrap_or_default(),
     }
 }

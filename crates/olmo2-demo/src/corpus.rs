@@ -3,8 +3,10 @@
 use anyhow::Result;
 
 use crate::grammar::{Grammar, Kind, Plot, Role};
+use crate::piece::Piece;
 use crate::prose::join;
-use crate::scene::{Piece, Scene};
+use crate::scene::Scene;
+use crate::stage::Stage;
 
 /// Ends a document, and begins and ends the turns of the chat template.
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";

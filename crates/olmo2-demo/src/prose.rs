@@ -1,6 +1,6 @@
 //! English as it is written: pieces joined to text, articles, plurals, capitals.
 
-use crate::scene::Piece;
+use crate::piece::Piece;
 
 /// Sentences with a space between them, paragraphs with an empty line.
 pub(crate) fn join(pieces: &[Piece]) -> String {

@@ -21,8 +21,9 @@ pub(crate) fn continuation<B: Backend>(
     let prompt = tokenizer
         .encode(prompt, false)
         .map_err(|error| anyhow!("{error}"))?;
-    let mut session = Session::new(model, CONTEXT);
-    let mut params = GenerateParams::greedy(model, tokens.min(session.room(prompt.len())));
+    let mut session = Session::new(model.clone(), CONTEXT);
+    let mut params =
+        GenerateParams::greedy(model, tokens.min(session.max_new_tokens(prompt.len())));
     params.sampling.temperature = temperature;
     params.sampling.seed = Some(0);
     let ids = session

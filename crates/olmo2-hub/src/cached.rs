@@ -1,4 +1,4 @@
-//! What the cache holds, and how to get rid of it. Deletes nothing outside the cache's folder.
+//! Lists and removes the models of the cache. Deletes nothing outside the folder of the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,18 +29,18 @@ pub struct CachedModel {
 pub struct CachedRevision {
     /// The commit.
     pub commit: String,
-    /// Branches and tags that stood at it when the hub was last asked.
+    /// Branches and tags that pointed to it at the last request.
     pub refs: Vec<String>,
-    /// The snapshot's folder, which `--model` takes.
+    /// The snapshot's folder, which a model is loaded from.
     pub path: PathBuf,
-    /// Bytes of its files; contents that snapshots share count in each.
+    /// Bytes of its files; a content that snapshots share counts in each.
     pub size_on_disk: u64,
-    /// Whether config and weights are all there.
+    /// Whether config and weights are complete.
     pub is_complete: bool,
 }
 
-/// The models in `cache_dir`, by id; none if there is no such folder. What is no model of the
-/// hub is passed over, and so is what cannot be read.
+/// The models in `cache_dir`, sorted by id; none if the folder does not exist. Other folders, and
+/// models that cannot be read, are skipped.
 ///
 /// # Errors
 /// [`HubError::Io`] if the folder itself cannot be read.
@@ -98,11 +98,11 @@ fn cached_model(cache_dir: &Path, id: &str) -> Option<CachedModel> {
     })
 }
 
-/// Deletes a model from the cache, or one revision of it, and gives the bytes set free.
+/// Removes a model or one revision of it from the cache, and returns the number of freed bytes.
 ///
-/// `revision` is a branch or tag (its snapshot goes unless another name points to it too) or a
-/// full commit hash (the snapshot goes with all its names). Contents that another snapshot uses
-/// stay. The last revision takes the model's folder with it.
+/// `revision` is a branch or tag, whose snapshot stays if another name points to it, or a full
+/// commit hash, whose snapshot is removed with all its names. Contents that another snapshot uses
+/// stay. The last revision is removed with the model's folder.
 ///
 /// # Errors
 /// [`HubError::InvalidId`], [`HubError::InvalidRevision`], [`HubError::NothingCached`], and
@@ -134,8 +134,7 @@ pub fn remove(cache_dir: &Path, id: &str, revision: Option<&str>) -> Result<u64,
     remove_snapshot(&folder, &commit, &names)
 }
 
-/// Whether a model's folder and those in it are folders: a link in their place would lead out of
-/// the cache.
+/// Whether the model's folder and the folders in it are real: a link could lead out of the cache.
 fn is_own_folder(folder: &ModelFolder) -> bool {
     let root = folder.root();
     let parts = ["blobs", "refs", "snapshots"].map(|part| root.join(part));
@@ -149,8 +148,8 @@ fn remove_model(folder: &ModelFolder) -> Result<u64, HubError> {
     Ok(freed)
 }
 
-/// Deletes a snapshot, its names, then the blobs that only it used: stopped midway, nothing is
-/// left that points to nothing.
+/// Deletes a snapshot, its names, then the blobs that no other snapshot uses: an interruption leaves
+/// no dangling link.
 fn remove_snapshot(folder: &ModelFolder, commit: &str, names: &[String]) -> Result<u64, HubError> {
     let snapshots = folder.root().join("snapshots");
     let others = walk(&snapshots);
@@ -183,21 +182,21 @@ fn remove_snapshot(folder: &ModelFolder, commit: &str, names: &[String]) -> Resu
         freed += own_size(blob);
         delete_file(blob)?;
     }
-    // What Python's client notes of a commit.
+    // Python's client keeps notes on a commit.
     delete_file(&folder.root().join("trees").join(format!("{commit}.json")))?;
     delete_folder(&folder.root().join(".no_exist").join(commit))?;
     Ok(freed)
 }
 
-/// The blob that a snapshot's link names. Only the link's last part is used, so that a link to
-/// another place is no reason to delete there.
+/// The blob of a snapshot's link. Only the last part of the target is used, so that nothing is
+/// deleted elsewhere.
 fn blob_of(folder: &ModelFolder, file: &Path) -> Option<PathBuf> {
     let target = fs::read_link(file).ok()?;
     let blob = folder.root().join("blobs").join(target.file_name()?);
     fs::symlink_metadata(&blob).is_ok().then_some(blob)
 }
 
-/// Bytes that deleting this file sets free: none for a link.
+/// Bytes that deleting this file frees: none for a link.
 fn own_size(file: &Path) -> u64 {
     match fs::symlink_metadata(file) {
         Ok(found) if found.is_file() => found.len(),

@@ -26,18 +26,18 @@ pub(super) struct Download<'a> {
     pub(super) progress: &'a mut dyn Progress,
 }
 
-/// How far one attempt at a file came.
+/// The progress of one attempt at a file.
 #[derive(Default)]
 struct Reached {
     /// Bytes on disk.
     bytes: u64,
-    /// The attempt went on from what an earlier one left.
+    /// Whether the attempt resumed an earlier one.
     resumed: bool,
 }
 
 impl Download<'_> {
-    /// Makes sure that `file` is in the snapshot. Tries again after a broken connection until
-    /// `retries` attempts in a row have brought no byte.
+    /// Downloads `file` unless the snapshot has it. Retries after a broken connection until
+    /// `retries` attempts in a row have added no byte.
     pub(super) fn file(&mut self, file: &str) -> Result<(), HubError> {
         if self.folder.snapshot(self.commit).join(file).is_file() {
             return Ok(());
@@ -53,7 +53,7 @@ impl Download<'_> {
                 best = reached.bytes;
                 tries = 0;
             }
-            // What a broken run left may be what is corrupt; it is gone now.
+            // The part of an earlier run may have been corrupt; it is deleted now.
             let stale = reached.resumed && matches!(error, HubError::Corrupt { .. });
             if !(stale || error.is_transient()) || tries >= self.options.retries {
                 return Err(error);
@@ -73,7 +73,7 @@ impl Download<'_> {
         let blob = self.folder.blob(etag);
         let waiting = || self.progress.notice(&Notice::Waiting { file: file.into() });
         let _lock = self.folder.lock(etag, waiting)?;
-        // Whoever held the lock may have brought the blob.
+        // The process that held the lock may have downloaded the blob.
         if !blob.is_file() {
             let part = self.folder.part(etag);
             create_parent(&part)?;
@@ -112,10 +112,10 @@ impl Download<'_> {
             self.transfer(file, metadata.size, &mut sink)?;
         }
         out.sync_all().map_err(io_error("write", part))?;
-        verify(file, metadata, part)
+        check(file, metadata, part)
     }
 
-    /// Asks for what `sink` lacks and appends it.
+    /// Requests the bytes that `sink` lacks and appends them.
     fn transfer(
         &mut self,
         file: &str,
@@ -136,13 +136,13 @@ impl Download<'_> {
                 sink.restart()?;
                 return Err(self.client.broken(&response, "it cannot resume"));
             }
-            // The server does not know ranges: this is the whole file.
+            // The server does not support ranges: this is the whole file.
             _ => sink.restart()?,
         }
         self.copy(file, total, response, sink)
     }
 
-    /// Appends the body and compares what came with `total`.
+    /// Appends the body and compares its size with `total`.
     fn copy(
         &mut self,
         file: &str,
@@ -172,7 +172,7 @@ impl Download<'_> {
     }
 }
 
-/// The unfinished blob and how much of it there is.
+/// The unfinished blob and its size.
 struct Sink<'a> {
     out: &'a mut File,
     part: &'a Path,
@@ -197,8 +197,9 @@ impl Sink<'_> {
     }
 }
 
-/// Compares a complete blob with what the hub announced, and deletes it if it differs.
-fn verify(file: &str, metadata: &FileMetadata, part: &Path) -> Result<(), HubError> {
+/// Compares a complete blob with the size and hash that the hub announced, and deletes it if it
+/// differs.
+fn check(file: &str, metadata: &FileMetadata, part: &Path) -> Result<(), HubError> {
     let found = fs::metadata(part).map_err(io_error("read", part))?.len();
     if let Some(expected) = metadata.size.filter(|&size| size != found) {
         remove(part);
@@ -228,7 +229,7 @@ fn size_text(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-/// Deletes a useless part; one that stays is found out by the next run.
+/// Deletes a corrupt part; if that fails, the next run finds it corrupt.
 fn remove(part: &Path) {
     let _ = fs::remove_file(part);
 }

@@ -1,73 +1,73 @@
-//! What can go wrong between a model id and a folder of files, and what to do about it.
+//! Errors between a model id and a folder of files, with hints.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Everything that can fail in this module.
+/// An error of the hub or its cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The id cannot be one of the hub, whatever the hub holds.
+    /// The id breaks the rules of the hub.
     #[error("`{id}` is not a model id: {reason}")]
     InvalidId {
-        /// The id as it was given.
+        /// The given id.
         id: String,
         /// The rule it breaks.
         reason: &'static str,
     },
-    /// The revision cannot be one of the hub, whatever the hub holds.
+    /// The revision breaks the rules of the hub.
     #[error("`{revision}` is not a revision: {reason}")]
     InvalidRevision {
-        /// The revision as it was given.
+        /// The given revision.
         revision: String,
         /// The rule it breaks.
         reason: &'static str,
     },
-    /// An environment variable has a value that means nothing.
+    /// An environment variable has an invalid value.
     #[error("`{name}` is `{value}`, expected {expected}")]
     InvalidSetting {
         /// The variable.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The valid values.
         expected: &'static str,
     },
-    /// Neither a cache folder nor a home folder is known.
-    #[error("no home folder, so no place for the cache of the hub")]
+    /// There is neither a cache folder nor a home folder.
+    #[error("no home folder for the cache of the hub")]
     NoHome,
     /// The hub has no such repository.
     #[error("no model `{id}` at `{endpoint}`")]
     RepoNotFound {
-        /// The id asked for.
+        /// The requested id.
         id: String,
-        /// The hub asked.
+        /// The address of the hub.
         endpoint: String,
     },
-    /// The repository exists and this branch, tag or commit of it does not.
+    /// The repository exists, but has no such branch, tag or commit.
     #[error("`{id}` has no revision `{revision}`")]
     RevisionNotFound {
         /// The repository.
         id: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
     },
-    /// Status 401 or 403: private, gated, or (the hub does not tell) not there at all.
+    /// Status 401 or 403: the repository is private, gated, or does not exist.
     #[error("the hub refuses `{id}` (status {status}): {}", refusal(*gated, *token))]
     Refused {
         /// The repository.
         id: String,
         /// 401 or 403.
         status: u16,
-        /// The hub said that its owner must grant access.
+        /// The owner must grant access.
         gated: bool,
         /// A token was sent.
         token: bool,
     },
-    /// A request was needed and `HF_HUB_OFFLINE` forbids them.
-    #[error("{what} is asked of the hub, and offline mode is on")]
+    /// `HF_HUB_OFFLINE` forbids a necessary request.
+    #[error("cannot ask the hub for {what}: offline mode is on")]
     Offline {
-        /// What was wanted.
+        /// The object of the request.
         what: String,
     },
     /// Offline, and the cache lacks files of this revision.
@@ -75,14 +75,14 @@ pub enum HubError {
     NotCached {
         /// The repository.
         id: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// The files that the cache lacks; empty if it has nothing of the revision.
         missing: Vec<String>,
         /// The cache's folder.
         cache_dir: PathBuf,
     },
-    /// Nothing, or nothing of that revision, is there to be removed.
+    /// The cache has no such model or revision to remove.
     #[error("the cache `{}` holds no {what}", cache_dir.display())]
     NothingCached {
         /// Repository, or repository and revision.
@@ -90,43 +90,43 @@ pub enum HubError {
         /// The cache's folder.
         cache_dir: PathBuf,
     },
-    /// No connection, or one that broke or fell silent, after all retries.
+    /// No connection, or one that broke or timed out, after all retries.
     #[error("the network is down or `{host}` cannot be reached: {reason}")]
     Network {
         /// Scheme and host of the request that failed.
         host: String,
-        /// What the connection said.
+        /// The error of the connection.
         reason: String,
     },
-    /// The server answered with a status that means neither yes nor no.
+    /// The server answered with another status.
     #[error("`{host}` answered {status} for `{what}`")]
     Status {
         /// Scheme and host.
         host: String,
-        /// The file or repository asked for.
+        /// The requested file or repository.
         what: String,
         /// The HTTP status.
         status: u16,
     },
-    /// An answer that a hub would not give.
+    /// An answer that is not one of a hub.
     #[error("`{host}` does not answer as a hub does: {reason}")]
     BadResponse {
         /// Scheme and host.
         host: String,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         reason: String,
     },
-    /// A downloaded file is not the one that the hub announced; it was deleted.
+    /// A downloaded file differs from the size or hash that the hub announced; it was deleted.
     #[error("`{file}` arrived corrupt: expected {expected}, found {found}")]
     Corrupt {
         /// The file.
         file: String,
         /// Size or SHA-256 that the hub announced.
         expected: String,
-        /// What arrived.
+        /// Size or SHA-256 of the download.
         found: String,
     },
-    /// The repository has weights, and none of them in the safetensors format.
+    /// The repository has weights, but none in the safetensors format.
     #[error("`{id}` has no safetensors weights, only {}", listed(found))]
     NoSafetensors {
         /// The repository.
@@ -142,7 +142,7 @@ pub enum HubError {
         /// The repository.
         id: String,
     },
-    /// A file that the model cannot do without is not in the repository.
+    /// The repository lacks a required file.
     #[error("`{id}` has no `{file}`")]
     MissingFile {
         /// The repository.
@@ -155,22 +155,22 @@ pub enum HubError {
     BadIndex {
         /// The index.
         file: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
-    /// The disk said no.
+    /// A file or folder cannot be read, written or deleted.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried: `write`, `create`, ..
+        /// The action: `read`, `write`, `create`, ...
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
 }
 
-/// A function for `map_err` that says what was tried and where.
+/// A function for `map_err` that adds the action and the path.
 pub(super) fn io_error(
     action: &'static str,
     path: impl Into<PathBuf>,
@@ -184,7 +184,7 @@ pub(super) fn io_error(
 }
 
 impl HubError {
-    /// What the user can do, in one line without a full stop.
+    /// What the user can do, in one line without a full stop. `olmo2::Hint` has it, too.
     pub fn hint(&self) -> Option<String> {
         let fixed = match self {
             Self::InvalidId { .. } => {
@@ -202,7 +202,7 @@ impl HubError {
             Self::BadResponse { .. } => {
                 "check `HF_ENDPOINT`, and whether a proxy or a login page answers instead"
             }
-            Self::Corrupt { .. } => "the file was deleted: run it again to fetch it anew",
+            Self::Corrupt { .. } => "the file was deleted; run the command again to download it",
             Self::NoSafetensors { .. } => {
                 "pickled weights are never read; choose a revision or a model with safetensors"
             }
@@ -225,7 +225,7 @@ impl HubError {
             } => refusal_hint(id, *gated, *token),
             Self::NotCached { .. } => format!("unset `HF_HUB_OFFLINE` to download it; {FOLDER}"),
             Self::Network { .. } => {
-                format!("a download that was begun goes on when it is run again; {FOLDER}")
+                format!("run the command again to resume the download; {FOLDER}")
             }
             Self::Status { status: 429, .. } => {
                 "too many requests: wait some minutes, or set `HF_TOKEN`".into()
@@ -236,7 +236,7 @@ impl HubError {
         })
     }
 
-    /// Whether a second try may well succeed: a broken connection, an overloaded server.
+    /// Whether a retry may succeed: after a broken connection, or with an overloaded server.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Network { .. } => true,
@@ -269,7 +269,7 @@ fn refusal(gated: bool, token: bool) -> &'static str {
 
 /// What to do about a 401 or 403.
 fn refusal_hint(id: &str, gated: bool, token: bool) -> String {
-    let ask = format!("ask for access on the hub's page of `{id}`");
+    let ask = format!("request access on the page of `{id}` on the hub");
     match (gated, token) {
         (true, true) => ask,
         (true, false) => format!("{ask}, then set `HF_TOKEN`"),
@@ -291,7 +291,7 @@ fn io_hint(source: &io::Error) -> Option<String> {
     }
 }
 
-/// The beginning of "`config.json` of `org/name` is not there".
+/// The beginning of "`config.json` of `org/name` is missing".
 fn part_of(missing: &[String]) -> String {
     match missing.is_empty() {
         true => String::new(),

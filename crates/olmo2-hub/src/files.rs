@@ -1,4 +1,4 @@
-//! Which files of a repository a model needs, and which of them a snapshot lacks.
+//! The files of a repository that a model needs, and those that a snapshot lacks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,27 +11,27 @@ use super::names::is_file_name;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Small files that a model may do without; the first line belongs to the tokenizer.
+/// Optional small files.
 const OPTIONAL: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
 ];
-/// Ends of weight files in formats that are not read here.
+/// Extensions of weights in other formats.
 const FOREIGN: &[&str] = &[".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack"];
 
-/// What a caller wants of a repository.
+/// The files to download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
     /// Config, tokenizer, chat template, generation defaults and weights.
     Model,
-    /// All of that but the weights.
+    /// All of these except the weights.
     NoWeights,
 }
 
-/// The files to download first, in order: weights come last, so that a snapshot with all its
-/// weights is a whole one.
+/// The files to download first, in order: weights are last, so that a snapshot with all its weights
+/// is complete.
 pub(super) fn small_files(
     id: &str,
     siblings: &[String],
@@ -65,7 +65,7 @@ fn no_weights(id: &str, siblings: &[String]) -> HubError {
     }
 }
 
-/// The part of an index that says which files a checkpoint is made of: tensor to shard.
+/// The part of an index that maps tensors to shards.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -74,7 +74,7 @@ struct Index {
 /// The shards that an index on disk names, sorted, each once.
 ///
 /// # Errors
-/// [`HubError::BadIndex`] for what is no index, or names a shard outside its folder.
+/// [`HubError::BadIndex`] for a file that is not an index, or names a shard outside its folder.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>, HubError> {
     let bad = |reason: String| HubError::BadIndex {
         file: INDEX.into(),
@@ -95,8 +95,8 @@ pub(super) fn shards(index: &Path) -> Result<Vec<String>, HubError> {
     }
 }
 
-/// The files without which the snapshot in `folder` is of no use and which it lacks. Optional
-/// files are not missed: the repository may have none.
+/// The required files that the snapshot in `folder` lacks. Optional files do not count: the
+/// repository may have none.
 pub(super) fn missing(folder: &Path, files: Files) -> Vec<String> {
     let has = |name: &str| folder.join(name).is_file();
     let mut missing = Vec::new();

@@ -1,7 +1,7 @@
-//! Requests to a hub: timeouts, redirects without leaking the token, and what a status means.
+//! Requests to a hub: timeouts, redirects that do not leak the token, and errors by status.
 //!
-//! hf-hub 0.5 downloads too, but its agents have no timeouts, so a silent server hangs them for
-//! ever; its retries ask for `stream_position()` of a file opened for appending, which is 0 before
+//! hf-hub 0.5 downloads too, but its agents have no timeouts, so that a silent server hangs them
+//! forever; its retries ask for `stream_position()` of a file opened for appending, which is 0 before
 //! the first write, so that a resumed file gets its beginning twice; and it sends the token to any
 //! port of the same host. So the crate gives names, URLs and the cache's layout
 //! (`hf_hub::{Repo, Cache}`), and the requests are made here, with the same client (ureq).
@@ -32,7 +32,7 @@ pub(super) struct Client {
     metadata_timeout: Duration,
 }
 
-/// What the hub says of one file before it is downloaded.
+/// The hub's metadata of one file, before the download.
 #[derive(Debug)]
 pub(super) struct FileMetadata {
     /// Name of the file among the cache's blobs: SHA-256 of a large file, git's hash of a small one.
@@ -43,9 +43,9 @@ pub(super) struct FileMetadata {
     pub(super) sha256: Option<String>,
 }
 
-/// What to ask for.
+/// The kind of a request.
 #[derive(Clone, Copy, PartialEq)]
-enum Ask {
+enum Request {
     /// An answer of the API.
     Api,
     /// The headers of a file.
@@ -94,7 +94,7 @@ impl Client {
         revision: &str,
     ) -> Result<T, HubError> {
         let url = format!("{}/api/{path}", self.endpoint);
-        let response = self.follow(&url, Ask::Api)?;
+        let response = self.follow(&url, Request::Api)?;
         let mut response = self.check(response, id, revision, id)?;
         let body = response
             .body_mut()
@@ -112,7 +112,7 @@ impl Client {
         commit: &str,
         file: &str,
     ) -> Result<FileMetadata, HubError> {
-        let response = self.follow(&self.file_url(id, commit, file), Ask::Head)?;
+        let response = self.follow(&self.file_url(id, commit, file), Request::Head)?;
         let redirected = response.status().is_redirection();
         let response = match redirected {
             true => response,
@@ -143,7 +143,7 @@ impl Client {
         file: &str,
         from: u64,
     ) -> Result<Response<Body>, HubError> {
-        let response = self.follow(&self.file_url(id, commit, file), Ask::From(from))?;
+        let response = self.follow(&self.file_url(id, commit, file), Request::From(from))?;
         if response.status() == 416 {
             return Ok(response);
         }
@@ -156,20 +156,20 @@ impl Client {
         format!("{}/{id}/resolve/{commit}/{file}", self.endpoint)
     }
 
-    /// Sends a request and follows redirects. The token goes only where scheme, host and port are
-    /// those of the hub. A question about a file stops at the answer that knows the file: the
-    /// redirect to the storage where its bytes lie.
-    fn follow(&self, url: &str, ask: Ask) -> Result<Response<Body>, HubError> {
+    /// Sends a request and follows redirects. The token is sent only where scheme, host and port are
+    /// those of the hub. A request for headers stops at the answer with the metadata: the redirect
+    /// to the storage of the file.
+    fn follow(&self, url: &str, kind: Request) -> Result<Response<Body>, HubError> {
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let trusted = origin(&url) == origin(&self.endpoint);
-            let response = self.send(&url, ask, trusted)?;
+            let response = self.send(&url, kind, trusted)?;
             let location = text(response.headers(), LOCATION.as_str());
             let (true, Some(location)) = (response.status().is_redirection(), location) else {
                 return Ok(response);
             };
             let next = join(&url, location);
-            if ask == Ask::Head {
+            if kind == Request::Head {
                 let leaves = origin(&next) != origin(&url);
                 let known = ["x-linked-etag", "x-linked-size"]
                     .iter()
@@ -183,20 +183,20 @@ impl Client {
         Err(self.bad_response(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    fn send(&self, url: &str, ask: Ask, trusted: bool) -> Result<Response<Body>, HubError> {
-        let mut request = match ask {
-            Ask::Head => self.agent.head(url),
-            Ask::Api | Ask::From(_) => self.agent.get(url),
+    fn send(&self, url: &str, kind: Request, trusted: bool) -> Result<Response<Body>, HubError> {
+        let mut request = match kind {
+            Request::Head => self.agent.head(url),
+            Request::Api | Request::From(_) => self.agent.get(url),
         };
-        if let Ask::From(from @ 1..) = ask {
+        if let Request::From(from @ 1..) = kind {
             request = request.header("Range", format!("bytes={from}-"));
         }
         if let (true, Some(token)) = (trusted, &self.token) {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let wait = match ask {
-            Ask::Api | Ask::Head => self.metadata_timeout,
-            Ask::From(_) => self.timeout,
+        let wait = match kind {
+            Request::Api | Request::Head => self.metadata_timeout,
+            Request::From(_) => self.timeout,
         };
         let request = request
             .config()
@@ -206,7 +206,7 @@ impl Client {
         request.call().map_err(|error| self.failed(url, &error))
     }
 
-    /// The response if it is a success, else what its status means. The hub names the reason in
+    /// The response if it is a success, else the error of its status. The hub names the reason in
     /// `X-Error-Code` (huggingface_hub, `utils/_http.py`).
     fn check(
         &self,

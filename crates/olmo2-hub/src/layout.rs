@@ -1,10 +1,10 @@
-//! Where a model lies in the cache that Python's `huggingface_hub` shares.
+//! The layout of the cache, which is that of Python's `huggingface_hub`.
 //!
 //! ```text
 //! <cache>/models--org--name/
 //!     blobs/<etag>                     a file's content
 //!     blobs/<etag>.incomplete          the same, while it arrives
-//!     refs/<revision>                  the commit that a branch or tag stood at
+//!     refs/<revision>                  the commit of a branch or tag
 //!     snapshots/<commit>/<file>        -> ../../blobs/<etag>
 //! <cache>/.locks/models--org--name/<etag>.lock
 //! ```
@@ -62,7 +62,7 @@ impl ModelFolder {
         self.root.join("refs").join(revision)
     }
 
-    /// The commit that `revision` was when the hub was last asked; a full hash is its own.
+    /// The commit of `revision` at the last request; a full hash is its own.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.into());
@@ -72,7 +72,7 @@ impl ModelFolder {
         is_file_name(commit).then(|| commit.into())
     }
 
-    /// Notes that `revision` is at `commit`, in one step for whoever reads at the same time.
+    /// Stores the commit of `revision`, atomically for concurrent readers.
     pub(super) fn set_ref(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         // Two threads must not write the same unfinished file.
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -89,9 +89,9 @@ impl ModelFolder {
         fs::rename(&new, &path).map_err(io_error("write", &path))
     }
 
-    /// Waits until this process may write the blob, and calls `waiting` if another one has it.
-    /// The lock is Python's; a file system without locks does without (a blob's hash is checked
-    /// and its last step is a rename).
+    /// Locks the blob for this process, and calls `waiting` if another one holds the lock, which is
+    /// that of Python's client. A file system without locks is safe too: a blob is checked by its
+    /// hash and then renamed.
     pub(super) fn lock(
         &self,
         etag: &str,
@@ -111,8 +111,8 @@ impl ModelFolder {
         })
     }
 
-    /// Makes `file` of `commit` the blob `etag`: by a link, or where links cannot be made by
-    /// moving the blob, as Python's client does. For whoever holds the blob's lock.
+    /// Points `file` of `commit` to the blob `etag`: by a link or, where links are not possible, by
+    /// moving the blob, as Python's client does. The caller holds the blob's lock.
     pub(super) fn point(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let pointer = self.snapshot(commit).join(file);
         if pointer.is_file() {

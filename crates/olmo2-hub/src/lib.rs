@@ -1,9 +1,13 @@
-//! Models of the Hugging Face hub: download, revisions, and the cache shared with Python.
+//! Downloads models from the Hugging Face hub into the cache that Python's `huggingface_hub` uses.
 //!
-//! [`Hub::fetch`] makes a folder of files out of an id and a revision; what loads a folder does
-//! the rest. The environment variables, the cache's layout and its locks are those of Python's
-//! `huggingface_hub`, so that neither downloads what the other has. Nothing is printed: progress
-//! goes to a [`Progress`].
+//! [`Hub::fetch`] turns an id and a revision into a folder of files; [`Hub::revisions`] lists
+//! branches, tags and training checkpoints; [`cached_models`] and [`remove`] manage the cache.
+//! Environment variables, layout and locks of the cache are those of `huggingface_hub`, so that
+//! neither program downloads a file that the other has. Downloads resume, are checked against the
+//! hub's SHA-256, and appear in the cache once they are complete.
+//!
+//! The crate prints nothing: a [`Progress`] receives bytes and notices. Every error is a
+//! [`HubError`], and [`HubError::hint`] says what a user can do.
 //!
 //! ```no_run
 //! use olmo2_hub::{Files, Hub, HubOptions};
@@ -41,10 +45,10 @@ use download::Download;
 use http::Client;
 use layout::ModelFolder;
 
-/// The revision that is meant when none is given.
+/// The default revision.
 pub const DEFAULT_REVISION: &str = "main";
 
-/// A hub and the cache on this machine.
+/// A hub, and the cache on this machine.
 pub struct Hub {
     options: HubOptions,
     client: Client,
@@ -57,7 +61,7 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// A hub with these settings; makes no request.
+    /// A hub with these options. Makes no request.
     pub fn new(options: HubOptions) -> Self {
         Self {
             client: Client::new(&options),
@@ -65,21 +69,22 @@ impl Hub {
         }
     }
 
-    /// The settings.
+    /// The options.
     pub fn options(&self) -> &HubOptions {
         &self.options
     }
 
-    /// The folder with the files of `id` at `revision` (a branch, a tag or a commit), downloaded
-    /// as far as the cache lacks them: `models--org--name/snapshots/<commit>`.
+    /// Downloads the files of `id` at `revision` (a branch, a tag or a commit) that the cache lacks,
+    /// and returns their folder, `models--org--name/snapshots/<commit>`.
     ///
-    /// Online the hub is asked for the commit each time, as in Python. If it cannot be reached
-    /// or refuses, and the cache holds the revision, that one is used and
-    /// [`Notice::FromCache`] says so. Offline no request is made. A download that broke off goes
-    /// on where it stopped, in this call (`retries`) or in a later one.
+    /// Online, each call asks the hub for the commit, as in Python. If the hub cannot be reached or
+    /// refuses, and the cache holds the revision, the cache is used, with a [`Notice::FromCache`].
+    /// Offline, no request is made. An interrupted download resumes, in this call (`retries`) or a
+    /// later one.
     ///
     /// # Errors
-    /// See [`HubError`]; for a gated model, a missing revision, no network each its own variant.
+    /// See [`HubError`]: a gated model, a missing revision and a broken network are variants of
+    /// their own.
     pub fn fetch(
         &self,
         id: &str,
@@ -115,7 +120,7 @@ impl Hub {
             progress,
         };
         download_all(download, &info, files)?;
-        // Last, so that a download that broke off leaves the name at the commit that is whole.
+        // Last, so that an interrupted download leaves the name at a complete commit.
         folder.set_ref(revision, &info.sha)?;
         Ok(folder.snapshot(&info.sha))
     }
@@ -123,7 +128,7 @@ impl Hub {
     /// The branches and tags of a model: `main` first, checkpoints in the order of training.
     ///
     /// # Errors
-    /// [`HubError::Offline`] in offline mode, and what a request can meet.
+    /// [`HubError::Offline`] in offline mode, and the errors of a request.
     pub fn revisions(&self, id: &str) -> Result<Vec<Revision>, HubError> {
         check_id(id)?;
         if self.options.offline {
@@ -158,7 +163,7 @@ impl Hub {
         }
     }
 
-    /// The snapshot of a revision, if the cache has all of it that cannot be done without.
+    /// The snapshot of a revision, if the cache has all required files.
     fn cached(
         &self,
         folder: &ModelFolder,
@@ -185,7 +190,7 @@ impl Hub {
     }
 }
 
-/// Downloads the small files, then the weights or the shards that their index names.
+/// Downloads the small files, then the weights or the shards of the index.
 fn download_all(mut download: Download<'_>, info: &RepoInfo, files: Files) -> Result<(), HubError> {
     let siblings = info
         .siblings

@@ -1,7 +1,6 @@
-//! Names that come from outside and end in a path or a URL: ids, revisions, files, hashes.
+//! Checks names that become part of a path or URL: ids, revisions, files, hashes.
 //!
-//! Each is checked before it goes anywhere, so that none can leave the cache's folder and none
-//! needs escaping in a URL.
+//! Each is checked before use, so that none leads out of the cache and none needs escaping in a URL.
 
 use super::HubError;
 
@@ -38,8 +37,8 @@ pub fn check_id(id: &str) -> Result<(), HubError> {
     }
 }
 
-/// The id that a user means: `org/name`, or the address of the model's page on the hub, either
-/// with or without a slash at its end. `None` for all else, which is meant to be a path.
+/// Parses a model id as users type it: `org/name`, or the address of the model's page on the hub,
+/// each with or without a slash at its end. `None` for any other text, such as a path.
 ///
 /// # Errors
 /// [`HubError::InvalidId`] for an address that is not a model's page.

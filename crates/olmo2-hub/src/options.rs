@@ -1,4 +1,4 @@
-//! Where the hub is, where its cache is, who asks: the environment variables of Python's client.
+//! Options of the hub, from the environment variables of Python's client.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// As Python's client: seconds without a byte before a connection counts as dead.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings of a [`Hub`](super::Hub), from the variables that Python's `huggingface_hub` reads.
+/// Options of a [`Hub`](super::Hub), from the variables that Python's `huggingface_hub` reads.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
     /// Scheme and host of the hub, without a slash at the end (`HF_ENDPOINT`).
@@ -22,15 +22,15 @@ pub struct HubOptions {
     /// Access token, sent to the endpoint's host and to no other (`HF_TOKEN`, else the file that
     /// `hf auth login` writes).
     pub token: Option<String>,
-    /// Make no request at all (`HF_HUB_OFFLINE`).
+    /// Whether requests are forbidden (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// Longest silence of a download (`HF_HUB_DOWNLOAD_TIMEOUT`, seconds).
+    /// Timeout of each read of a download (`HF_HUB_DOWNLOAD_TIMEOUT`, seconds).
     pub timeout: Duration,
-    /// Longest wait for an answer about a file or a revision (`HF_HUB_ETAG_TIMEOUT`, seconds).
+    /// Timeout of an answer about a file or a revision (`HF_HUB_ETAG_TIMEOUT`, seconds).
     pub metadata_timeout: Duration,
-    /// Retries in a row that may bring not one byte before a download is given up.
+    /// Number of retries in a row without a new byte after which a download fails.
     pub retries: u32,
-    /// Wait before the first retry; each further one in a row waits this much longer.
+    /// Wait before the first retry in a row; it grows by this much with each.
     pub retry_wait: Duration,
 }
 
@@ -49,7 +49,7 @@ impl HubOptions {
         }
     }
 
-    /// Settings from the process's environment and the token file.
+    /// Options from the process's environment and the token file.
     ///
     /// # Errors
     /// [`HubError::InvalidSetting`] and [`HubError::NoHome`].
@@ -62,12 +62,12 @@ impl HubOptions {
         })
     }
 
-    /// Settings from `lookup`, which gives the value of an environment variable. The token file
-    /// is read where a variable names none; nothing else outside `lookup` is looked at.
+    /// Options from `lookup`, which returns the value of an environment variable. Besides, only the
+    /// token file is read, and only if no variable holds the token.
     ///
     /// # Errors
-    /// [`HubError::InvalidSetting`] for an endpoint that is no URL or a timeout that is no number;
-    /// [`HubError::NoHome`] if neither cache nor home is known.
+    /// [`HubError::InvalidSetting`] for an endpoint that is not a URL or a timeout that is not a
+    /// number; [`HubError::NoHome`] if no variable leads to a cache.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, HubError> {
         // An empty variable counts as none.
         let var = |name: &str| lookup(name).filter(|value| !value.is_empty());
@@ -96,7 +96,7 @@ impl HubOptions {
 }
 
 impl fmt::Debug for HubOptions {
-    /// Says whether there is a token, never what it is.
+    /// Shows whether a token is set, never the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubOptions")
             .field("endpoint", &self.endpoint)
@@ -123,7 +123,7 @@ fn token(
         .or_else(|| clean(&std::fs::read_to_string(path?).ok()?))
 }
 
-/// The values that Python's client takes for true.
+/// Whether Python's client takes the value for true.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }

@@ -1,15 +1,15 @@
-//! What a download tells its caller; the library itself prints nothing.
+//! The progress of a download, for the caller; this crate prints nothing.
 
 use std::fmt;
 
 /// Receives the progress of [`Hub::fetch`](super::Hub::fetch). `()` ignores it.
 pub trait Progress {
-    /// `done` of `total` bytes of `file` are on disk. The first call for a file tells what an
-    /// earlier run left; the last one has `done == total`. A `done` below the last one means that
-    /// the server could not resume and the file begins anew. Files in the cache are not reported.
+    /// `done` of `total` bytes of `file` are on disk. The first call for a file counts the bytes of
+    /// an earlier run; the last one has `done == total`. If `done` decreases, the server could not
+    /// resume and the file starts anew. Files in the cache are not reported.
     fn bytes(&mut self, file: &str, done: u64, total: Option<u64>);
 
-    /// Something that the user should know while it goes on.
+    /// An event to show to the user; the download continues.
     fn notice(&mut self, notice: &Notice);
 }
 
@@ -19,23 +19,23 @@ impl Progress for () {
     fn notice(&mut self, _notice: &Notice) {}
 }
 
-/// An event that is no error; `Display` gives one line for the user.
+/// An event that is not an error; `Display` gives one line for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The hub gave no answer and the cache holds the revision, maybe not its newest commit.
+    /// The hub did not answer, and the cache holds the revision, maybe not at its newest commit.
     FromCache {
-        /// Why the hub could not be asked.
+        /// Why the hub did not answer.
         reason: String,
     },
-    /// A connection broke; the file goes on from where it is.
+    /// A connection broke; the file resumes.
     Retry {
         /// The file.
         file: String,
-        /// What broke.
+        /// Why it broke.
         reason: String,
     },
-    /// Another process downloads this file; this one waits for it.
+    /// Another process downloads this file, and this one waits for it.
     Waiting {
         /// The file.
         file: String,

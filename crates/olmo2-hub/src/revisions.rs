@@ -1,17 +1,17 @@
-//! The revisions of a model, with the training steps that OLMo's branch names tell.
+//! The revisions of a model, with the training steps in the names of OLMo's branches.
 
 use serde::Deserialize;
 
 /// A branch or tag of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// The name to give as `--revision`.
+    /// The name, which [`Hub::fetch`](super::Hub::fetch) takes.
     pub name: String,
-    /// The commit it stands at.
+    /// Its commit.
     pub commit: String,
-    /// A tag, not a branch.
+    /// Whether it is a tag rather than a branch.
     pub is_tag: bool,
-    /// The point in training that the name tells, if it tells one.
+    /// The point in training, if the name holds one.
     pub checkpoint: Option<Checkpoint>,
 }
 
@@ -21,11 +21,11 @@ pub struct Revision {
 pub struct Checkpoint {
     /// 1 pre-training, 2 mid-training, 3 long context.
     pub stage: u32,
-    /// Which of several runs of the stage, where there are several.
+    /// The run of the stage, if there are several.
     pub ingredient: Option<u32>,
     /// Optimizer steps in this stage.
     pub step: u64,
-    /// Tokens seen in this stage, in billions. Olmo 3's names do not tell it.
+    /// Tokens seen in this stage, in billions. Names of Olmo 3 do not hold it.
     pub tokens_billions: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ impl Checkpoint {
     }
 }
 
-/// A number of digits alone: `parse` would take a sign.
+/// Parses digits only: `parse` would accept a sign.
 fn number<T: std::str::FromStr>(digits: &str) -> Option<T> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -81,7 +81,8 @@ struct Ref {
 }
 
 impl Refs {
-    /// `main`, then names that tell no step by name, then checkpoints in the order of training.
+    /// `main`, then names without a step in alphabetical order, then checkpoints in the order of
+    /// training.
     pub(super) fn sorted(self) -> Vec<Revision> {
         let revision = |is_tag| {
             move |found: Ref| Revision {

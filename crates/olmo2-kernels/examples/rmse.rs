@@ -1,4 +1,4 @@
-//! Relative error of weights in the 8-bit and 4-bit formats, and the time to quantize them.
+//! Relative error of weights in the 8-bit and 4-bit formats, and the time that quantizing takes.
 //!
 //! ```text
 //! cargo run --release -p olmo2-kernels --example rmse -- write FOLDER [SEED]
@@ -15,10 +15,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use half::f16;
-use olmo2_kernels::quant::{Q4, Q8, blocks, q4_top, quantize_q4, quantize_q8};
+use olmo2_kernels::quant::{Q4, Q8, blocks, q4_max_scale, quantize_q4, quantize_q8};
 
 const SIDE: usize = 1024;
-/// Of the logarithm of scales of rows and columns.
+/// Standard deviation of the logarithm of the scales of rows and columns.
 const DEVIATION: f64 = 0.3;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,8 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn measure(file: &Path, in_features: usize) -> Result<(), Box<dyn Error>> {
     let bytes = std::fs::read(file)?;
-    let (numbers, _) = bytes.as_chunks();
-    let weights: Vec<f32> = numbers.iter().map(|&x| f32::from_le_bytes(x)).collect();
+    let (values, _) = bytes.as_chunks();
+    let weights: Vec<f32> = values.iter().map(|&x| f32::from_le_bytes(x)).collect();
     if in_features == 0 || weights.is_empty() || !weights.len().is_multiple_of(in_features) {
         let found = weights.len();
         return Err(format!("{file:?}: {found} weights, expected rows of {in_features}").into());
@@ -56,7 +56,7 @@ fn measure(file: &Path, in_features: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Quantized and back, and nanoseconds a weight.
+/// The weights quantized and widened again, and nanoseconds a weight.
 fn through_q8(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales) = (vec![0; count * 32], vec![f16::ZERO; count]);
@@ -76,12 +76,12 @@ fn through_q4(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales, mut selectors) =
         (vec![0; count * 16], vec![0; count], vec![0; count]);
-    let top = q4_top(weights.iter().fold(0.0, |m, x| x.abs().max(m)));
+    let max_scale = q4_max_scale(weights.iter().fold(0.0, |m, x| x.abs().max(m)));
     let quantize = || {
         quantize_q4(
             weights,
             in_features,
-            top,
+            max_scale,
             &mut quants,
             &mut scales,
             &mut selectors,
@@ -92,7 +92,7 @@ fn through_q4(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
         quants: &quants,
         scales: &scales,
         selectors: &selectors,
-        top,
+        max_scale,
     };
     (
         back(weights.len(), in_features, |row, out| q4.row(row, out)),
@@ -100,7 +100,7 @@ fn through_q4(weights: &[f32], in_features: usize) -> (Vec<f32>, f64) {
     )
 }
 
-/// The least of five: others may use the machine.
+/// The shortest of five runs: other programs may use the machine.
 fn seconds(mut work: impl FnMut()) -> f64 {
     let mut time = || {
         let start = Instant::now();
@@ -118,7 +118,7 @@ fn back(len: usize, in_features: usize, read: impl Fn(usize, &mut [f32])) -> Vec
     out
 }
 
-/// In % of the weights' own root mean square.
+/// Root mean squared error in % of the weights' root mean square.
 fn error(weights: &[f32], other: &[f32]) -> f64 {
     let square = |x: f64| x * x;
     let off: f64 = weights

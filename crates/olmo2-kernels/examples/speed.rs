@@ -1,18 +1,20 @@
-//! How fast the kernels are at OLMo 2 1B's shapes, beside a plain read of the same weights.
+//! Speed of the kernels at OLMo 2 1B's shapes, beside a plain read of the same weights.
 //!
 //! `cargo run --release -p olmo2-kernels --example speed [-- THREADS [LAYERS [FORMAT...]]]`
 //!
 //! Formats are `bf16`, `bf16-dot` (activations in bf16 as well), `q8` and `q4`. The plain read is a
-//! loop without prefetching, which is not all that the memory can give: a share above 1 is
-//! possible. The layers' weights (134 MB each in bf16) pass through the caches as in a real model.
-//! Attention is measured by the example `attention`.
+//! loop without prefetches, which does not reach the full memory bandwidth, so a share above 1 is
+//! possible. The layers' weights (134 MB each in bf16) pass through the CPU's caches, as in a real
+//! model. The example `attention` measures attention.
 #![allow(unsafe_code, reason = "the plain read sees every format as bytes")]
 
 use half::{bf16, f16};
 use olmo2_kernels::quant::{Q4, Q8};
 use olmo2_kernels::{
-    Activations, WeightData, WeightRef, level, pool, project, project_gated, silu_mul,
+    Activations, WeightData, WeightRef, keep_freed_memory, level, matmul, matmul_gated, pool,
+    silu_mul,
 };
+use std::hint::black_box;
 use std::time::Instant;
 
 const HIDDEN: usize = 2048;
@@ -94,7 +96,7 @@ impl Matrix {
                 quants,
                 scales,
                 selectors,
-                top: 0.01,
+                max_scale: 0.01,
             }),
         }
     }
@@ -102,7 +104,7 @@ impl Matrix {
     /// Each array's bytes.
     fn bytes(&self) -> Vec<&[u8]> {
         fn raw<T>(data: &[T]) -> &[u8] {
-            // SAFETY: numbers without padding; any memory is bytes.
+            // SAFETY: values without padding; any memory is bytes.
             unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
         }
         match self {
@@ -145,28 +147,16 @@ impl Layer {
         4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE
     }
 
-    /// The layer's four regions.
-    fn forward(&self, x: &[f32], buffers: &mut [Vec<f32>; 3]) {
+    /// The layer's four parallel regions. The attention between them is left out.
+    fn forward(&self, x: &[f32]) {
         let kind = self.activations;
-        let rows = x.len() / HIDDEN;
-        let [q, k, v] = buffers
-            .each_mut()
-            .map(|buffer| &mut buffer[..rows * HIDDEN]);
         let [wq, wk, wv, wo] = self.square.each_ref().map(weight);
-        project(x, HIDDEN, kind, &[wq, wk, wv], &mut [q, k, v]);
-        project(
-            x,
-            HIDDEN,
-            kind,
-            &[wo],
-            &mut [&mut buffers[0][..rows * HIDDEN]],
-        );
-        let [mixed, out, _] = buffers;
-        let mixed = &mut mixed[..rows * INTERMEDIATE];
+        black_box(matmul(x, HIDDEN, kind, &[wq, wk, wv]));
+        black_box(matmul(x, HIDDEN, kind, &[wo]));
         let weights = [weight(&self.gate), weight(&self.up)];
-        project_gated(x, HIDDEN, kind, &weights, mixed);
-        let out = &mut out[..rows * HIDDEN];
-        project(mixed, INTERMEDIATE, kind, &[weight(&self.down)], &mut [out]);
+        let mixed = matmul_gated(x, HIDDEN, kind, &weights);
+        let down = [weight(&self.down)];
+        black_box(matmul(&mixed, INTERMEDIATE, kind, &down));
     }
 }
 
@@ -183,7 +173,7 @@ fn time(runs: usize, mut work: impl FnMut()) -> (f64, f64) {
     (seconds[0], seconds[runs / 2])
 }
 
-/// Reads every weight once, with all threads, and nothing else.
+/// Reads every weight once with all threads, and does nothing else.
 fn read(layers: &[Layer]) {
     for bytes in layers.iter().flat_map(Layer::all).flat_map(Matrix::bytes) {
         let parts = pool::threads();
@@ -195,12 +185,13 @@ fn read(layers: &[Layer]) {
                     *sum ^= x;
                 }
             }
-            std::hint::black_box(sums);
+            black_box(sums);
         });
     }
 }
 
 fn main() {
+    keep_freed_memory();
     let mut args = std::env::args().skip(1);
     let mut number = |default| {
         args.next()
@@ -235,7 +226,6 @@ fn measure(layers: &[Layer]) {
     let x: Vec<f32> = (0..rows * HIDDEN)
         .map(|i| (i % 37) as f32 * 0.05 - 0.9)
         .collect();
-    let mut buffers = [0; 3].map(|_| vec![0.0; rows * INTERMEDIATE]);
     let (_, limit) = time(9, || read(layers));
     println!(
         "  plain read: median {:.1} GB/s",
@@ -250,7 +240,7 @@ fn measure(layers: &[Layer]) {
             let (ours, _) = time(1, || {
                 layers
                     .iter()
-                    .for_each(|layer| layer.forward(&x[..m * HIDDEN], &mut buffers));
+                    .for_each(|layer| layer.forward(&x[..m * HIDDEN]));
             });
             shares.push(limit / ours);
             best = best.min(ours);
@@ -270,7 +260,7 @@ fn measure(layers: &[Layer]) {
         let (best, median) = time(5, || {
             layers
                 .iter()
-                .for_each(|layer| layer.forward(&x[..m * HIDDEN], &mut buffers));
+                .for_each(|layer| layer.forward(&x[..m * HIDDEN]));
         });
         let speed = |seconds| work as f64 / seconds / 1e9;
         println!(

@@ -10,8 +10,8 @@ const ELEMENTS_PER_THREAD: usize = 16_384;
 
 /// `gate = silu(gate) * up`, with `silu(x) = x / (1 + exp(-x))`.
 ///
-/// Within 6 units in the last place of the exact value for gates above -87; below, where the
-/// exact value is less than 1e-35 times `up`, so is this one.
+/// The error is within 6 units in the last place for gates above -87. Below that, both the exact
+/// value and this one are less than 1e-35 times `up`.
 ///
 /// # Panics
 /// The lengths differ.
@@ -19,7 +19,7 @@ pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
     silu_mul_to(SharedMut::new(gate), up);
 }
 
-/// The same; `gate` is written and nobody else's.
+/// As [`silu_mul`]. The caller owns the elements behind `gate`.
 pub(crate) fn silu_mul_to(gate: SharedMut<'_>, up: &[f32]) {
     assert_eq!(up.len(), gate.len(), "`up` and `gate` differ in length");
     let len = up.len();
@@ -36,7 +36,7 @@ pub(crate) fn silu_mul_to(gate: SharedMut<'_>, up: &[f32]) {
 }
 
 struct SiluMul<'a> {
-    /// As many elements as `up`, nobody else's.
+    /// As many elements as `up`, which no other thread touches.
     gate: *mut f32,
     up: &'a [f32],
 }
@@ -54,7 +54,7 @@ impl SiluMul<'_> {
         let (len, gate, up) = (self.up.len(), self.gate, self.up.as_ptr());
         let full = len - len % S::LANES;
         for i in (0..full).step_by(S::LANES) {
-            // SAFETY: `i + LANES <= len`, the length of both.
+            // SAFETY: `i + LANES <= len`, and both are `len` long.
             unsafe {
                 let y = apply(s, s.load(gate.add(i)), s.load(up.add(i)));
                 s.store(gate.add(i), y);
@@ -62,7 +62,7 @@ impl SiluMul<'_> {
         }
         let rest = len - full;
         if rest > 0 {
-            // SAFETY: `rest` elements are left of both.
+            // SAFETY: both have `rest` more elements.
             unsafe {
                 let y = apply(
                     s,

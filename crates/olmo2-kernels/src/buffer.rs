@@ -1,5 +1,5 @@
-//! Memory of the kernels: scratch that starts on a cache line, and an output that several
-//! threads write, each its own elements.
+//! Memory of the kernels: scratch that starts on a cache line, and outputs that several threads
+//! write, each its own elements.
 #![allow(
     unsafe_code,
     reason = "threads write disjoint, strided parts of one slice"
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Scratch of f32, aligned to a cache line; grows, and is kept for the next call.
+/// Scratch of f32, aligned to a cache line. It grows and is kept for the next call.
 pub(crate) struct Scratch(Vec<Line>);
 
 impl Scratch {
@@ -27,13 +27,13 @@ impl Scratch {
         if self.0.len() < lines {
             self.0.resize(lines, Line([0.0; 16]));
         }
-        // SAFETY: a `Line` is 16 f32 without padding, and at least `len` of them are there.
+        // SAFETY: a `Line` is 16 f32 without padding, and the vector holds at least `len` f32.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
     }
 }
 
-/// Runs `work` on `len` elements of the thread's own `scratch`, or of new memory where the
-/// thread is already using that (a kernel inside a kernel).
+/// Runs `work` on `len` elements of the thread's own `scratch`, or of new memory where the thread
+/// is already using its scratch (a kernel inside a kernel).
 pub(crate) fn with_scratch<T>(
     scratch: &'static std::thread::LocalKey<RefCell<Scratch>>,
     len: usize,
@@ -53,7 +53,7 @@ pub(crate) struct SharedMut<'a, T = f32> {
     life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: access goes through `at`, whose callers promise that threads keep apart.
+// SAFETY: access goes through `at`, whose callers promise that no two threads touch an element.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
@@ -67,7 +67,7 @@ impl<'a, T: Copy> SharedMut<'a, T> {
         }
     }
 
-    /// How many elements there are.
+    /// The number of elements.
     pub(crate) fn len(self) -> usize {
         self.len
     }
@@ -75,7 +75,7 @@ impl<'a, T: Copy> SharedMut<'a, T> {
     /// The `count` elements from `index`, for one thread to write.
     ///
     /// # Panics
-    /// They are not all inside.
+    /// Some of them are outside.
     pub(crate) fn part(self, index: usize, count: usize) -> Self {
         let start = self.at(index, count);
         Self {
@@ -88,7 +88,7 @@ impl<'a, T: Copy> SharedMut<'a, T> {
     /// A pointer to `count` elements from `index`.
     ///
     /// # Panics
-    /// They are not all inside.
+    /// Some of them are outside.
     #[inline(always)]
     pub(crate) fn at(self, index: usize, count: usize) -> *mut T {
         assert!(
@@ -101,7 +101,8 @@ impl<'a, T: Copy> SharedMut<'a, T> {
     }
 }
 
-/// New memory for an output. It is not zeroed: that would take one thread the time of a pass.
+/// New memory for an output. It is not zeroed: one thread would need as long for that as a whole
+/// pass.
 pub(crate) struct Unwritten {
     values: Vec<f32>,
     len: usize,
@@ -111,7 +112,7 @@ impl Unwritten {
     pub(crate) fn new(len: usize) -> Self {
         let mut values = Vec::with_capacity(len);
         if cfg!(test) {
-            // What is not written shows.
+            // NaN makes an element visible that no kernel wrote.
             values.spare_capacity_mut()[..len].fill(std::mem::MaybeUninit::new(f32::NAN));
         }
         Self { values, len }
@@ -128,7 +129,7 @@ impl Unwritten {
     /// # Safety
     /// Every element has been written.
     pub(crate) unsafe fn written(mut self) -> Vec<f32> {
-        // SAFETY: the capacity is at least `len`; the rest is promised by the caller.
+        // SAFETY: the capacity is at least `len`; the caller promises the rest.
         unsafe { self.values.set_len(self.len) };
         self.values
     }
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scratch_is_aligned_and_as_long_as_asked() {
+    fn scratch_is_aligned_and_has_the_requested_length() {
         let mut scratch = Scratch::new();
         for len in [0, 1, 16, 17, 1000, 3] {
             let slice = scratch.get(len);

@@ -1,32 +1,35 @@
-//! What this machine can do: how fast its threads read memory, and how many multiply-adds of each
-//! type they do where nothing else limits them. A benchmark's figures mean little without.
+//! The limits of this machine: the read bandwidth of its threads, and its peak rate of
+//! multiply-adds of each type. The figures of a benchmark need these for comparison.
 #![allow(unsafe_code, reason = "vector loads")]
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
-use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs, has_pairs};
+use crate::simd::{
+    Bf16Dot, Bf16DotKernel, Int8, Kernel, dispatch, dispatch_bf16_dot, has_bf16_dot,
+};
 use crate::{level, pool};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Operations a second at the level in use, with all threads of the pool, in 10^9; a multiply-add
-/// counts as two.
+/// Peak operations a second in units of 10^9, at the level in use, with all threads of the pool. A
+/// multiply-add counts as two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peaks {
     /// Multiply-adds of f32.
     pub f32: f64,
-    /// Dot products of pairs of bf16; `None` where the CPU has no such instruction.
+    /// bf16 dot products; `None` if the CPU has no such instruction.
     pub bf16: Option<f64>,
-    /// Products of tiles of bf16, which prefills take where the level has them.
+    /// Products of bf16 tiles, which prefills use if the level has them.
     pub bf16_tiles: Option<f64>,
     /// Dot products of bytes.
     pub int8: f64,
-    /// Products of tiles of blocks of 32 bytes, which more than 8 rows take where the level has them.
+    /// Products of tiles of blocks of 32 bytes, which matmuls of more than 8 rows use if the level
+    /// has them.
     pub int8_tiles: Option<f64>,
 }
 
 impl Peaks {
-    /// Those that a prefill of more than 16 rows can reach.
+    /// The peaks that a prefill of more than 16 rows can reach.
     pub fn of_prefill(self) -> Self {
         Self {
             bf16: self.bf16_tiles.or(self.bf16),
@@ -36,21 +39,21 @@ impl Peaks {
     }
 }
 
-/// Measures the peaks: the best of three runs of some milliseconds each.
+/// Measures the peaks: the best of three runs of a few milliseconds each.
 pub fn peaks() -> Peaks {
     let level = level::level();
     let chains = |operations: usize| (operations * lanes() * CHAINS * ROUNDS) as f64;
-    let pairs = || best(|| dispatch_pairs(level, Bf16), chains(4));
+    let bf16_dot = || best(|| dispatch_bf16_dot(level, Bf16), chains(4));
     #[cfg(target_arch = "x86_64")]
     let (bf16_tiles, int8_tiles) = {
         let amx = Amx::of(level);
-        (amx.map(tiles::peak_of_pairs), amx.map(tiles::peak_of_bytes))
+        (amx.map(tiles::peak_of_bf16), amx.map(tiles::peak_of_bytes))
     };
     #[cfg(not(target_arch = "x86_64"))]
     let (bf16_tiles, int8_tiles) = (None, None);
     Peaks {
         f32: best(|| dispatch(level, F32), chains(2)),
-        bf16: has_pairs(level).then(pairs),
+        bf16: has_bf16_dot(level).then(bf16_dot),
         bf16_tiles,
         int8: best(|| dispatch(level, Bytes), chains(8)),
         int8_tiles,
@@ -60,13 +63,13 @@ pub fn peaks() -> Peaks {
 #[cfg(target_arch = "x86_64")]
 mod tiles {
     use super::best;
-    use crate::simd::{Amx, ByteTiles, Int8, PairTiles, TileKernel, dispatch_tiles};
+    use crate::simd::{Amx, Bf16Tiles, ByteTiles, Int8, TileKernel, dispatch_tiles};
 
     const ROUNDS: usize = 1 << 16;
 
-    pub(super) fn peak_of_pairs(amx: Amx) -> f64 {
-        let work = || PairTiles::with(amx, |tiles| tiles.spin(ROUNDS));
-        best(work, (PairTiles::OPERATIONS * ROUNDS) as f64)
+    pub(super) fn peak_of_bf16(amx: Amx) -> f64 {
+        let work = || Bf16Tiles::with(amx, |tiles| tiles.spin(ROUNDS));
+        best(work, (Bf16Tiles::OPERATIONS * ROUNDS) as f64)
     }
 
     pub(super) fn peak_of_bytes(amx: Amx) -> f64 {
@@ -82,7 +85,7 @@ mod tiles {
     }
 }
 
-/// f32 in a vector of the level in use.
+/// The number of f32 in a vector of the level in use.
 fn lanes() -> usize {
     struct Lanes<'a>(&'a mut usize);
     impl Kernel for Lanes<'_> {
@@ -96,12 +99,12 @@ fn lanes() -> usize {
     lanes
 }
 
-/// Instructions in flight: enough to hide a latency of six cycles of two.
+/// Independent chains of instructions: enough to hide a latency of six cycles at two a cycle.
 const CHAINS: usize = 12;
-/// Rounds of a run, each of `CHAINS` instructions: some milliseconds.
+/// Rounds of a run, each of `CHAINS` instructions: a few milliseconds.
 const ROUNDS: usize = 1 << 20;
 
-/// The rate of `work`, each thread doing so many `operations`.
+/// The rate of `work`, which performs `operations` operations on each thread.
 fn best(work: impl Fn() + Sync, operations: f64) -> f64 {
     let threads = pool::threads();
     let run = || {
@@ -135,8 +138,8 @@ struct Bytes;
 impl Kernel for Bytes {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
-        // Operands that differ from chain to chain and from round to round: what does not change is
-        // multiplied once, before the loop, where a dot product is several instructions.
+        // The operands differ between chains and rounds. Where a dot product is several
+        // instructions, the compiler would otherwise move the constant part out of the loop.
         let bytes = black_box([3_u8; 64 + CHAINS]);
         // SAFETY: a register has at most 64 bytes, and no offset is beyond `CHAINS`.
         let at = |offset: usize| unsafe { s.load_bytes(bytes.as_ptr().add(offset)) };
@@ -156,15 +159,15 @@ impl Kernel for Bytes {
 
 struct Bf16;
 
-impl PairKernel for Bf16 {
+impl Bf16DotKernel for Bf16 {
     #[inline(always)]
-    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, dot: P) {
         let half = s.splat(black_box(0.5));
-        let a = pairs.round(half, half);
+        let a = dot.round(half, half);
         let mut sums = [half; CHAINS];
         for _ in 0..ROUNDS {
             for sum in &mut sums {
-                *sum = pairs.dot(*sum, a, a);
+                *sum = dot.dot(*sum, a, a);
             }
         }
         for sum in sums {
@@ -173,19 +176,19 @@ impl PairKernel for Bf16 {
     }
 }
 
-/// How a thread walks through its part of the memory. Which is fastest depends on the machine.
+/// How a thread walks through its part of the memory. The machine decides which pattern is fastest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadPattern {
     /// From front to back.
     Front,
-    /// From front to back, asking for lines 1 KB ahead.
+    /// From front to back, with prefetches 1 KB ahead.
     FrontAhead,
-    /// Four streams, a quarter of the part apart, asking for lines 1 KB ahead.
+    /// Four streams, a quarter of the part apart, with prefetches 1 KB ahead.
     FourAhead,
 }
 
 impl ReadPattern {
-    /// All of them.
+    /// All patterns.
     pub const ALL: [Self; 3] = [Self::Front, Self::FrontAhead, Self::FourAhead];
 }
 
@@ -194,8 +197,8 @@ pub fn read(bytes: &[u8], pattern: ReadPattern) {
     read_all(&[bytes], pattern);
 }
 
-/// As [`read`], one slice after another in one parallel region, so that what is read in many parts
-/// costs no more than what is read in one.
+/// As [`read`] for several slices, one after the other, in one parallel region, so that many slices
+/// cost no more than one.
 pub fn read_all(slices: &[&[u8]], pattern: ReadPattern) {
     let parts = pool::threads();
     let level = level::level();
@@ -235,7 +238,7 @@ fn walk<S: Int8, const STREAMS: usize, const AHEAD: usize>(s: S, bytes: &[u8]) {
                 s.prefetch(p.wrapping_add(AHEAD));
             }
             for v in 0..vectors {
-                // SAFETY: a whole line of the stream, which is inside `bytes`.
+                // SAFETY: a whole line of the stream, and the stream is inside `bytes`.
                 let x = unsafe { s.load_ints(p.cast::<i32>().wrapping_add(v * S::LANES)) };
                 let sum = &mut sums[(i + v) % 4];
                 *sum = s.add_ints(*sum, x);
@@ -263,9 +266,9 @@ mod tests {
         } = peaks();
         assert!(f32 > 0.1 && f32.is_finite(), "{f32}");
         assert!(int8 > 0.1 && int8.is_finite(), "{int8}");
-        // Ratios are left open, since other work on the machine slows one and not the next, but
-        // where vectors are used no integer instruction does more than four times the f32 rate: a
-        // loop that the compiler emptied showed 14 times.
+        // No exact ratio is tested, since other work on the machine slows one measurement and not
+        // the next. But where vectors are used, no integer instruction does more than four times
+        // the f32 rate; an empty loop, left by the compiler, would show far more.
         if level::level() > Level::Scalar {
             assert!(int8 < 10.0 * f32, "int8 {int8}, f32 {f32}");
         }

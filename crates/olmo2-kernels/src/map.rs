@@ -1,4 +1,4 @@
-//! The read-only map of a file of weights.
+//! Read-only maps of weight files.
 #![allow(
     unsafe_code,
     reason = "a memory map is only as stable as the file under it"
@@ -10,10 +10,10 @@ use std::path::Path;
 
 /// Maps a whole file for reading. Pages are loaded on first use and shared between processes.
 ///
-/// The file must stay as it is while the map lives: a process that shortens it makes the next
-/// read of a lost page a bus error (`SIGBUS`), and one that writes to it changes the weights.
-/// Converted records are written under another name and renamed, so that replacing a record
-/// never touches a mapped file.
+/// The file must not change while the map lives. If a process shortens it, the next read of a lost
+/// page is a bus error (`SIGBUS`); if a process writes to it, the weights change. `convert` writes
+/// records under another name and renames them, so that replacing a record never touches a mapped
+/// file.
 ///
 /// # Errors
 /// The file cannot be opened or mapped, or is empty (`InvalidData`).
@@ -25,8 +25,8 @@ pub fn map_file(path: &Path) -> io::Result<memmap2::Mmap> {
             format!("`{}` is empty", path.display()),
         ));
     }
-    // SAFETY: the map is private to readers, and nothing in this project writes to or shortens
-    // a record or checkpoint in place; the doc comment above names the hazard for others.
+    // SAFETY: the map is read-only, and nothing in this project writes to or shortens a record or
+    // checkpoint in place; the doc comment above names the hazard for others.
     unsafe { memmap2::Mmap::map(&file) }
 }
 

@@ -1,17 +1,16 @@
-//! What the process's allocator does with freed memory.
+//! How the process's allocator treats freed memory.
 #![allow(unsafe_code, reason = "mallopt is a C function")]
 
-/// Lets the allocator keep freed memory for the next allocation, where it is glibc's.
+/// Makes the allocator keep freed memory for the next allocation, if it is glibc's.
 ///
-/// Activations are freed and allocated anew from layer to layer. glibc gives blocks of some
-/// megabytes back to the system each time, which clears their pages again: 3% of a prefill in
-/// bf16, 10% of one in 8 bits. A program calls this once, before it loads a model; other
-/// allocators are left as they are.
+/// Each layer frees activations and allocates new ones. glibc returns blocks of several megabytes
+/// to the system each time, and the system clears their pages again, which costs several percent of
+/// a prefill. A program calls this once, before it loads a model; other allocators are not changed.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt takes any numbers, and only tunes the allocator.
+    // SAFETY: mallopt accepts any numbers, and only tunes the allocator.
     unsafe {
-        // The largest threshold that glibc takes on 64 bits.
+        // The largest threshold that glibc accepts on 64 bits.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
     }

@@ -1,34 +1,22 @@
-//! RMS norm over rows, alone, with the residual that it is added to, or with the rotation of
-//! queries and keys that follows it.
+//! RMS norm over rows: alone, added to a residual, or followed by the rotation of queries and keys.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
-use crate::buffer::SharedMut;
+use crate::buffer::{SharedMut, Unwritten};
 use crate::simd::{Int8, Kernel, Simd, dispatch};
 use crate::{level, pool};
 
 /// Elements below which a second thread costs more than it saves.
 const ELEMENTS_PER_THREAD: usize = 16_384;
 
-/// `out = x / sqrt(mean(x^2) + eps) * weight`, plus `residual` if there is one, over rows of
-/// `weight.len()` elements.
+/// `x / sqrt(mean(x^2) + eps) * weight`, plus `residual` if there is one, over rows of
+/// `weight.len()` elements; as long as `x`.
 ///
-/// A row's bits depend on nothing but the row. The error is within `sqrt(width) / 8 + 4` epsilons
-/// of the largest term.
+/// A row's bits depend on that row alone. The error is within `sqrt(width) / 8 + 4` epsilons of the
+/// largest term.
 ///
 /// # Panics
 /// `weight` is empty, or the lengths do not fit each other.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>, out: &mut [f32]) {
-    rms_norm_to(x, weight, eps, residual, SharedMut::new(out));
-}
-
-pub(crate) fn rms_norm_to(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    residual: Option<&[f32]>,
-    out: SharedMut<'_>,
-) {
-    assert_eq!(x.len(), out.len(), "`x` and `out` differ in length");
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>) -> Vec<f32> {
     if let Some(residual) = residual {
         assert_eq!(
             x.len(),
@@ -36,17 +24,20 @@ pub(crate) fn rms_norm_to(
             "`x` and `residual` differ in length"
         );
     }
-    each_row(x, weight, out, |row, x, out| Norm {
+    let mut y = Unwritten::new(x.len());
+    each_row(x, weight, y.shared(), |row, x, out| Norm {
         x,
         weight,
         eps,
         residual: residual.map(|all| &all[row * weight.len()..][..weight.len()]),
         out,
     });
+    // SAFETY: the kernel writes every row.
+    unsafe { y.written() }
 }
 
-/// Cosines and sines by position, `[positions, head_dim]` each: both halves of a row hold the same
-/// angles, the first half of `sin` with its sign changed.
+/// Cosines and sines by position, `[positions, head_dim]` each. Both halves of a row hold the same
+/// angles; `sin` is negated in the first half.
 #[derive(Clone, Copy, Debug)]
 pub struct RotationTable<'a> {
     /// Cosines.
@@ -57,31 +48,14 @@ pub struct RotationTable<'a> {
     pub head_dim: usize,
 }
 
-/// [`rms_norm`] over whole rows, then the rotation of each head of a row by halves:
-/// `y * cos + swapped(y) * sin`. Row `i` takes the table's row `i` modulo their number.
+/// [`rms_norm`] over whole rows, then the rotation of each head of a row by halves: `y * cos +
+/// swapped(y) * sin`; as long as `x`. Row `i` uses row `i` of the table, modulo its number of rows.
 ///
 /// # Panics
 /// `weight` is empty or no multiple of `head_dim`, `head_dim` is odd, or the lengths do not fit
 /// each other.
-pub fn norm_rotate(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    table: &RotationTable<'_>,
-    out: &mut [f32],
-) {
-    norm_rotate_to(x, weight, eps, table, SharedMut::new(out));
-}
-
-pub(crate) fn norm_rotate_to(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    table: &RotationTable<'_>,
-    out: SharedMut<'_>,
-) {
+pub fn rms_norm_rotate(x: &[f32], weight: &[f32], eps: f32, table: &RotationTable<'_>) -> Vec<f32> {
     let dim = table.head_dim;
-    assert_eq!(x.len(), out.len(), "`x` and `out` differ in length");
     assert!(dim > 0 && dim.is_multiple_of(2), "`head_dim` is {dim}");
     assert_eq!(
         weight.len() % dim,
@@ -94,7 +68,8 @@ pub(crate) fn norm_rotate_to(
         "`cos` and `sin` differ in length"
     );
     assert!(table.cos.len() >= dim && table.cos.len().is_multiple_of(dim));
-    each_row(x, weight, out, |row, x, out| {
+    let mut y = Unwritten::new(x.len());
+    each_row(x, weight, y.shared(), |row, x, out| {
         let at = row * dim % table.cos.len();
         NormRotate {
             x,
@@ -105,6 +80,8 @@ pub(crate) fn norm_rotate_to(
             out,
         }
     });
+    // SAFETY: the kernel writes every row.
+    unsafe { y.written() }
 }
 
 /// Runs a kernel on each row of `x`, and of `out`, of `weight.len()` elements.
@@ -130,8 +107,7 @@ fn each_row<'a, K: Kernel>(
     });
 }
 
-/// What a row is multiplied by: `1 / sqrt(mean(x^2) + eps)`. Four sums of vectors are enough to
-/// keep the adders busy.
+/// The factor of a row: `1 / sqrt(mean(x^2) + eps)`. Four vectors of sums keep the adders busy.
 #[inline(always)]
 fn factor<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let mut sums = [s.splat(0.0); 4];
@@ -139,7 +115,7 @@ fn factor<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let whole = x.len() - x.len() % step;
     for i in (0..whole).step_by(step) {
         for j in 0..4 {
-            // SAFETY: four vectors from `i` on are inside.
+            // SAFETY: four vectors from `i` are inside.
             let v = unsafe { s.load(x.as_ptr().add(i + j * S::LANES)) };
             sums[j] = s.fma(v, v, sums[j]);
         }
@@ -166,7 +142,7 @@ impl Kernel for Norm<'_> {
         let factor = factor(s, x, self.eps);
         let whole = x.len() - x.len() % S::LANES;
         for i in (0..whole).step_by(S::LANES) {
-            // SAFETY: a vector from `i` on is inside all of them.
+            // SAFETY: a vector from `i` is inside all of them.
             unsafe {
                 let y = s.mul(s.load(x.as_ptr().add(i)), s.splat(factor));
                 let y = s.mul(y, s.load(weight.as_ptr().add(i)));
@@ -208,7 +184,7 @@ impl Kernel for NormRotate<'_> {
         for head in (0..x.len()).step_by(dim) {
             for i in (0..whole).step_by(S::LANES) {
                 let (low, high) = (i, half + i);
-                // SAFETY: vectors from `low` and from `high` on are inside the head.
+                // SAFETY: vectors from `low` and from `high` are inside the head.
                 unsafe {
                     let a = self.normed(s, head + low, factor);
                     let b = self.normed(s, head + high, factor);
@@ -232,7 +208,7 @@ impl Kernel for NormRotate<'_> {
 
 impl NormRotate<'_> {
     /// # Safety
-    /// A vector from `i` on is inside the row.
+    /// A vector from `i` is inside the row.
     #[inline(always)]
     unsafe fn normed<S: Simd>(&self, s: S, i: usize, factor: f32) -> S::V {
         // SAFETY: promised by the caller.
@@ -248,7 +224,7 @@ impl NormRotate<'_> {
     /// `own * cos + other * sin` at element `i` of a head.
     ///
     /// # Safety
-    /// A vector from `i` on is inside the table's row.
+    /// A vector from `i` is inside the table's row.
     #[inline(always)]
     unsafe fn turned<S: Simd>(&self, s: S, own: S::V, other: S::V, i: usize) -> S::V {
         // SAFETY: promised by the caller.
@@ -286,6 +262,7 @@ mod tests {
     }
 
     fn assert_close(out: &[f32], right: &[f64], width: usize) {
+        assert_eq!(out.len(), right.len());
         let bound = ((width as f64).sqrt() / 8.0 + 4.0) * f64::from(f32::EPSILON);
         for (y, right) in out.iter().zip(right) {
             let error = (f64::from(*y) - right).abs();
@@ -303,11 +280,10 @@ mod tests {
                 let sums = right.iter().zip(&residual).map(|(y, r)| y + f64::from(*r));
                 let sums: Vec<f64> = sums.collect();
                 for level in levels() {
-                    let mut out = vec![f32::NAN; x.len()];
-                    with_level(level, || rms_norm(&x, &weight, 1e-6, None, &mut out)).unwrap();
+                    let out = with_level(level, || rms_norm(&x, &weight, 1e-6, None)).unwrap();
                     assert_close(&out, &right, width);
                     let residual = Some(&residual[..]);
-                    with_level(level, || rms_norm(&x, &weight, 1e-6, residual, &mut out)).unwrap();
+                    let out = with_level(level, || rms_norm(&x, &weight, 1e-6, residual)).unwrap();
                     assert_close(&out, &sums, width);
                 }
             }
@@ -340,8 +316,8 @@ mod tests {
                     head_dim: dim,
                 };
                 for level in levels() {
-                    let mut out = vec![f32::NAN; x.len()];
-                    with_level(level, || norm_rotate(&x, &weight, 1e-6, &table, &mut out)).unwrap();
+                    let out = with_level(level, || rms_norm_rotate(&x, &weight, 1e-6, &table));
+                    let out = out.unwrap();
                     assert_close(&out, &right, width);
                 }
             }
@@ -352,12 +328,10 @@ mod tests {
     fn a_row_has_the_same_bits_alone_and_among_others() {
         let (rows, width) = (40, 2048);
         let (x, weight) = (noise(1, rows * width), noise(2, width));
-        let mut all = vec![0.0; x.len()];
-        rms_norm(&x, &weight, 1e-6, None, &mut all);
-        let mut alone = vec![0.0; width];
+        let all = rms_norm(&x, &weight, 1e-6, None);
         for row in 0..rows {
             let range = row * width..(row + 1) * width;
-            rms_norm(&x[range.clone()], &weight, 1e-6, None, &mut alone);
+            let alone = rms_norm(&x[range.clone()], &weight, 1e-6, None);
             assert!(
                 alone
                     .iter()

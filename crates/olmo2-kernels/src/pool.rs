@@ -1,7 +1,7 @@
-//! The kernels' threads. A decoding step enters hundreds of parallel regions of some tens of
-//! microseconds, so workers spin briefly between regions before they park: waking a spinning
-//! worker takes about a microsecond, waking a parked one fifteen. Parked workers leave the
-//! cores to others, above all to the tensor library's own pool.
+//! The kernels' thread pool. A decoded token enters hundreds of parallel regions of some tens of
+//! microseconds each. Between regions workers spin briefly and then park, because waking a spinning
+//! worker is an order of magnitude faster than waking a parked one. Parked workers leave the cores
+//! to others, above all to the tensor library's own pool.
 #![allow(
     unsafe_code,
     reason = "a region's closure is borrowed by other threads"
@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 
-/// Spins before a waiting thread parks: 20 to 30 microseconds on current x86 CPUs.
+/// Spins before a waiting thread parks: some tens of microseconds on current x86 CPUs.
 const SPINS: u32 = 2_000;
 
-/// Wanted threads; 0 until [`set_threads`].
+/// The number of threads requested; 0 until [`set_threads`].
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// The workers; locked while a region runs.
 static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
@@ -27,7 +27,7 @@ static PENDING: AtomicUsize = AtomicUsize::new(0);
 /// The first panic of the running region.
 static PANIC: Mutex<Option<Box<dyn Any + Send>>> = Mutex::new(None);
 
-/// How many threads a region may use, the caller's included.
+/// The number of threads that a region may use, the caller's included.
 pub fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         0 => physical_cores(),
@@ -35,13 +35,13 @@ pub fn threads() -> usize {
     }
 }
 
-/// Sets how many threads a region may use, the caller's included; 0 means physical cores.
+/// Sets the number of threads that a region may use, the caller's included; 0 means physical cores.
 pub fn set_threads(count: usize) {
     THREADS.store(count, Ordering::Relaxed);
 }
 
-/// The CPU's cores, each counted once however many threads it has, and at most as many as this
-/// process may use.
+/// The number of the CPU's cores, without hyper-threads, at most the number that this process may
+/// use.
 pub fn physical_cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| {
@@ -61,8 +61,8 @@ fn cores_of_linux() -> Option<usize> {
     (!cores.is_empty()).then_some(cores.len())
 }
 
-/// The part of `total` that `index` of `parts` takes; parts differ by at most `step`, and all
-/// but the last begin and end at multiples of `step`.
+/// The share of `total` that belongs to `index` of `parts`. Shares differ by at most `step`, and
+/// all but the last begin and end at multiples of `step`.
 pub(crate) fn share(
     total: usize,
     step: usize,
@@ -74,13 +74,13 @@ pub(crate) fn share(
     at(index)..at(index + 1)
 }
 
-/// Calls `work(0)` to `work(parts - 1)`, each once, spread over the threads, and returns when
-/// all are done. Part `i` runs on thread `i % threads()`. A caller that finds the pool at work
-/// (another thread's region, or its own) does all parts itself, so nothing ever waits for a
-/// region of somebody else; parts must not wait for each other.
+/// Calls `work(0)` to `work(parts - 1)`, once each, spread over the threads, and returns when all
+/// have ended. Part `i` runs on thread `i % threads()`. A caller that finds the pool busy (with
+/// another thread's region, or its own) runs all parts itself, so that no region waits for another
+/// one. Parts must not wait for each other.
 ///
 /// # Panics
-/// With the panic of a part, after all parts have ended.
+/// A part panicked; all parts have ended by then.
 pub fn run(parts: usize, work: impl Fn(usize) + Sync) {
     let threads = threads().min(parts);
     let workers = if threads > 1 { lock_workers() } else { None };
@@ -106,7 +106,7 @@ fn lock_workers() -> Option<MutexGuard<'static, Vec<Worker>>> {
     }
 }
 
-/// Starts workers until there are `count`; fewer where the system refuses.
+/// Starts workers until `count` exist; fewer if the system refuses.
 fn hire(workers: &mut Vec<Worker>, count: usize) {
     while workers.len() < count {
         let slot = Arc::new(Slot::default());
@@ -130,7 +130,7 @@ fn region(workers: &[Worker], parts: usize, work: &(dyn Fn(usize) + Sync)) -> Op
     let stride = workers.len() + 1;
     PENDING.store(workers.len(), Ordering::Relaxed);
     // SAFETY: only the lifetime changes, and this function outlives all uses: it returns once
-    // PENDING is 0, and a worker counts down after its last use of the job, panic or not.
+    // PENDING is 0, and a worker decrements it after its last use of the job, even after a panic.
     let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
     for (i, worker) in workers.iter().enumerate() {
         let caller = thread::current();
@@ -185,15 +185,15 @@ const IDLE: u32 = 0;
 const STARTED: u32 = 1;
 const PARKED: u32 = 2;
 
-/// Where a worker finds its next job. Aligned so that no two workers share a cache line pair.
+/// The place of a worker's next job. Aligned so that no two workers share a pair of cache lines.
 #[repr(align(128))]
 struct Slot {
     state: AtomicU32,
     job: UnsafeCell<Option<Job>>,
 }
 
-// SAFETY: `job` is written by the holder of the lock on WORKERS while the state is not STARTED,
-// and read by the one worker only while it is; the swaps of `state` order the two.
+// SAFETY: the holder of the lock on WORKERS writes `job` while the state is not STARTED, and only
+// the one worker reads it, while it is; the swaps of `state` order the two.
 unsafe impl Sync for Slot {}
 
 impl Default for Slot {
@@ -206,11 +206,11 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// A worker's life: jobs in turn, for as long as the process lives.
+    /// The loop of a worker: one job after the other, until the process ends.
     fn serve(&self) {
         loop {
             self.wait();
-            // SAFETY: the state is STARTED, so the job is this worker's until it says IDLE.
+            // SAFETY: the state is STARTED, so the job belongs to this worker until it stores IDLE.
             let job = unsafe { (*self.job.get()).take() };
             self.state.store(IDLE, Ordering::Release);
             if let Some(job) = job {
@@ -244,8 +244,8 @@ struct Worker {
 
 impl Worker {
     fn start(&self, job: Job) {
-        // SAFETY: the caller holds the lock on WORKERS and the last region has ended, so the
-        // worker has taken its last job and will not look here before the swap below.
+        // SAFETY: the caller holds the lock on WORKERS and the last region has ended, so the worker
+        // has taken its last job and does not read the slot before the swap below.
         unsafe { *self.slot.job.get() = Some(job) };
         if self.slot.state.swap(STARTED, Ordering::AcqRel) == PARKED {
             self.thread.unpark();

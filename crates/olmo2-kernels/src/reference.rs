@@ -1,11 +1,11 @@
-//! The kernels in plain loops with sums in f64: what tests hold the fast ones against.
+//! Scalar versions of the kernels with sums in f64, which tests compare the fast ones with.
 
 use crate::attention::{AttentionShape, AttentionStep};
 use crate::product::WeightData;
 
-/// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, and beside each the sum of the terms'
-/// magnitudes, which error bounds scale with.
-pub fn project(
+/// `y[m][out] = sum of x[m][in] * w[out][in], plus bias`, each with the sum of its terms'
+/// magnitudes, to which error bounds are proportional.
+pub fn matmul(
     x: &[f32],
     in_features: usize,
     data: WeightData<'_>,
@@ -33,7 +33,7 @@ pub fn project(
     out
 }
 
-/// `softmax(q k^T * scale) v` of one step, laid out as [`crate::attend`]'s output.
+/// `softmax(q k^T * scale) v` of one step, in the layout of [`crate::attend`]'s output.
 pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
     let &AttentionShape {
         heads,
@@ -60,8 +60,8 @@ pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
             .clone()
             .map(|j| score(j) * f64::from(scale))
             .collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
         let total: f64 = weights.iter().sum();
         for (weight, j) in weights.iter().zip(visible) {
             step.v.row(kv + j, &mut stored);

@@ -1,4 +1,4 @@
-//! From a checkpoint's folder to a record: checked, streamed, hashed, resumable.
+//! Converts a checkpoint to a record: checked, streamed, hashed, resumable.
 
 use std::fs;
 use std::io;
@@ -12,29 +12,31 @@ use crate::format;
 use crate::format::record::{
     self, COPIED, ConvertProgress, CopiedFile, Formats, RECEIPT, RecordError, UNFINISHED, Written,
 };
+use crate::hint::Hint;
 use crate::quantize::Quantize;
 use crate::storage::StoredDtype;
 use crate::weights::WeightsError;
 
-/// What to convert, and where to.
+/// The source and the target of a conversion.
 #[derive(Debug, Clone)]
 pub struct ConvertOptions {
-    /// Folder of a Hugging Face checkpoint, or of a record that is wanted in another type.
+    /// Folder of a Hugging Face checkpoint, or of a record in floats.
     pub source: PathBuf,
-    /// Folder of the record: new, empty, or holding this conversion from an earlier run.
+    /// Folder of the record: new, empty, or with an unfinished run of the same conversion.
     pub out: PathBuf,
-    /// Type to store the weights in; `None` keeps the type of the source.
+    /// Dtype in which to store floats; `None` keeps the dtype of the source.
     pub dtype: Option<StoredDtype>,
-    /// Which matrices to store in quantized blocks; the source must be floats.
+    /// The matrices to quantize. The source must be unquantized: quantized weights cannot be
+    /// converted again.
     pub quantize: Quantize,
-    /// What the receipt calls the source: the hub's id; `None` takes the folder.
+    /// Name of the source in the receipt, such as an id of the hub; `None` takes the folder.
     pub label: Option<String>,
-    /// The hub's revision, for the receipt.
+    /// Revision on the hub, for the receipt.
     pub revision: Option<String>,
 }
 
 impl ConvertOptions {
-    /// A conversion that keeps the types of the source.
+    /// A conversion that keeps the dtypes of the source.
     pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
             source: source.into(),
@@ -47,53 +49,60 @@ impl ConvertOptions {
     }
 }
 
-/// A conversion that ended well.
+/// The result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvertReport {
-    /// Parts written and kept, and their bytes.
+    /// The parts written and kept, and their bytes.
     pub parts: Written,
-    /// What was left out of the source or had to be worked around, a sentence each.
+    /// Tensors of the source that were left out and choices without effect, one sentence each.
     pub notes: Vec<String>,
 }
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConvertError {
-    /// The source's `config.json`.
+    /// The `config.json` of the source.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The source's weights.
+    /// The weights of the source.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A record would be written over its source.
+    /// The folder for the record is the source.
     #[error("`{folder}` is the source: expected another folder for the record", folder = folder.display())]
     OutIsSource {
         /// The folder.
         folder: PathBuf,
     },
-    /// The folder holds something else.
+    /// The folder for the record holds other files.
     #[error("`{folder}` is not empty: expected an empty folder or a record, found `{found}`", folder = folder.display())]
     OutNotEmpty {
         /// The folder.
         folder: PathBuf,
-        /// What lies there.
+        /// The first of them.
         found: String,
     },
 }
 
-impl ConvertError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ConvertError {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(error) => error.hint(),
-            Self::Weights(error) => error.hint(),
-            Self::Record(error) => error.hint(),
             Self::OutIsSource { .. } | Self::OutNotEmpty { .. } => {
                 Some("choose a folder that does not exist yet".into())
             }
+            _ => self.inner()?.hint(),
+        }
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Record(e) => Some(e),
+            _ => None,
         }
     }
 }
@@ -101,17 +110,17 @@ impl ConvertError {
 /// Converts a checkpoint into a record.
 ///
 /// The whole source is checked against its config before anything is written. Weights are then
-/// streamed, some megabytes at a time, from the mapped source into the parts. Matrices that are
-/// quantized are read twice for `q4`, whose scales count down from the largest number, and their
-/// scales are kept until the quants are written: a thirty-second of bf16's size, and a sixty-fourth
-/// of f32's. So memory grows with the largest matrix alone, and little. Everything is written under
-/// another name, synchronized, and renamed; a part stands in the receipt once it is complete. A
-/// conversion that was ended, even by `kill -9`, goes
-/// on where it stopped when it is run again, and ends with the same bytes.
+/// streamed, some megabytes at a time, from the mapped source into the parts. Quantizing keeps the
+/// scales of one matrix in memory until its quants are written, 1/32 of its size in bf16; `q4` reads
+/// each matrix twice, since its scales are steps below the largest one.
+///
+/// Each file is written under another name, synced, and renamed; the receipt lists a part once it is
+/// complete. After an interruption, even by `kill -9`, the next run resumes and ends with the same
+/// bytes.
 ///
 /// # Errors
-/// The source is not an OLMo 2 checkpoint, does not fit the type asked for, `out` is not free, or
-/// a file cannot be read or written; see [`ConvertError`].
+/// The source is not an OLMo 2 checkpoint or has values beyond the range of the requested formats,
+/// `out` is not free, or a file cannot be read or written; see [`ConvertError`].
 pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn ConvertProgress,
@@ -125,12 +134,12 @@ pub fn convert(
         dtype: options.dtype,
         quantize: options.quantize,
     };
-    record::check(&config, &weights, &formats)?;
+    record::check_source(&config, &weights, &formats)?;
     let _lock = claim(options)?;
     let out = &options.out;
-    let copied = beside(&options.source)?;
+    let copied = copied_files(&options.source)?;
     let receipt = record::begin(out, source, copied, &formats)?;
-    copy_beside(&options.source, out)?;
+    copy_files(&options.source, out)?;
     let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
@@ -139,7 +148,7 @@ pub fn convert(
     })
 }
 
-/// Creates and locks the folder of the record, if it is free to be one.
+/// Creates and locks the folder of the record, if it is free.
 fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
     let out = &options.out;
     fs::create_dir_all(out).map_err(RecordError::io(out))?;
@@ -151,21 +160,22 @@ fn claim(options: &ConvertOptions) -> Result<Option<fs::File>, ConvertError> {
     let lock = record::lock(out)?;
     let is_record = out.join(RECEIPT).exists();
     let names = names(out).map_err(RecordError::io(out))?;
-    let (unfinished, other): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_ours(name));
+    let (unfinished, other): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| is_unfinished(name));
     if let Some(found) = other.into_iter().find(|_| !is_record) {
         let folder = out.clone();
         return Err(ConvertError::OutNotEmpty { folder, found });
     }
     for name in unfinished {
-        // Left by a conversion that was killed.
+        // A killed conversion left it.
         let path = out.join(name);
         fs::remove_file(&path).map_err(RecordError::io(&path))?;
     }
     Ok(lock)
 }
 
-/// Whether a conversion left the file: the unfinished form of a file that it writes.
-fn is_ours(name: &str) -> bool {
+/// Whether the file is an unfinished file of a conversion.
+fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED)
         .is_some_and(|name| name == RECEIPT || COPIED.contains(&name) || name.ends_with(".bpk"))
 }
@@ -180,8 +190,8 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Config, tokenizer and the like in the source, with their hashes.
-fn beside(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
+/// The files of the source that are copied, with their hashes.
+fn copied_files(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
     let names = COPIED.iter().filter(|name| source.join(name).exists());
     let copied = names.map(|name| {
         Ok(CopiedFile {
@@ -192,8 +202,8 @@ fn beside(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
     copied.collect()
 }
 
-/// Copies config and tokenizer; what the source has not, the record has no more.
-fn copy_beside(source: &Path, out: &Path) -> Result<(), ConvertError> {
+/// Copies config, tokenizer and the like; removes from the record the files that the source lacks.
+fn copy_files(source: &Path, out: &Path) -> Result<(), ConvertError> {
     for name in COPIED {
         let (from, to) = (source.join(name), out.join(name));
         if !from.exists() {

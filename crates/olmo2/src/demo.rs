@@ -1,4 +1,4 @@
-//! The small OLMo 2 of `assets/demo`, embedded: an answer with no network and no download.
+//! The small OLMo 2 of `assets/demo`, embedded: it runs without network and download.
 //!
 //! An ordinary Hugging Face folder, made by `cargo xtask train-demo`; its model card is
 //! `assets/demo/README.md`.
@@ -25,7 +25,7 @@ pub const TOKENIZER: &str = include_str!("../assets/demo/tokenizer.json");
 /// `tokenizer_config.json`, with the chat template.
 pub const TOKENIZER_CONFIG: &str = include_str!("../assets/demo/tokenizer_config.json");
 
-/// `model.safetensors`, at an address at which its elements may be read where they lie.
+/// `model.safetensors`, aligned so that its elements can be read in place.
 static WEIGHTS: &Aligned<[u8]> = &Aligned(*include_bytes!("../assets/demo/model.safetensors"));
 
 #[repr(align(64))]
@@ -34,7 +34,7 @@ struct Aligned<T: ?Sized>(T);
 /// The architecture.
 ///
 /// # Errors
-/// None in a build whose tests pass; so for all functions here.
+/// None in a build whose tests pass, as for all functions here.
 pub fn config() -> Result<Olmo2Config, ConfigError> {
     Olmo2Config::from_json(CONFIG)
 }
@@ -63,7 +63,7 @@ pub fn chat_template() -> Result<Option<ChatTemplate>, ChatError> {
     ChatTemplate::from_bytes(None, Some(TOKENIZER_CONFIG.as_bytes()))
 }
 
-/// The weights, which are not copied.
+/// The weights; their memory is that of the program.
 ///
 /// # Errors
 /// As [`config`].
@@ -72,7 +72,7 @@ pub fn weights(config: &Olmo2Config) -> Result<Weights, WeightsError> {
     format::from_safetensors(config, Path::new("the embedded model"), &bytes)
 }
 
-/// The model itself.
+/// Loads the model.
 ///
 /// # Errors
 /// The backend does not compute in the precision asked for.

@@ -4,6 +4,7 @@
 
 mod backend;
 mod cache;
+mod checkpoint;
 pub mod config;
 pub mod convert;
 #[cfg(feature = "demo")]
@@ -11,6 +12,7 @@ pub mod demo;
 pub mod format;
 mod forward;
 mod generate;
+mod hint;
 mod load;
 mod model;
 mod nn;
@@ -25,15 +27,19 @@ pub mod weights;
 #[cfg(feature = "hub")]
 pub use olmo2_hub as hub;
 
+pub use backend::Capabilities;
 pub use cache::{CacheDtype, CacheDtypeError, CacheOptions, KvCache};
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::generation::{GenerationConfig, GenerationConfigError};
 pub use config::json::JsonError;
 pub use config::{ConfigError, Olmo2Config};
 pub use format::record;
 pub use forward::{ForwardInput, ForwardOutput, InputError, LogitRows};
 pub use generate::{
-    DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams, Generation, Session, Timings,
+    Chunks, DEFAULT_NEW_TOKENS, DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams,
+    Generation, PREFILL_CHUNK, PositionLimit, Session, TextStream, Timings, chunk_len, prefill,
 };
+pub use hint::Hint;
 pub use load::{LoadError, LoadOptions};
 pub use model::loss::causal_lm_loss;
 pub use model::{Attention, Decoder, DecoderLayer, Mlp, Olmo2};
@@ -41,7 +47,7 @@ pub use nn::{Embedding, Linear, RmsNorm, RotaryEmbedding};
 pub use precision::{Precision, PrecisionError};
 pub use quantize::{Quantize, QuantizeError};
 pub use sampling::{Sampler, SamplingError, SamplingParams};
-pub use storage::{Packed, QuantFormat, Weight};
+pub use storage::{Packed, QuantFormat, UnknownFormat, Weight};
 pub use text::chat::{ChatError, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 pub use text::{chat, tokenizer};

@@ -7,12 +7,14 @@ use burn::tensor::DType;
 use burn_store::ModuleSnapshot;
 use thiserror::Error;
 
+use crate::backend::Capabilities;
 use crate::config::{ConfigError, Olmo2Config};
 use crate::format;
+use crate::hint::Hint;
 use crate::model::Olmo2;
 use crate::precision::{Precision, PrecisionError};
 use crate::quantize::{Quantize, QuantizeError};
-use crate::storage::Weight;
+use crate::storage::{Packed, Weight};
 use crate::weights::{StoredWeight, Weights, WeightsError};
 
 /// How a model is loaded.
@@ -29,6 +31,7 @@ pub struct LoadOptions {
 
 /// Why a model could not be loaded.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// `config.json`.
     #[error(transparent)]
@@ -47,26 +50,26 @@ pub enum LoadError {
     Apply(String),
 }
 
-impl LoadError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for LoadError {
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
         match self {
-            Self::Config(e) => e.hint(),
-            Self::Weights(e) => e.hint(),
-            Self::Quantize(e) => Some(e.hint()),
-            Self::Precision(_) => Some("choose another precision; f32 runs everywhere".into()),
-            Self::Apply(_) => None,
+            Self::Config(e) => Some(e),
+            Self::Weights(e) => Some(e),
+            Self::Quantize(e) => Some(e),
+            Self::Precision(e) => Some(e),
+            _ => None,
         }
     }
 }
 
 impl Weights {
-    /// Bytes that loading these weights takes on backend `B`: as they are stored, or quantized,
-    /// where kernels read that form in place; elsewhere converted to the compute dtype, beside
-    /// which what is quantized on the way lies until all is converted.
-    pub fn held_bytes<B: Backend>(&self, options: &LoadOptions) -> u64 {
+    /// Peak bytes needed to load these weights on a backend with these capabilities.
+    ///
+    /// Backends with in-place kernels keep the stored or quantized form. Others convert to the
+    /// compute dtype and, until done, also hold blocks quantized on the way.
+    pub fn load_bytes(&self, options: &LoadOptions, capabilities: &Capabilities) -> u64 {
         let precision = options.precision;
-        let held = self.iter().map(|(name, weight)| {
+        let bytes = self.iter().map(|(name, weight)| {
             let shape = weight.shape();
             let format = options
                 .quantize
@@ -75,18 +78,19 @@ impl Weights {
                 (Some(format), &[out, input]) => Some(format.bytes([out, input])),
                 _ => None,
             };
-            match precision.is_by_kernels::<B>() {
+            let stored = format.map_or(weight.format(), Into::into);
+            match capabilities.reads_in_place(precision, stored) {
                 true => quantized.unwrap_or(weight.byte_len()),
                 false => {
                     let elements: u64 = shape.iter().map(|&dim| dim as u64).product();
                     let converted = elements * precision.compute().size() as u64;
-                    // Blocks that are stored are widened as they lie.
-                    let made = quantized.filter(|_| weight.float().is_some());
-                    converted + made.unwrap_or_default()
+                    // Blocks of a record are widened from the map and take no memory of their own.
+                    let blocks = quantized.filter(|_| weight.float().is_some());
+                    converted + blocks.unwrap_or_default()
                 }
             }
         });
-        held.sum()
+        bytes.sum()
     }
 }
 
@@ -121,26 +125,27 @@ impl<B: Backend> Olmo2<B> {
         device: &B::Device,
     ) -> Result<Self, LoadError> {
         let precision = options.precision;
-        precision.check::<B>(device)?;
+        let capabilities = Capabilities::of::<B>(device);
+        capabilities.check_precision(precision)?;
         let quantized = options
             .quantize
             .map(|quantize| weights.quantized(&quantize));
         let quantized = quantized.transpose()?;
         let weights = quantized.as_ref().unwrap_or(weights);
-        let by_kernels = precision.is_by_kernels::<B>();
+        let stays_packed =
+            |packed: &Packed| capabilities.reads_in_place(precision, packed.format().into());
         let snapshots = weights.snapshots(|weight| match weight {
             // Norms and biases are used in f32 and are small.
             _ if weight.shape().len() == 1 => Some(DType::F32),
-            StoredWeight::Float(tensor) => Some(precision.held::<B>(tensor.dtype)),
-            StoredWeight::Packed(_) if by_kernels => None,
+            StoredWeight::Float(tensor) => Some(capabilities.stored_dtype(precision, tensor.dtype)),
+            StoredWeight::Packed(packed) if stays_packed(packed) => None,
             StoredWeight::Packed(_) => Some(precision.compute()),
         });
         let mut model = Self::new(config, device).with_precision(precision);
-        if by_kernels {
-            for (name, weight) in model.matrices_mut() {
-                if let Some(packed) = weights.get(&name).and_then(StoredWeight::packed) {
-                    *weight = Weight::Packed(packed.clone());
-                }
+        for (name, weight) in model.matrices_mut() {
+            let packed = weights.get(&name).and_then(StoredWeight::packed);
+            if let Some(packed) = packed.filter(|packed| stays_packed(packed)) {
+                *weight = Weight::Packed(packed.clone());
             }
         }
         let result = model.apply(snapshots, None, None, false);

@@ -1,19 +1,18 @@
-//! What weights are stored in and what the model computes in: two things, decided here.
+//! What the model computes in, which is not what its weights are stored in.
 //!
-//! Norms, rotation, softmax and logits are f32 whatever is chosen.
+//! Norms, rotation, softmax and logits are f32 in every precision. What a precision means on a
+//! backend is for its [`Capabilities`](crate::Capabilities) to say:
 //!
 //! | `Precision` | burn-flex, by own kernels | any other backend, and `F16` anywhere |
 //! |---|---|---|
 //! | weights | as they are stored, floats or quantized blocks | widened or narrowed to the compute dtype, once, at load |
 //! | activations between operations | f32 | the compute dtype |
-//! | products | of f32, or of activations that are rounded to bf16, with sums in f32; quantized weights meet activations in 8 bits either way | in the compute dtype |
+//! | matmuls | in f32, or with activations rounded to bf16 and sums in f32; activations are quantized to 8 bits for quantized weights either way | in the compute dtype |
 
-use burn::prelude::*;
 use burn::tensor::DType;
-use olmo2_kernels::Activations;
 use thiserror::Error;
 
-use crate::backend;
+use crate::hint::Hint;
 
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,8 +20,8 @@ pub enum Precision {
     /// Single precision: what logits are trusted in.
     #[default]
     F32,
-    /// bfloat16, where the backend has it. On burn-flex only products round their input to it,
-    /// and all that lies between them stays f32.
+    /// bfloat16, where the backend has it. On burn-flex matmuls alone round their input to it, and
+    /// everything between them stays f32.
     Bf16,
     /// Half precision, where the backend has it. OLMo 2 1B overflows in it.
     F16,
@@ -38,7 +37,16 @@ pub struct PrecisionError {
     pub precision: &'static str,
 }
 
+impl Hint for PrecisionError {
+    fn hint(&self) -> Option<String> {
+        Some("choose another precision; f32 runs everywhere".into())
+    }
+}
+
 impl Precision {
+    /// The precisions by their names.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
     /// The dtype that gives the precision its name.
     pub fn compute(self) -> DType {
         match self {
@@ -48,55 +56,12 @@ impl Precision {
         }
     }
 
-    /// The dtype of activations between operations on backend `B`, and of a cache.
-    pub fn activations<B: Backend>(self) -> DType {
-        match self.is_by_kernels::<B>() {
-            true => DType::F32,
-            false => self.compute(),
-        }
-    }
-
     /// As the CLI spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
-        }
-    }
-
-    /// Checks that backend `B` computes in this precision on `device`.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn check<B: Backend>(self, device: &B::Device) -> Result<(), PrecisionError> {
-        match B::supports_dtype(device, self.compute()) {
-            true => Ok(()),
-            false => Err(PrecisionError {
-                backend: B::name(device),
-                precision: self.name(),
-            }),
-        }
-    }
-
-    /// Whether own kernels do the products on backend `B`, from weights as they are stored.
-    pub(crate) fn is_by_kernels<B: Backend>(self) -> bool {
-        backend::reads_in_place::<B>() && self != Self::F16
-    }
-
-    /// What own kernels round activations to.
-    pub(crate) fn rounding(self) -> Activations {
-        match self {
-            Self::Bf16 => Activations::Bf16,
-            Self::F32 | Self::F16 => Activations::F32,
-        }
-    }
-
-    /// The dtype in which floats stored as `stored` are held in memory.
-    pub(crate) fn held<B: Backend>(self, stored: DType) -> DType {
-        match self.is_by_kernels::<B>() {
-            true => stored,
-            false => self.compute(),
         }
     }
 }

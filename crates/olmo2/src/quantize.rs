@@ -1,35 +1,34 @@
-//! Floats to quantized blocks: which matrices, and how, a few rows at a time.
+//! Quantizes floats to blocks: which matrices, in which formats, some rows at a time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use half::f16;
-use olmo2_kernels::quant::{BLOCK, blocks, q4_top, quantize_q4, quantize_q8};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::Olmo2Config;
+use crate::hint::Hint;
 use crate::storage::{Packed, QuantFormat, element};
 use crate::weights::layout::{EMBEDDING, HEAD};
 use crate::weights::{StoredTensor, StoredWeight, Weights};
 
-/// Weights that are quantized at a time: 4 MB of f32.
+/// Weights quantized at a time: 4 MB of f32.
 const CHUNK: usize = 1 << 20;
 
-/// Which matrices are quantized; `None` leaves floats. Norms and biases always stay floats.
+/// The format of each kind of matrix; `None` leaves it in floats. Norms and biases always stay
+/// floats.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantize {
     /// The projections of all layers.
     pub layers: Option<QuantFormat>,
-    /// The language model head. Where it is tied to the embedding there is one matrix, and the
-    /// embedding's choice holds.
+    /// The language model head. A tied head is the embedding, and has its format.
     pub head: Option<QuantFormat>,
     /// The embedding.
     pub embedding: Option<QuantFormat>,
 }
 
 impl Quantize {
-    /// Every matrix in one format, the head and the embedding too.
+    /// Every matrix in one format, head and embedding included.
     pub fn all(format: QuantFormat) -> Self {
         Self {
             layers: Some(format),
@@ -38,12 +37,13 @@ impl Quantize {
         }
     }
 
-    /// Whether nothing is quantized.
+    /// Whether every matrix stays in floats.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a user should know of this choice for a model.
+    /// A note if this choice has no effect on a part of the model: a tied head has the format of
+    /// the embedding.
     pub fn note(&self, config: &Olmo2Config) -> Option<String> {
         if !config.tie_word_embeddings || self.head == self.embedding {
             return None;
@@ -54,7 +54,7 @@ impl Quantize {
         ))
     }
 
-    /// The format for a tensor of the [layout](crate::weights::layout).
+    /// The format of a tensor of the [layout](crate::weights::layout), by its name and shape.
     pub fn format_of(&self, name: &str, shape: &[usize]) -> Option<QuantFormat> {
         match name {
             EMBEDDING => self.embedding,
@@ -75,56 +75,56 @@ impl fmt::Display for Quantize {
 
 /// Why weights cannot be quantized.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum QuantizeError {
-    /// A number that is infinite, not a number, or too large for the format.
-    #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {format}, found {found} at element {element}", file = file.display())]
+    /// A value that is infinite, NaN, or too large for the format.
+    #[error("`{file}`: tensor `{tensor}`: expected values within the range of {format}, found {found} at element {element}", file = file.display())]
     OutOfRange {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// The format asked for.
+        /// The requested format.
         format: QuantFormat,
-        /// The number.
+        /// The value.
         found: f32,
-        /// Where it stands, row by row.
+        /// Its index in row-major order.
         element: u64,
     },
-    /// Weights that have lost what a conversion would need.
+    /// Weights that are quantized already, in another format than the requested one.
     #[error("`{file}`: tensor `{tensor}`: expected {expected}, found {found}", file = file.display())]
     Already {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What it would have to be.
+        /// The formats that would do.
         expected: String,
         /// The format that it is stored in.
         found: QuantFormat,
     },
 }
 
-impl QuantizeError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such numbers",
+impl Hint for QuantizeError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::OutOfRange { .. } => "the checkpoint is damaged, or was trained to such values",
             Self::Already { .. } => {
                 "the weights are quantized already: take them as they are stored, or start from \
                  the checkpoint's floats"
             }
-        }
-        .into()
+        };
+        Some(hint.into())
     }
 }
 
 impl Weights {
-    /// The same weights with some matrices quantized, one after another; what stays as it is
-    /// shares its memory.
+    /// The same weights with some matrices quantized, one after another. Unchanged weights share
+    /// memory with `self`.
     ///
     /// # Errors
-    /// A matrix that is quantized already, in another format than `quantize` asks for, or that
-    /// holds numbers which cannot be.
+    /// A matrix that is already quantized to another format than `quantize` gives it, or that has
+    /// values beyond the range of its format.
     pub fn quantized(&self, quantize: &Quantize) -> Result<Self, QuantizeError> {
         self.try_replace(|name, file, weight| {
             let packed = quantized_as(name, file, weight, quantize)?;
@@ -133,7 +133,7 @@ impl Weights {
     }
 }
 
-/// The blocks that a weight is to be exchanged for; `None` where it stays as it is.
+/// The blocks that replace a weight; `None` if it stays.
 fn quantized_as(
     name: &str,
     file: &Path,
@@ -157,7 +157,7 @@ fn quantized_as(
     }
 }
 
-/// A float matrix with its name and the file that it comes from.
+/// A float matrix with its name and file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FloatMatrix<'a> {
     pub(crate) name: &'a str,
@@ -175,104 +175,89 @@ impl FloatMatrix<'_> {
 
 /// Quantizes a whole matrix into memory.
 pub(crate) fn pack(matrix: FloatMatrix<'_>, format: QuantFormat) -> Result<Packed, QuantizeError> {
-    let pieces = format.pieces(matrix.shape());
-    let mut quants = Vec::with_capacity(pieces[0].len() as usize);
+    let specs = format.arrays(matrix.shape());
+    let mut first = Vec::with_capacity(specs[0].byte_len() as usize);
     let rest = stream(matrix, format, |bytes| {
-        quants.extend_from_slice(bytes);
+        first.extend_from_slice(bytes);
         Ok::<_, QuantizeError>(())
     })?;
-    let arrays = std::iter::once(quants).chain(rest).map(Into::into);
+    let arrays = std::iter::once(first).chain(rest).map(Into::into);
     let packed = Packed::new(format, matrix.shape(), arrays.collect());
     Ok(packed.expect("the quantizer writes what the format says"))
 }
 
-/// Quantizes a matrix some rows at a time: hands the first array, the quants, to `on_quants` as it
-/// comes, and returns the others, which are a sixteenth of its elements or less.
+/// Quantizes a matrix some rows at a time: passes the first array to `on_first` as it comes, and
+/// returns the others, which have a sixteenth as many bytes as the matrix has weights, or fewer.
 ///
-/// The quantizers split rows over the threads; the bytes are the same for any number of them.
+/// The quantizers split rows over the threads; the bytes are the same for any number of threads.
 pub(crate) fn stream<E: From<QuantizeError>>(
     matrix: FloatMatrix<'_>,
     format: QuantFormat,
-    mut on_quants: impl FnMut(&[u8]) -> Result<(), E>,
+    mut on_first: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Vec<Vec<u8>>, E> {
     let [out, input] = matrix.shape();
-    let blocks = blocks(input);
     let rows = (CHUNK / input.max(1)).clamp(1, out.max(1));
-    let mut floats = Floats {
-        matrix,
-        format,
-        first: 0,
-        buffer: vec![0.0; rows * input],
+    let max_abs = match format.needs_max_abs() {
+        true => max_abs(matrix, format)?,
+        false => 0.0,
     };
-    match format {
-        QuantFormat::Q8 => {
-            let mut quants = vec![0_i8; rows * blocks * BLOCK];
-            let mut scales = vec![f16::ZERO; out * blocks];
-            for scales in scales.chunks_mut(rows * blocks) {
-                let quants = &mut quants[..scales.len() * BLOCK];
-                let floats = floats.next(scales.len() / blocks * input)?;
-                quantize_q8(floats, input, quants, scales);
-                on_quants(bytemuck::cast_slice(quants))?;
-            }
-            Ok(vec![bytemuck::cast_slice(&scales).to_vec()])
-        }
-        QuantFormat::Q4 => {
-            let top = q4_top(largest(matrix)?);
-            let mut quants = vec![0; rows * blocks * BLOCK / 2];
-            let mut scales = vec![0; out * blocks];
-            let mut selectors = vec![0; out * blocks];
-            let chunks = scales.chunks_mut(rows * blocks);
-            for (scales, selectors) in chunks.zip(selectors.chunks_mut(rows * blocks)) {
-                let quants = &mut quants[..scales.len() * BLOCK / 2];
-                let floats = floats.next(scales.len() / blocks * input)?;
-                quantize_q4(floats, input, top, quants, scales, selectors);
-                on_quants(quants)?;
-            }
-            Ok(vec![scales, selectors, top.to_le_bytes().to_vec()])
-        }
+    let mut quantizer = format.quantizer(matrix.shape(), max_abs);
+    let mut values = Values::new(matrix, format, rows * input);
+    let mut left = out;
+    while left > 0 {
+        let rows = rows.min(left);
+        on_first(quantizer.rows(values.next(rows * input)?))?;
+        left -= rows;
     }
+    Ok(quantizer.finish())
 }
 
-/// The largest magnitude of a matrix, which 4-bit scales count down from.
-fn largest(matrix: FloatMatrix<'_>) -> Result<f32, QuantizeError> {
-    let mut floats = Floats {
-        matrix,
-        format: QuantFormat::Q4,
-        first: 0,
-        buffer: vec![0.0; 4096],
-    };
-    let (mut rest, mut largest) = (
-        matrix.tensor.bytes.len() / matrix.tensor.dtype.size(),
-        0.0_f32,
-    );
-    while rest > 0 {
-        let count = rest.min(4096);
-        let values = floats.next(count)?;
-        largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
-        rest -= count;
+/// The largest magnitude of a matrix.
+fn max_abs(matrix: FloatMatrix<'_>, format: QuantFormat) -> Result<f32, QuantizeError> {
+    const COUNT: usize = 4096;
+    let mut values = Values::new(matrix, format, COUNT);
+    let mut left = matrix.tensor.bytes.len() / matrix.tensor.dtype.size();
+    let mut max = 0.0_f32;
+    while left > 0 {
+        let count = left.min(COUNT);
+        max = values
+            .next(count)?
+            .iter()
+            .fold(max, |max, x| max.max(x.abs()));
+        left -= count;
     }
-    Ok(largest)
+    Ok(max)
 }
 
-/// The numbers of a matrix in f32, one run after another, each within the range of a format.
-struct Floats<'a> {
+/// Reads the values of a matrix in f32, in order, and checks that a format can store them.
+struct Values<'a> {
     matrix: FloatMatrix<'a>,
     format: QuantFormat,
-    /// The first element that was not yet handed out.
-    first: usize,
+    /// Index of the next element.
+    next: usize,
     buffer: Vec<f32>,
 }
 
-impl Floats<'_> {
-    /// The next `count` numbers, at most as many as the buffer holds.
+impl<'a> Values<'a> {
+    /// Reads up to `max` values at a time.
+    fn new(matrix: FloatMatrix<'a>, format: QuantFormat, max: usize) -> Self {
+        Self {
+            matrix,
+            format,
+            next: 0,
+            buffer: vec![0.0; max],
+        }
+    }
+
+    /// The next `count` values.
     fn next(&mut self, count: usize) -> Result<&[f32], QuantizeError> {
         let (tensor, values) = (self.matrix.tensor, &mut self.buffer[..count]);
         let size = tensor.dtype.size();
-        let bytes = &tensor.bytes[self.first * size..][..count * size];
+        let bytes = &tensor.bytes[self.next * size..][..count * size];
         element::widen(bytes, tensor.dtype, values);
-        let largest = self.format.largest();
-        // Written so that it does not hold for what is not a number.
-        let is_within = |x: &f32| x.abs() <= largest;
+        let max_abs = self.format.max_abs();
+        // Written so that NaN is outside.
+        let is_within = |x: &f32| x.abs() <= max_abs;
         if !values.iter().all(is_within) {
             let at = values.iter().position(|x| !is_within(x)).unwrap_or(0);
             return Err(QuantizeError::OutOfRange {
@@ -280,10 +265,10 @@ impl Floats<'_> {
                 tensor: self.matrix.name.to_owned(),
                 format: self.format,
                 found: values[at],
-                element: (self.first + at) as u64,
+                element: (self.next + at) as u64,
             });
         }
-        self.first += count;
+        self.next += count;
         Ok(values)
     }
 }

@@ -90,7 +90,7 @@ fn a_gated_model_says_to_ask_for_access() {
         ),
         "{error}"
     );
-    assert!(error.hint().unwrap().contains("ask for access"));
+    assert!(error.hint().unwrap().contains("request access"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The hub, imitated by a server on this machine: what the tests of its parts share.
 
 mod cache;
+mod checkpoint;
 mod faults;
 mod fetch;
 mod server;

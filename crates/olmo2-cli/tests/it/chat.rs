@@ -141,7 +141,7 @@ fn save_keeps_a_file_that_is_there_and_knows_the_home_folder() {
     let told = feed(&mut program, input);
     assert_eq!(told.code, 1);
     let file = home.path().join("a.txt");
-    let expected = format!("error: `{}` is there already\nhint: ", file.display());
+    let expected = format!("error: `{}` already exists\nhint: ", file.display());
     assert!(told.stderr.starts_with(&expected), "{told:?}");
     let saved = |name| fs::read_to_string(home.path().join(name)).expect("saved");
     assert!(saved("a.txt").starts_with("Hello"));

@@ -26,7 +26,9 @@ fn every_command_has_its_help() {
         "logits",
         "perplexity",
         "bench",
-        "verify",
+        "convert",
+        "check",
+        "accuracy",
         "models",
         "completions",
     ] {
@@ -51,7 +53,7 @@ fn the_version_is_the_packages() {
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]).ok().stdout;
-        for command in ["generate", "perplexity", "models"] {
+        for command in ["generate", "perplexity", "convert", "models"] {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

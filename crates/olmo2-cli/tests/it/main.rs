@@ -1,7 +1,10 @@
 //! The program as its users run it: one process for each claim.
 
+mod accuracy;
 mod bench;
 mod chat;
+mod check;
+mod convert;
 mod demo;
 mod fixture;
 mod generate;
@@ -13,4 +16,3 @@ mod quantize;
 mod refusals;
 mod scoring;
 mod tokenize;
-mod verify;

@@ -1,12 +1,12 @@
-//! One query: keys and values are read in place, in chunks that several threads can take. Lanes
-//! run along `head_dim`.
+//! One query: keys and values are read in place, in chunks that go to several threads. Lanes run
+//! along `head_dim`.
 //!
-//! While a tile's keys are read its values are asked for, and while its values are read the next
-//! tile's keys: each stream is broken off at every tile, which the CPU's own prefetcher cannot
-//! foresee.
+//! While a tile's keys are read, its values are prefetched; while its values are read, the next
+//! tile's keys are. Both streams are interrupted at every tile, which the CPU's own prefetcher
+//! cannot predict.
 
-use super::element::{Element, Rows, load_part};
-use super::held::{CACHE_BLOCK, cache_blocks};
+use super::cache::{CACHE_BLOCK, cache_blocks};
+use super::element::{CacheElement, CacheRows, load_part};
 use super::running::Running;
 use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
@@ -15,21 +15,21 @@ use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Heads that share keys for which the running sums need no allocation.
+/// Up to this many heads with the same keys, the running sums need no allocation.
 const GROUP: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Attends over the positions `visible`. Where these are all that the query sees, the output is
-/// written; else `partial` is, for [`combine`].
-pub(super) fn run<E: Element>(
+/// Attends over the positions `visible`. If the query sees only these, this writes the output;
+/// otherwise it writes `partial`, for [`combine`].
+pub(super) fn run<E: CacheElement>(
     level: Level,
     task: &Task<'_>,
     visible: Range<usize>,
     partial: Option<usize>,
-    [keys, values]: [Rows<'_, E>; 2],
+    [keys, values]: [CacheRows<'_, E>; 2],
 ) {
     let len = task.plan.shape.head_dim * task.group();
     let scales = match E::SCALED {
@@ -61,20 +61,20 @@ pub(super) fn run<E: Element>(
     });
 }
 
-/// `q` (already scaled) and `sums` are `[group, head_dim]`; `scales` has room for a tile's, of
-/// keys and of values.
+/// `q` (already scaled) and `sums` are `[group, head_dim]`; `scales` has room for those of a tile
+/// of keys and of a tile of values.
 struct Decode<'a, E> {
     task: &'a Task<'a>,
     visible: Range<usize>,
     partial: Option<usize>,
-    keys: Rows<'a, E>,
-    values: Rows<'a, E>,
+    keys: CacheRows<'a, E>,
+    values: CacheRows<'a, E>,
     q: &'a [f32],
     sums: &'a mut [f32],
     scales: &'a mut [f32],
 }
 
-impl<E: Element> Kernel for Decode<'_, E> {
+impl<E: CacheElement> Kernel for Decode<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (dim, group) = (self.task.plan.shape.head_dim, self.task.group());
@@ -95,7 +95,10 @@ impl<E: Element> Kernel for Decode<'_, E> {
             );
             keys.widen_scales(s, key_scales);
             values.widen_scales(s, value_scales);
-            let (keys, values) = (Tile::new(keys, key_scales), Tile::new(values, value_scales));
+            let (keys, values) = (
+                CacheTile::new(keys, key_scales),
+                CacheTile::new(values, value_scales),
+            );
             let next = if tile.end < end { tile.end } else { start };
             let next = self.keys.elements[next * dim..].as_ptr();
             for row in 0..group {
@@ -114,12 +117,12 @@ impl<E: Element> Kernel for Decode<'_, E> {
         };
         match self.partial {
             Some(at) => whole.set_aside(self.task, at),
-            None => whole.finish(self.task),
+            None => whole.write_outputs(self.task),
         }
     }
 }
 
-/// What is known when all keys of a task were visited: `[group]` and `[group, head_dim]`.
+/// The state after all keys of a task: `[group]` and `[group, head_dim]`.
 struct Whole<'a> {
     running: &'a [Running],
     sums: &'a [f32],
@@ -127,28 +130,28 @@ struct Whole<'a> {
 
 impl Whole<'_> {
     #[inline(always)]
-    fn finish(&self, task: &Task<'_>) {
+    fn write_outputs(&self, task: &Task<'_>) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
             let factor = self.running[row].normalizer();
             let to = task.plan.out.at(task.place(row), dim);
             for (d, sum) in sums.iter().enumerate() {
-                // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
+                // SAFETY: inside the `dim` elements at `to`, which belong to this task alone.
                 unsafe { *to.add(d) = sum * factor };
             }
         }
     }
 
-    /// For each row its maximum, its sum and the summed values.
+    /// Writes each row's maximum, sum and summed values.
     #[inline(always)]
     fn set_aside(&self, task: &Task<'_>, at: usize) {
         let dim = task.plan.shape.head_dim;
         for (row, sums) in self.sums.chunks_exact(dim).enumerate() {
-            let Running { largest, sum } = self.running[row];
+            let Running { max, sum } = self.running[row];
             let to = task.plan.partials.at(at + row * (dim + 2), dim + 2);
-            // SAFETY: `dim + 2` elements, which are this task's alone.
+            // SAFETY: `dim + 2` elements, which belong to this task alone.
             unsafe {
-                *to = largest;
+                *to = max;
                 *to.add(1) = sum;
                 std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(2), dim);
             }
@@ -156,35 +159,34 @@ impl Whole<'_> {
     }
 }
 
-/// Puts a row's partial results together, in the order of their keys. Each is a maximum, a sum
-/// and `out.len()` summed values; they lie `stride` apart.
+/// Combines a row's partial results in the order of their keys. Each is a maximum, a sum and
+/// `out.len()` summed values; they lie `stride` apart. `out` starts as zeros.
 pub(super) fn combine(partials: &[f32], stride: usize, out: &mut [f32]) {
     let len = out.len() + 2;
     let parts = || partials.chunks(stride).map(|part| &part[..len]);
-    let largest = parts().fold(f32::MIN, |largest, part| largest.max(part[0]));
+    let max = parts().fold(f32::MIN, |max, part| max.max(part[0]));
     let mut total = 0.0;
-    out.fill(0.0);
     for part in parts() {
-        let factor = (part[0] - largest).exp();
+        let factor = (part[0] - max).exp();
         total += factor * part[1];
         let pairs = out.iter_mut().zip(&part[2..]);
         pairs.for_each(|(out, sum)| *out += factor * sum);
     }
-    // As of one chunk: nothing where no key counts.
+    // As with one chunk: zeros if no key is visible.
     let factor = if total == 0.0 { 0.0 } else { 1.0 / total };
     out.iter_mut().for_each(|out| *out *= factor);
 }
 
 /// Up to [`TILE`] keys or values, with their scales in f32.
-struct Tile<'a, E> {
-    rows: Rows<'a, E>,
+struct CacheTile<'a, E> {
+    rows: CacheRows<'a, E>,
     scales: &'a [f32],
     blocks: usize,
 }
 
-impl<'a, E: Element> Tile<'a, E> {
+impl<'a, E: CacheElement> CacheTile<'a, E> {
     #[inline(always)]
-    fn new(rows: Rows<'a, E>, scales: &'a [f32]) -> Self {
+    fn new(rows: CacheRows<'a, E>, scales: &'a [f32]) -> Self {
         let blocks = cache_blocks(rows.dim);
         assert!(rows.len() <= TILE && (!E::SCALED || scales.len() >= rows.len() * blocks));
         Self {
@@ -194,7 +196,7 @@ impl<'a, E: Element> Tile<'a, E> {
         }
     }
 
-    /// Asks for what lies as far behind `ahead` as row `row` does behind the tile's start.
+    /// Prefetches the rows at the same offset from `ahead` as row `row` has from the tile's start.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, ahead: Option<*const E>, row: usize, rows: usize) {
         if let Some(ahead) = ahead {
@@ -222,8 +224,8 @@ impl<'a, E: Element> Tile<'a, E> {
         }
     }
 
-    /// The scores with `N` keys from `from`, two partial sums each, so that short chains keep the
-    /// units busy.
+    /// The scores with `N` keys from `from`. Two partial sums each keep the chains of additions
+    /// short and the units busy.
     #[inline(always)]
     fn dots<S: Simd, const N: usize>(&self, s: S, q: &[f32], from: usize, scores: &mut [f32]) {
         let dim = self.rows.dim;
@@ -235,7 +237,7 @@ impl<'a, E: Element> Tile<'a, E> {
                 true => [[s.splat(0.0); 2]; N],
                 false => sums,
             };
-            // SAFETY: `count` elements from `d` are in `q` and in each of `N` keys.
+            // SAFETY: `q` and each of the `N` keys have `count` elements from `d`.
             unsafe {
                 let (q, k) = (
                     q.as_ptr().add(d),
@@ -285,7 +287,7 @@ impl<'a, E: Element> Tile<'a, E> {
     ) {
         let dim = self.rows.dim;
         let mut d = 0;
-        // The first columns go through all rows, and can take the next tile along.
+        // The first columns visit all rows, so they can prefetch the next tile.
         let mut ahead = ahead;
         macro_rules! columns {
             ($($count:literal)*) => { $(
@@ -309,7 +311,7 @@ impl<'a, E: Element> Tile<'a, E> {
         }
     }
 
-    /// The same for `C` vectors from `d`, a multiple of `C * LANES`.
+    /// As [`gather`](Self::gather) for `C` vectors from `d`, a multiple of `C * LANES`.
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(
         &self,

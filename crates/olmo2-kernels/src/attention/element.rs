@@ -1,6 +1,6 @@
-//! The types that a cache is made of, widened while they are read.
+//! The element types of a cache, widened while they are read.
 
-use super::held::{CACHE_BLOCK, cache_blocks};
+use super::cache::{CACHE_BLOCK, cache_blocks};
 use crate::simd::Simd;
 use half::bf16;
 use std::ops::Range;
@@ -8,11 +8,11 @@ use std::ops::Range;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// What keys and values are stored as.
+/// An element type of keys and values.
 ///
-/// Loads promise nothing about alignment; their callers promise the memory.
+/// Loads need no alignment; their callers promise the memory.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
-pub(super) trait Element: Copy + Send + Sync {
+pub(super) trait CacheElement: Copy + Send + Sync {
     /// Whether blocks of [`CACHE_BLOCK`] share a scale.
     const SCALED: bool;
     const ZERO: Self;
@@ -21,15 +21,15 @@ pub(super) trait Element: Copy + Send + Sync {
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
     /// One element, not scaled.
     fn to_f32(self) -> f32;
-    /// All rows in f32, in `buffer` where they are not that already.
+    /// All rows in f32; in `buffer`, unless they are f32 already.
     #[inline(always)]
-    fn widened<'a, S: Simd>(s: S, rows: Rows<'a, Self>, buffer: &'a mut [f32]) -> &'a [f32] {
+    fn widened<'a, S: Simd>(s: S, rows: CacheRows<'a, Self>, buffer: &'a mut [f32]) -> &'a [f32] {
         widen(s, rows, buffer);
         &buffer[..rows.elements.len()]
     }
 }
 
-impl Element for f32 {
+impl CacheElement for f32 {
     const SCALED: bool = false;
     const ZERO: Self = 0.0;
 
@@ -43,12 +43,12 @@ impl Element for f32 {
         self
     }
     #[inline(always)]
-    fn widened<'a, S: Simd>(_: S, rows: Rows<'a, Self>, _: &'a mut [f32]) -> &'a [f32] {
+    fn widened<'a, S: Simd>(_: S, rows: CacheRows<'a, Self>, _: &'a mut [f32]) -> &'a [f32] {
         rows.elements
     }
 }
 
-impl Element for bf16 {
+impl CacheElement for bf16 {
     const SCALED: bool = false;
     const ZERO: Self = Self::ZERO;
 
@@ -63,7 +63,7 @@ impl Element for bf16 {
     }
 }
 
-impl Element for i8 {
+impl CacheElement for i8 {
     const SCALED: bool = true;
     const ZERO: Self = 0;
 
@@ -80,20 +80,20 @@ impl Element for i8 {
 
 /// One head's keys or values of some positions, `[positions, dim]`.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, E> {
+pub(super) struct CacheRows<'a, E> {
     pub(super) elements: &'a [E],
     /// `[positions, cache_blocks(dim)]` where the element is scaled, else empty.
     pub(super) scales: &'a [bf16],
     pub(super) dim: usize,
 }
 
-impl<E: Element> Rows<'_, E> {
+impl<E: CacheElement> CacheRows<'_, E> {
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         self.elements.len() / self.dim
     }
 
-    /// The elements of up to `count` positions, to be asked for before they are read.
+    /// The elements of up to `count` positions, for prefetching.
     #[inline(always)]
     pub(super) fn ahead(&self, start: usize, count: usize) -> Ahead {
         let start = start.min(self.len());
@@ -105,7 +105,7 @@ impl<E: Element> Rows<'_, E> {
         }
     }
 
-    /// Those of fewer positions.
+    /// The rows of the positions `range`.
     #[inline(always)]
     pub(super) fn slice(self, range: Range<usize>) -> Self {
         let of = |width: usize| range.start * width..range.end * width;
@@ -120,7 +120,7 @@ impl<E: Element> Rows<'_, E> {
         }
     }
 
-    /// The scales in f32, as far as there are any.
+    /// Writes the scales in f32; nothing if the element has none.
     #[inline(always)]
     pub(super) fn widen_scales<S: Simd>(&self, s: S, to: &mut [f32]) {
         if !E::SCALED {
@@ -130,7 +130,8 @@ impl<E: Element> Rows<'_, E> {
         assert!(to.len() >= len);
         let whole = len - len % S::LANES;
         for i in (0..whole).step_by(S::LANES) {
-            // SAFETY: `i + LANES <= len`, the length of the one and at most that of the other.
+            // SAFETY: `i + LANES <= len`, which is the length of the one and at most that of the
+            // other.
             unsafe {
                 let scales = s.load_bf16(self.scales.as_ptr().add(i));
                 s.store(to.as_mut_ptr().add(i), scales);
@@ -142,35 +143,35 @@ impl<E: Element> Rows<'_, E> {
     }
 }
 
-/// Memory that will be read.
+/// Memory that will be read soon.
 pub(super) struct Ahead {
     start: *const u8,
     bytes: usize,
 }
 
 impl Ahead {
-    /// Asks for the lines of one of some pieces.
+    /// Prefetches the lines of part `part` of `parts`.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, s: S, piece: usize, pieces: usize) {
+    pub(super) fn prefetch<S: Simd>(&self, s: S, part: usize, parts: usize) {
         let lines = self.bytes.div_ceil(LINE);
-        for line in lines * piece / pieces..lines * (piece + 1) / pieces {
+        for line in lines * part / parts..lines * (part + 1) / parts {
             s.prefetch(self.start.wrapping_add(line * LINE));
         }
     }
 }
 
-/// `LANES` elements, or the first `count` with zeros behind them.
+/// `LANES` elements, or the first `count` followed by zeros.
 ///
 /// # Safety
 /// `min(count, LANES)` elements are valid at `p`.
 #[inline(always)]
-pub(super) unsafe fn load_part<S: Simd, E: Element>(s: S, p: *const E, count: usize) -> S::V {
+pub(super) unsafe fn load_part<S: Simd, E: CacheElement>(s: S, p: *const E, count: usize) -> S::V {
     if count >= S::LANES {
-        // SAFETY: a whole vector, as promised.
+        // SAFETY: the caller promises a whole vector.
         return unsafe { E::load(s, p) };
     }
     let mut buffer = [E::ZERO; 16];
-    // SAFETY: `count` elements are promised; the buffer holds any level's vector.
+    // SAFETY: the caller promises `count` elements; the buffer holds any level's vector.
     unsafe {
         std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), count);
         E::load(s, buffer.as_ptr())
@@ -178,7 +179,7 @@ pub(super) unsafe fn load_part<S: Simd, E: Element>(s: S, p: *const E, count: us
 }
 
 #[inline(always)]
-fn widen<S: Simd, E: Element>(s: S, rows: Rows<'_, E>, to: &mut [f32]) {
+fn widen<S: Simd, E: CacheElement>(s: S, rows: CacheRows<'_, E>, to: &mut [f32]) {
     let (dim, blocks) = (rows.dim, cache_blocks(rows.dim));
     assert!(to.len() >= rows.elements.len());
     let scale = |row: usize, d: usize| match E::SCALED {

@@ -1,8 +1,8 @@
-//! A block of queries: a tile's keys are transposed once, so that lanes are keys for the
-//! scores, and run along `head_dim` for the values. Strips of two vectors of either stay in the
-//! first cache while all rows go by.
+//! A block of queries: a tile's keys are transposed once, so that lanes are keys for the scores;
+//! for the values lanes run along `head_dim`. Strips of two vectors of either stay in the
+//! first-level cache while all rows pass.
 
-use super::element::{Element, Rows};
+use super::element::{CacheElement, CacheRows};
 use super::running::Running;
 use super::{TILE, Task};
 use crate::buffer::{Scratch, with_scratch};
@@ -10,23 +10,23 @@ use crate::level::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use std::cell::RefCell;
 
-/// What the rows of any level's tile of registers divide.
-const MOST_TILE_ROWS: usize = 12;
+/// A multiple of the rows of any level's register tile.
+const MAX_TILE_ROWS: usize = 12;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn run<E: Element>(
+pub(super) fn run<E: CacheElement>(
     level: Level,
     task: &Task<'_>,
     queries: usize,
-    [keys, values]: [Rows<'_, E>; 2],
+    [keys, values]: [CacheRows<'_, E>; 2],
 ) {
     let dim = task.plan.shape.head_dim;
     let rows = queries * task.group();
-    // Rows behind the last are zeros, so that all tiles of registers are full.
-    let padded = rows.next_multiple_of(MOST_TILE_ROWS);
+    // Rows past the last are zeros, so that all register tiles are full.
+    let padded = rows.next_multiple_of(MAX_TILE_ROWS);
     let len = 2 * padded * dim + padded * TILE + 2 * TILE * dim;
     with_scratch(&SCRATCH, len, |scratch| {
         let (q, rest) = scratch.split_at_mut(padded * dim);
@@ -60,8 +60,8 @@ pub(super) fn run<E: Element>(
 
 struct Prefill<'a, E> {
     task: &'a Task<'a>,
-    keys: Rows<'a, E>,
-    values: Rows<'a, E>,
+    keys: CacheRows<'a, E>,
+    values: CacheRows<'a, E>,
     rows: usize,
     /// `[padded rows, head_dim]`, already scaled.
     q: &'a [f32],
@@ -69,17 +69,17 @@ struct Prefill<'a, E> {
     sums: &'a mut [f32],
     /// A tile's keys, `[head_dim, TILE]`.
     transposed: &'a mut [f32],
-    /// Room for a tile's keys or values, `[TILE, head_dim]`.
+    /// Room for a tile's keys or values in f32, `[TILE, head_dim]`.
     wide: &'a mut [f32],
     /// `[padded rows, TILE]`: scores, then weights.
     scores: &'a mut [[f32; TILE]],
-    /// `[padded rows]`: what the sums of a row are multiplied by before a tile's values.
+    /// `[padded rows]`: the factors of a row's sums before a tile's values are added.
     factors: Vec<f32>,
     /// `[rows]`.
     running: Vec<Running>,
 }
 
-impl<E: Element> Kernel for Prefill<'_, E> {
+impl<E: CacheElement> Kernel for Prefill<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match S::PREFILL_ROWS {
@@ -90,11 +90,11 @@ impl<E: Element> Kernel for Prefill<'_, E> {
     }
 }
 
-impl<E: Element> Prefill<'_, E> {
-    /// With `R` rows in a tile of registers.
+impl<E: CacheElement> Prefill<'_, E> {
+    /// As [`run`](Kernel::run), with `R` rows in a register tile.
     #[inline(always)]
     fn run_with<S: Simd, const R: usize>(mut self, s: S) {
-        const { assert!(MOST_TILE_ROWS.is_multiple_of(R)) };
+        const { assert!(MAX_TILE_ROWS.is_multiple_of(R)) };
         let end = self.task.end(self.rows - 1);
         for start in (self.task.plan.step.first..end).step_by(TILE) {
             let tile = start..end.min(start + TILE);
@@ -104,10 +104,10 @@ impl<E: Element> Prefill<'_, E> {
             self.weigh(s, start, tile.len());
             self.gather::<S, R>(s, start, tile.len());
         }
-        self.finish();
+        self.write_outputs();
     }
 
-    /// The first row that sees the position, and the first of its tile of registers.
+    /// The first row that sees the position, and the first row of its register tile.
     #[inline(always)]
     fn first_row<const R: usize>(&self, position: usize) -> (usize, usize) {
         let query = (position + 1).saturating_sub(self.task.end(0));
@@ -115,27 +115,27 @@ impl<E: Element> Prefill<'_, E> {
         (row, row - row % R)
     }
 
-    /// Positions of the tile that a row sees.
+    /// The number of the tile's positions that a row sees.
     #[inline(always)]
     fn visible(&self, row: usize, start: usize, count: usize) -> usize {
         self.task.end(row).saturating_sub(start).min(count)
     }
 
-    /// The scores of each row with the keys of the tile that it sees, and some more.
+    /// The scores of each row with the keys of the tile that it sees, and with some more.
     #[inline(always)]
     fn score<S: Simd, const R: usize>(&mut self, s: S, start: usize, count: usize) {
-        // A block reads each tile once, from far away: its values are asked for, and the next
-        // tile's keys, a piece with each tile of registers.
+        // A block reads each tile once, from memory. Each register tile prefetches a part of the
+        // tile's values and of the next tile's keys.
         let ahead = [
             self.values.ahead(start, TILE),
             self.keys.ahead(start + TILE, TILE),
         ];
-        let pieces = self.rows.div_ceil(R);
+        let parts = self.rows.div_ceil(R);
         for j in (0..count).step_by(2 * S::LANES) {
             let (_, first) = self.first_row::<R>(start + j);
-            for (piece, row) in (first..self.rows).step_by(R).enumerate() {
+            for (part, row) in (first..self.rows).step_by(R).enumerate() {
                 if let Some(ahead) = ahead.get(j / (2 * S::LANES)) {
-                    ahead.prefetch(s, piece, pieces);
+                    ahead.prefetch(s, part, parts);
                 }
                 self.score_rows::<S, R>(s, row, j);
             }
@@ -150,8 +150,8 @@ impl<E: Element> Prefill<'_, E> {
         assert!(self.transposed.len() == dim * TILE && j + 2 * S::LANES <= TILE);
         let mut sums = [[s.splat(0.0); 2]; R];
         for d in 0..dim {
-            // SAFETY: `j + 2 * LANES <= TILE`, and `transposed` has `dim` rows of TILE; `q` has
-            // `R` rows of `dim`.
+            // SAFETY: `j + 2 * LANES <= TILE`, `transposed` has `dim` rows of TILE, and `q` has `R`
+            // rows of `dim`.
             unsafe {
                 let k = self.transposed.as_ptr().add(d * TILE + j);
                 let (k0, k1) = (s.load(k), s.load(k.add(S::LANES)));
@@ -171,10 +171,10 @@ impl<E: Element> Prefill<'_, E> {
         }
     }
 
-    /// Scores become weights; of rows that see nothing, zeros.
+    /// Turns scores into weights; those of rows that see no key become zeros.
     #[inline(always)]
     fn weigh<S: Simd>(&mut self, s: S, start: usize, count: usize) {
-        let (first, from) = self.first_row::<MOST_TILE_ROWS>(start);
+        let (first, from) = self.first_row::<MAX_TILE_ROWS>(start);
         for row in from..self.scores.len() {
             self.factors[row] = if (first..self.rows).contains(&row) {
                 let visible = self.visible(row, start, count);
@@ -186,7 +186,7 @@ impl<E: Element> Prefill<'_, E> {
         }
     }
 
-    /// `sums = sums * factor + weights values` for all rows that see something.
+    /// `sums = sums * factor + weights values` for all rows that see a key.
     #[inline(always)]
     fn gather<S: Simd, const R: usize>(&mut self, s: S, start: usize, count: usize) {
         let dim = self.task.plan.shape.head_dim;
@@ -217,7 +217,7 @@ impl<E: Element> Prefill<'_, E> {
         self.wide = wide;
     }
 
-    /// The same for `R` rows and `C` vectors from `d`.
+    /// As [`gather`](Self::gather) for `R` rows and `C` vectors from `d`.
     #[inline(always)]
     fn gather_rows<S: Simd, const R: usize, const C: usize>(
         &mut self,
@@ -260,7 +260,8 @@ impl<E: Element> Prefill<'_, E> {
         }
     }
 
-    /// The same for the columns from `d` that fill no vector, of the rows from `first`.
+    /// As [`gather`](Self::gather) for the columns from `d`, which fill no vector, of the rows from
+    /// `first`.
     #[inline(always)]
     fn gather_rest(&mut self, first: usize, values: &[f32], d: usize) {
         let dim = self.task.plan.shape.head_dim;
@@ -275,20 +276,20 @@ impl<E: Element> Prefill<'_, E> {
     }
 
     #[inline(always)]
-    fn finish(&self) {
+    fn write_outputs(&self) {
         let dim = self.task.plan.shape.head_dim;
         for row in 0..self.rows {
             let factor = self.running[row].normalizer();
             let to = self.task.plan.out.at(self.task.place(row), dim);
             for (d, sum) in self.sums[row * dim..][..dim].iter().enumerate() {
-                // SAFETY: inside the `dim` elements at `to`, which are this task's alone.
+                // SAFETY: inside the `dim` elements at `to`, which belong to this task alone.
                 unsafe { *to.add(d) = sum * factor };
             }
         }
     }
 }
 
-/// `[n, dim]` to `[dim, TILE]`; what is beyond `n` stays as it was.
+/// Transposes `[n, dim]` to `[dim, TILE]`; columns past `n` are not changed.
 #[inline(always)]
 fn transpose<S: Simd>(s: S, from: &[f32], dim: usize, to: &mut [f32]) {
     let count = from.len() / dim;
@@ -297,7 +298,7 @@ fn transpose<S: Simd>(s: S, from: &[f32], dim: usize, to: &mut [f32]) {
     let whole_dims = dim - dim % S::LANES;
     for j in (0..whole_keys).step_by(S::LANES) {
         for d in (0..whole_dims).step_by(S::LANES) {
-            // SAFETY: whole blocks inside both.
+            // SAFETY: whole blocks, inside both.
             unsafe {
                 let to = to.as_mut_ptr().add(d * TILE + j);
                 s.transpose(from.as_ptr().add(j * dim + d), dim, to, TILE);

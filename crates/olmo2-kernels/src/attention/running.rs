@@ -1,5 +1,5 @@
-//! The softmax that goes along: a running maximum and sum (Milakov and Gimelshein 2018, "Online
-//! normalizer calculation for softmax").
+//! The online softmax: a running maximum and sum (Milakov and Gimelshein 2018, "Online normalizer
+//! calculation for softmax").
 
 use super::TILE;
 use crate::simd::Simd;
@@ -10,32 +10,32 @@ const LOWEST: f32 = f32::MIN;
 /// A row's running maximum and sum.
 #[derive(Clone, Copy)]
 pub(super) struct Running {
-    pub(super) largest: f32,
+    pub(super) max: f32,
     pub(super) sum: f32,
 }
 
 impl Running {
     pub(super) const START: Self = Self {
-        largest: LOWEST,
+        max: LOWEST,
         sum: 0.0,
     };
 
-    /// Turns `visible` scores of a tile into weights, in place, with zeros behind them, and
-    /// returns the factor for what was summed up before.
+    /// Turns `visible` scores of a tile into weights in place, followed by zeros, and returns the
+    /// factor for the earlier sums.
     #[inline(always)]
     pub(super) fn weigh<S: Simd>(&mut self, s: S, scores: &mut [f32; TILE], visible: usize) -> f32 {
         scores[visible..].fill(LOWEST);
         let p = scores.as_mut_ptr();
-        let mut largest = s.splat(self.largest);
+        let mut max = s.splat(self.max);
         for i in (0..TILE).step_by(S::LANES) {
             // SAFETY: LANES divides TILE.
-            largest = unsafe { s.max(largest, s.load(p.add(i))) };
+            max = unsafe { s.max(max, s.load(p.add(i))) };
         }
-        let largest = s.largest(largest);
-        let factor = s.largest(s.exp(s.splat(self.largest - largest)));
+        let max = s.max_element(max);
+        let factor = s.max_element(s.exp(s.splat(self.max - max)));
         for i in (0..TILE).step_by(S::LANES) {
             // SAFETY: LANES divides TILE.
-            unsafe { s.store(p.add(i), s.exp(s.sub(s.load(p.add(i)), s.splat(largest)))) };
+            unsafe { s.store(p.add(i), s.exp(s.sub(s.load(p.add(i)), s.splat(max)))) };
         }
         scores[visible..].fill(0.0);
         let mut sum = s.splat(0.0);
@@ -45,11 +45,11 @@ impl Running {
             sum = unsafe { s.add(sum, s.load(p.add(i))) };
         }
         self.sum = self.sum * factor + s.sum(sum);
-        self.largest = largest;
+        self.max = max;
         factor
     }
 
-    /// What the summed values are multiplied by in the end: 0 where nothing was visible.
+    /// The final factor of the summed values: 0 if no key was visible.
     pub(super) fn normalizer(self) -> f32 {
         if self.sum == 0.0 { 0.0 } else { 1.0 / self.sum }
     }

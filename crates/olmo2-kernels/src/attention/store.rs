@@ -1,6 +1,6 @@
-//! Writing into a cache: copying, rounding to bf16, quantizing to 8 bits.
+//! Writing to a cache: copying, rounding to bf16, quantizing to 8 bits.
 
-use super::held::{CACHE_BLOCK, CacheMut, cache_blocks};
+use super::cache::{CACHE_BLOCK, CacheMut, cache_blocks};
 use super::{AttentionShape, check_shape};
 use crate::buffer::SharedMut;
 use crate::level::{self, Level};
@@ -12,10 +12,10 @@ use half::bf16;
 const ELEMENTS_PER_THREAD: usize = 32_768;
 
 /// Writes keys or values of tokens, `[tokens, kv_heads, head_dim]` as the projection leaves them,
-/// into a sequence's cache, from `position` on.
+/// to a sequence's cache, from `position` on.
 ///
-/// What is stored depends on the token's own head alone. In 8 bits the error is about half a step
-/// at most, and a step is 1/127 of the block's largest magnitude, rounded to bf16; a block with a
+/// The stored values depend on the token's own head alone. In 8 bits the error is about half a step
+/// at most, and a step is 1/127 of the block's largest magnitude, rounded to bf16. A block with a
 /// value that is not finite becomes NaN.
 ///
 /// # Panics
@@ -45,7 +45,7 @@ pub fn store(shape: &AttentionShape, position: usize, tokens: &[f32], cache: Cac
     }
 }
 
-/// Parts of the tokens on each thread.
+/// Splits the tokens over the threads.
 fn spread<E: Target>(
     shape: &AttentionShape,
     level: Level,
@@ -87,7 +87,7 @@ impl<E: Target> Kernel for Store<'_, E> {
         for (position, token) in (self.position..).zip(tokens) {
             for (head, from) in token.chunks_exact(dim).enumerate() {
                 let row = head * self.shape.capacity + position;
-                // SAFETY: inside both, as `at` checks, and no other thread has this position.
+                // SAFETY: inside both, as `at` checks, and no other thread writes this position.
                 let (to, scales) = unsafe {
                     let (to, scales) = (
                         self.to.at(row * dim, dim),
@@ -104,8 +104,8 @@ impl<E: Target> Kernel for Store<'_, E> {
     }
 }
 
-/// What a cache stores, and how it gets there: plain loops, which the compiler turns into the
-/// vectors of the level that they are inlined into.
+/// A storage type and the conversion to it, in plain loops, which the compiler vectorizes for the
+/// level that they are inlined into.
 trait Target: Copy + Send + Sync {
     /// Scales of a head.
     fn scales(_head_dim: usize) -> usize {
@@ -126,7 +126,7 @@ impl Target for bf16 {
     fn put(from: &[f32], to: &mut [Self], _: &mut [bf16]) {
         for (to, x) in to.iter_mut().zip(from) {
             let bits = x.to_bits();
-            // To nearest, ties to even; a NaN stays one.
+            // Round to nearest, ties to even; NaN stays NaN.
             let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
             let nan = (bits >> 16) as u16 | 0x40;
             *to = Self::from_bits(if x.is_nan() { nan } else { rounded });
@@ -155,23 +155,23 @@ impl Target for i8 {
 /// Writes a block's quants and returns its scale.
 #[inline(always)]
 fn quantize(from: &[f32], to: &mut [i8]) -> bf16 {
-    /// Added, it leaves the rounded value in the lowest bits.
+    /// Adding it leaves the rounded value in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // Magnitudes are ordered as their bits are, with infinity and NaN on top.
+    // Magnitudes have the same order as their bits, with infinity and NaN highest.
     let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
-    let largest = f32::from_bits(from.iter().map(magnitude).fold(0, u32::max));
-    let scale = bf16::from_f32(largest / 127.0);
-    if !scale.to_f32().is_finite() || !largest.is_finite() {
+    let max = f32::from_bits(from.iter().map(magnitude).fold(0, u32::max));
+    let scale = bf16::from_f32(max / 127.0);
+    if !scale.to_f32().is_finite() || !max.is_finite() {
         to.fill(1);
         return bf16::NAN;
     }
     let inverse = match scale.to_f32() {
-        // Below what can be inverted everything is as good as zero.
+        // Below the values that can be inverted, everything is rounded to zero.
         scale if scale < f32::MIN_POSITIVE => 0.0,
         scale => 1.0 / scale,
     };
     for (to, x) in to.iter_mut().zip(from) {
-        // The scale is rounded, so that the largest can come out above.
+        // The scale is rounded, so the largest magnitude can exceed 127 steps.
         let x = (x * inverse).clamp(-127.0, 127.0);
         *to = (x + ROUND).to_bits() as i8;
     }

@@ -7,7 +7,7 @@ use crate::reference;
 use half::bf16;
 use proptest::prelude::*;
 
-/// What a test's cache is made of.
+/// The storage type of a test's cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     F32,
@@ -19,14 +19,14 @@ const KINDS: [Kind; 3] = [Kind::F32, Kind::Bf16, Kind::Q8];
 
 /// Keys or values of one sequence.
 #[derive(Clone)]
-enum Held {
+enum Cache {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
     Q8(Vec<i8>, Vec<bf16>),
 }
 
-impl Held {
-    /// Filled with what would show if it were read.
+impl Cache {
+    /// Filled with values that would show if they were read.
     fn new(kind: Kind, shape: &AttentionShape) -> Self {
         let rows = shape.kv_heads * shape.capacity;
         let (len, scales) = (rows * shape.head_dim, rows * cache_blocks(shape.head_dim));
@@ -65,8 +65,8 @@ impl Held {
 struct Case {
     shape: AttentionShape,
     q: Vec<f32>,
-    k: Held,
-    v: Held,
+    k: Cache,
+    v: Cache,
 }
 
 impl Case {
@@ -87,7 +87,7 @@ impl Case {
         )
     }
 
-    /// The same with tokens in these positions alone.
+    /// As [`new`](Self::new), with tokens in these positions alone.
     fn filled(
         kind: Kind,
         [heads, kv_heads, head_dim]: [usize; 3],
@@ -107,9 +107,9 @@ impl Case {
         q.iter_mut().for_each(|x| *x *= 8.0);
         let [k, v] = [2, 3].map(|seed| {
             let tokens = noise(seed, positions.len() * kv_heads * head_dim);
-            let mut held = Held::new(kind, &shape);
-            store(&shape, positions.start, &tokens, held.as_mut());
-            held
+            let mut cache = Cache::new(kind, &shape);
+            store(&shape, positions.start, &tokens, cache.as_mut());
+            cache
         });
         Self { shape, q, k, v }
     }
@@ -125,10 +125,8 @@ impl Case {
     }
 
     fn run(&self, level: Level, offset: usize, first: usize) -> Vec<f32> {
-        let mut out = vec![f32::NAN; self.q.len()];
         let step = self.step(offset, first);
-        with_level(level, || attend(&self.shape, &[step], &mut [&mut out])).unwrap();
-        out
+        with_level(level, || attend(&self.shape, &[step])).unwrap()
     }
 }
 
@@ -140,11 +138,11 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Holds all outputs to sums in f64 over what the cache holds.
+/// Asserts that all outputs are near sums in f64 over the cache's contents.
 #[track_caller]
 fn assert_right(case: &Case, level: Level, offset: usize, first: usize) {
-    // Scores reach about 20, with errors of some epsilons times that, which the softmax passes
-    // on relatively; values are below 1.
+    // Scores reach about 20, with errors of some epsilons times that, which the softmax passes on
+    // as relative errors; values are below 1.
     let bound = 60.0 * f64::from(f32::EPSILON);
     let right = reference::attend(&case.shape, &case.step(offset, first));
     for (i, (&y, right)) in case
@@ -205,7 +203,7 @@ fn chunks_of_a_long_cache_are_put_together() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Any shape, with everything that nobody may see made NaN.
+    /// Any shape, with NaN in every position that must not be read.
     #[test]
     fn attention_of_any_shape_is_right(
         (group, kv_heads, head_dim) in (1_usize..7, 1_usize..4, 1_usize..140),
@@ -219,7 +217,7 @@ proptest! {
         levels().for_each(|level| assert_right(&case, level, offset, first));
     }
 
-    /// What is stored is near, and depends on nothing but itself.
+    /// Stored values are near the originals, and depend on their own block alone.
     #[test]
     fn stored_rows_are_near_and_alone(
         (tokens, kv_heads, head_dim) in (1_usize..30, 1_usize..4, 1_usize..140),
@@ -236,32 +234,32 @@ proptest! {
         let mut x = noise(7, tokens * kv_heads * head_dim);
         x.iter_mut().for_each(|x| *x *= (exponent as f32).exp2());
         for (kind, level) in KINDS.into_iter().flat_map(|kind| levels().map(move |l| (kind, l))) {
-            let mut held = Held::new(kind, &shape);
-            with_level(level, || store(&shape, position, &x, held.as_mut())).unwrap();
+            let mut cache = Cache::new(kind, &shape);
+            with_level(level, || store(&shape, position, &x, cache.as_mut())).unwrap();
             for (i, row) in x.chunks_exact(head_dim).enumerate() {
                 let (token, head) = (i / kv_heads, i % kv_heads);
-                let found = held.row(&shape, head, position + token);
+                let found = cache.row(&shape, head, position + token);
                 for (d, (&found, &x)) in found.iter().zip(row).enumerate() {
                     let block = d / CACHE_BLOCK * CACHE_BLOCK;
                     let block = &row[block..head_dim.min(block + CACHE_BLOCK)];
-                    let largest = block.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+                    let max = block.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
                     let bound = match kind {
                         Kind::F32 => 0.0,
                         Kind::Bf16 => x.abs() / 256.0,
-                        Kind::Q8 => largest / 252.0,
+                        Kind::Q8 => max / 252.0,
                     };
                     prop_assert!((found - x).abs() <= bound, "{kind:?} {level} {i} {d}");
                 }
             }
             let last = (tokens - 1) * kv_heads * head_dim;
-            let mut alone = Held::new(kind, &shape);
+            let mut alone = Cache::new(kind, &shape);
             store(&shape, position + tokens - 1, &x[last..], alone.as_mut());
             for head in 0..kv_heads {
                 let at = position + tokens - 1;
-                let rows = [&held, &alone].map(|held| bits(&held.row(&shape, head, at)));
+                let rows = [&cache, &alone].map(|cache| bits(&cache.row(&shape, head, at)));
                 prop_assert_eq!(&rows[0], &rows[1]);
-                let before = held.row(&shape, head, position + tokens);
-                prop_assert!(before.iter().all(|x| x.is_nan()), "more than asked was written");
+                let before = cache.row(&shape, head, position + tokens);
+                prop_assert!(before.iter().all(|x| x.is_nan()), "more than the tokens was written");
             }
         }
     }
@@ -282,16 +280,16 @@ fn what_is_not_finite_shows_in_every_cache() {
     {
         let mut x = noise(5, 40);
         x[3] = bad;
-        let mut held = Held::new(kind, &shape);
-        store(&shape, 0, &x, held.as_mut());
-        let found = held.row(&shape, 0, 0);
+        let mut cache = Cache::new(kind, &shape);
+        store(&shape, 0, &x, cache.as_mut());
+        let found = cache.row(&shape, 0, 0);
         assert!(!found[3].is_finite(), "{kind:?}");
         assert!(found[32..].iter().all(|x| x.is_finite()), "{kind:?}");
     }
     for x in [0.0, 1e-42] {
-        let mut held = Held::new(Kind::Q8, &shape);
-        store(&shape, 0, &[x; 40], held.as_mut());
-        assert!(held.row(&shape, 0, 0).iter().all(|y| (x - y).abs() <= x));
+        let mut cache = Cache::new(Kind::Q8, &shape);
+        store(&shape, 0, &[x; 40], cache.as_mut());
+        assert!(cache.row(&shape, 0, 0).iter().all(|y| (x - y).abs() <= x));
     }
 }
 
@@ -306,15 +304,9 @@ fn threads_and_company_do_not_change_bits() {
                 .map(|case| bits(&case.run(level, offset, 7)));
             for threads in [1, 2, 3] {
                 pool::set_threads(threads);
-                let mut outputs = cases.each_ref().map(|case| vec![0.0; case.q.len()]);
                 let steps = cases.each_ref().map(|case| case.step(offset, 7));
-                let [a, b] = &mut outputs;
-                with_level(level, || attend(&cases[0].shape, &steps, &mut [a, b])).unwrap();
-                assert_eq!(
-                    outputs.each_ref().map(|out| bits(out)),
-                    alone,
-                    "{kind:?} {level}"
-                );
+                let out = with_level(level, || attend(&cases[0].shape, &steps)).unwrap();
+                assert_eq!(bits(&out), alone.concat(), "{kind:?} {level}");
             }
         }
     }
@@ -348,8 +340,7 @@ fn a_prefill_in_chunks_has_the_same_bits() {
                     q,
                     ..case.step(chunk.start, 0)
                 };
-                let mut out = vec![0.0; q.len()];
-                with_level(level, || attend(&case.shape, &[step], &mut [&mut out])).unwrap();
+                let out = with_level(level, || attend(&case.shape, &[step])).unwrap();
                 assert_eq!(bits(&out), bits(&whole[range]));
             }
         }
@@ -385,6 +376,6 @@ fn queries_beyond_the_capacity_panic() {
 #[should_panic(expected = "stored differently")]
 fn keys_and_values_of_two_kinds_panic() {
     let mut case = Case::new(Kind::F32, [1, 1, 16], 8, 1);
-    case.v = Held::new(Kind::Bf16, &case.shape);
+    case.v = Cache::new(Kind::Bf16, &case.shape);
     case.run(level::level(), 0, 0);
 }

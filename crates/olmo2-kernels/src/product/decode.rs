@@ -1,38 +1,36 @@
-//! Few rows of activations: the weights' bytes are what costs. Each thread reads four rows of
-//! weights at once, from four far-apart quarters of all, so that each is one long sequential
-//! stream for the CPU's prefetcher and the activations' loads are shared by four.
+//! Few rows of activations: the time goes into reading the weights. Each thread reads four rows of
+//! weights at once, from four far-apart quarters of the matrix. Each of them is one long sequential
+//! stream for the CPU's prefetcher, and the four share the loads of activations.
 //!
-//! Lanes run along `in`: an output is `LANES` partial sums, each taking its terms in order, and
-//! then their sum. Nothing of that depends on the tile's shape, the thread, or the batch.
+//! Lanes run along `in`: an output is `LANES` partial sums, each adding its terms in order, and
+//! then the sum of these. The order does not depend on the tile's shape, the thread, or the batch.
 
-use super::element::{Element, elements};
-use super::{Input, Product, WeightData, pieces};
+use super::element::{WeightElement, elements};
+use super::{Input, Matmul, WeightData, pieces};
 use crate::buffer::{Scratch, with_scratch};
 use crate::simd::{Kernel, Simd, dispatch};
 use half::{bf16, f16};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// The longest block, `2 * LANES`.
-const LONGEST_BLOCK: usize = 32;
+/// The longest block of any level, `2 * LANES`.
+const MAX_BLOCK: usize = 32;
 
-/// Bytes ahead of the reads that each stream of weights asks for, into the second level: in the
-/// first of a Zen 4, where four far streams fall on the same sets, they push activations out (one
-/// row, 2 threads, where memory is fast: 49 GB/s for 44). On a Zen 5, in shares of a plain read,
-/// with and without: 2 rows 1.07 and 0.88, 4 rows 0.94 and 0.59, 16 rows 0.35 and 0.26.
+/// Distance in bytes of the prefetches of each stream of weights. They go to the second-level
+/// cache: in a small first level the four far streams fall on the same sets and evict activations.
 const AHEAD: usize = 2048;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    let is_split = |product: &&Product<'_>| matches!(product.data, WeightData::Bf16(_));
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
+    let is_split = |matmul: &&Matmul<'_>| matches!(matmul.data, WeightData::Bf16(_));
     let (split, plain) = (
-        products.iter().any(|p| is_split(&p)),
-        !products.iter().all(|p| is_split(&p)),
+        matmuls.iter().any(|p| is_split(&p)),
+        !matmuls.iter().all(|p| is_split(&p)),
     );
-    let stride = input.in_features.next_multiple_of(LONGEST_BLOCK);
+    let stride = input.in_features.next_multiple_of(MAX_BLOCK);
     let len = stride * input.rows;
     with_scratch(
         &PACKED,
@@ -47,29 +45,29 @@ pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
                 if split {
                     dispatch(
                         input.level,
-                        Part {
+                        SplitEvenOdd {
                             x,
                             to: &mut parted[range],
                         },
                     );
                 }
             }
-            let rows = Rows {
+            let rows = PackedRows {
                 ordered,
                 parted,
                 stride,
             };
-            let groups = products.iter().map(Product::groups);
+            let groups = matmuls.iter().map(Matmul::groups);
             pieces::run(input.parts, groups, |i, groups| {
-                multiply(input, &rows, &products[i], groups);
+                multiply(input, &rows, &matmuls[i], groups);
             });
         },
     );
 }
 
-/// The rows of activations, `stride` apart and zero beyond `in_features`: in order, and in
-/// blocks of even and then odd elements; either is empty where no weight wants it.
-struct Rows<'a> {
+/// The rows of activations, `stride` apart and zero beyond `in_features`: in order, and in blocks
+/// of the even and then the odd elements. Either is empty if no weight needs it.
+struct PackedRows<'a> {
     ordered: &'a [f32],
     parted: &'a [f32],
     stride: usize,
@@ -80,13 +78,13 @@ fn pad(x: &[f32], to: &mut [f32]) {
     to[x.len()..].fill(0.0);
 }
 
-/// Parts the even from the odd elements of each block.
-struct Part<'a> {
+/// Separates the even from the odd elements of each block.
+struct SplitEvenOdd<'a> {
     x: &'a [f32],
     to: &'a mut [f32],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for SplitEvenOdd<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let block = 2 * S::LANES;
@@ -109,54 +107,54 @@ impl Kernel for Part<'_> {
     }
 }
 
-fn multiply(input: &Input<'_>, rows: &Rows<'_>, product: &Product<'_>, groups: Range<usize>) {
-    match product.data {
-        WeightData::F32(_) => run::<f32>(input, rows, product, groups),
-        WeightData::Bf16(_) => run::<bf16>(input, rows, product, groups),
-        WeightData::F16(_) => run::<f16>(input, rows, product, groups),
+fn multiply(input: &Input<'_>, rows: &PackedRows<'_>, matmul: &Matmul<'_>, groups: Range<usize>) {
+    match matmul.data {
+        WeightData::F32(_) => run::<f32>(input, rows, matmul, groups),
+        WeightData::Bf16(_) => run::<bf16>(input, rows, matmul, groups),
+        WeightData::F16(_) => run::<f16>(input, rows, matmul, groups),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantized weights have kernels of their own")
         }
     }
 }
 
-fn run<E: Element>(
+fn run<E: WeightElement>(
     input: &Input<'_>,
-    rows: &Rows<'_>,
-    product: &Product<'_>,
+    rows: &PackedRows<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     let x = if E::SPLIT { rows.parted } else { rows.ordered };
     assert_eq!(x.len(), rows.stride * input.rows);
-    let tiles = Tiles {
+    let tiles = DecodeFloat {
         x: x.as_ptr(),
         x_stride: rows.stride,
         rows: input.rows,
         in_features: input.in_features,
-        weight: elements::<E>(input, product).as_ptr(),
+        weight: elements::<E>(input, matmul).as_ptr(),
         groups,
-        product,
+        matmul,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` the product's
-/// rows of `in_features`.
-struct Tiles<'a, E> {
+/// The outputs of some groups. `x` holds `rows` rows of `x_stride` elements, `weight` holds rows of
+/// `in_features`.
+struct DecodeFloat<'a, E> {
     x: *const f32,
     x_stride: usize,
     rows: usize,
     in_features: usize,
     weight: *const E,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
 }
 
-impl<E: Element> Kernel for Tiles<'_, E> {
+impl<E: WeightElement> Kernel for DecodeFloat<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for group in self.groups.clone() {
-            match self.product.far_group(group) {
+            match self.matmul.far_group(group) {
                 (features, 4) => self.features(s, features),
                 (features, count) => {
                     for &n in &features[..count] {
@@ -168,7 +166,7 @@ impl<E: Element> Kernel for Tiles<'_, E> {
     }
 }
 
-impl<E: Element> Tiles<'_, E> {
+impl<E: WeightElement> DecodeFloat<'_, E> {
     /// The outputs of some features for all rows of activations.
     #[inline(always)]
     fn features<S: Simd, const R: usize>(&self, s: S, features: [usize; R]) {
@@ -202,8 +200,8 @@ impl<E: Element> Tiles<'_, E> {
         let blocks = self.in_features / block;
         let rest = self.in_features % block;
         let mut sums = [[s.splat(0.0); M]; R];
-        // SAFETY: all reads are below `in_features` in rows of the weight, and below that
-        // rounded up to a block in rows of activations, which `x_stride` covers.
+        // SAFETY: all reads are below `in_features` in rows of the weight. In rows of activations
+        // they are below `in_features` rounded up to a block, which `x_stride` covers.
         unsafe {
             let mut weights = [self.weight; R];
             for r in 0..R {
@@ -223,7 +221,7 @@ impl<E: Element> Tiles<'_, E> {
                 }
             }
             if rest > 0 {
-                let mut last = [[E::ZERO; LONGEST_BLOCK]; R];
+                let mut last = [[E::ZERO; MAX_BLOCK]; R];
                 for r in 0..R {
                     std::ptr::copy_nonoverlapping(weights[r], last[r].as_mut_ptr(), rest);
                     weights[r] = last[r].as_ptr();
@@ -233,7 +231,7 @@ impl<E: Element> Tiles<'_, E> {
         }
         for m in 0..M {
             for r in 0..R {
-                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+                self.matmul.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }
@@ -252,16 +250,16 @@ impl<E: Element> Tiles<'_, E> {
     ) {
         let mut inputs = [(s.splat(0.0), s.splat(0.0)); M];
         for m in 0..M {
-            // SAFETY: promised by the caller.
+            // SAFETY: the caller promises the elements.
             inputs[m] = unsafe {
                 let x = x.add(m * self.x_stride);
                 (s.load(x), s.load(x.add(S::LANES)))
             };
         }
-        // One feature's weights at a time: those of all four, and the sums of two rows, exceed 16
+        // One feature's weights at a time: those of all four and the sums of two rows exceed 16
         // registers.
         for r in 0..R {
-            // SAFETY: promised by the caller.
+            // SAFETY: the caller promises the elements.
             let (first, second) = unsafe { E::load_block(s, weights[r]) };
             for m in 0..M {
                 sums[r][m] = s.fma(first, inputs[m].0, sums[r][m]);

@@ -1,16 +1,16 @@
-//! The types of weights that are widened while they are read.
+//! The float types of weights, widened while they are read.
 
-use super::{Input, Product, WeightData};
+use super::{Input, Matmul, WeightData};
 use crate::simd::Simd;
 use half::{bf16, f16};
 
-/// A float that a weight is made of.
+/// An element type of float weights.
 ///
-/// Loads promise nothing about alignment; their callers promise the memory.
+/// Loads need no alignment; their callers promise the memory.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
-pub(super) trait Element: Copy + Send + Sync {
-    /// Whether [`Element::load_block`] parts even from odd elements, and so wants the
-    /// activations parted as well.
+pub(super) trait WeightElement: Copy + Send + Sync {
+    /// Whether [`WeightElement::load_block`] separates even from odd elements, which requires the
+    /// same of the activations.
     const SPLIT: bool;
     const ZERO: Self;
 
@@ -19,11 +19,11 @@ pub(super) trait Element: Copy + Send + Sync {
     /// `LANES` elements in order.
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
     fn widen(self) -> f32;
-    /// The elements of a weight that is made of them.
+    /// The elements of a weight of this type; `None` for another one.
     fn of<'a>(data: &WeightData<'a>) -> Option<&'a [Self]>;
 }
 
-impl Element for f32 {
+impl WeightElement for f32 {
     const SPLIT: bool = false;
     const ZERO: Self = 0.0;
 
@@ -49,8 +49,8 @@ impl Element for f32 {
     }
 }
 
-impl Element for bf16 {
-    /// A register of pairs is two registers of f32 after a shift and a mask.
+impl WeightElement for bf16 {
+    /// A shift and a mask turn a register of bf16 into two registers of f32.
     const SPLIT: bool = true;
     const ZERO: Self = Self::ZERO;
 
@@ -76,7 +76,7 @@ impl Element for bf16 {
     }
 }
 
-impl Element for f16 {
+impl WeightElement for f16 {
     const SPLIT: bool = false;
     const ZERO: Self = Self::ZERO;
 
@@ -102,11 +102,11 @@ impl Element for f16 {
     }
 }
 
-/// The elements of a weight that is known to have such, as many as its shape says.
-pub(super) fn elements<'a, E: Element>(input: &Input<'_>, product: &Product<'a>) -> &'a [E] {
-    let Some(elements) = E::of(&product.data) else {
-        unreachable!("who calls knows the format, and a gate has that of its product");
+/// The elements of a weight that has this type, checked against its shape.
+pub(super) fn elements<'a, E: WeightElement>(input: &Input<'_>, matmul: &Matmul<'a>) -> &'a [E] {
+    let Some(elements) = E::of(&matmul.data) else {
+        unreachable!("the caller has matched the format, and a gate has the format of its matmul");
     };
-    assert_eq!(elements.len(), product.out_features * input.in_features);
+    assert_eq!(elements.len(), matmul.out_features * input.in_features);
     elements
 }

@@ -1,45 +1,45 @@
-//! The end of a panel of a prefill: sums to outputs.
+//! The epilogue of a prefill's panel: adds the bias, applies the gate, and writes the outputs.
 
-use super::Product;
+use super::Matmul;
 use crate::activation;
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Outputs of a cache line.
+/// Outputs in a cache line.
 const LINE: usize = 16;
 
-/// Where the sums of a piece's features go.
-pub(super) struct Finish<'a> {
-    pub(super) product: &'a Product<'a>,
-    /// The gate that it is multiplied with.
-    pub(super) gate: Option<&'a Product<'a>>,
+/// Where a work item writes its sums.
+pub(super) struct Epilogue<'a> {
+    pub(super) matmul: &'a Matmul<'a>,
+    /// The gate that is applied to it.
+    pub(super) gate: Option<&'a Matmul<'a>>,
     /// Rows of the output.
     pub(super) rows: Range<usize>,
-    /// Rows of sums, at least as many.
+    /// Rows of sums; at least the number of rows.
     pub(super) padded: usize,
 }
 
-impl<'a> Finish<'a> {
-    /// Of a product and its gate.
+impl<'a> Epilogue<'a> {
+    /// The epilogue of a matmul and its gate.
     pub(super) fn new(
-        (product, gate): (&'a Product<'a>, Option<&'a Product<'a>>),
+        (matmul, gate): (&'a Matmul<'a>, Option<&'a Matmul<'a>>),
         rows: &Range<usize>,
         padded: usize,
     ) -> Self {
         Self {
-            product,
+            matmul,
             gate,
             rows: rows.clone(),
             padded,
         }
     }
 
-    /// How many arrays of sums a piece has.
+    /// The number of arrays of sums in a work item.
     pub(super) fn sums(&self) -> usize {
         1 + usize::from(self.gate.is_some())
     }
 
-    /// Finished sums with their bias, multiplied by `silu` of the gate's.
+    /// The sums with their bias, multiplied by `silu` of the gate's.
     #[inline(always)]
     fn mix<'s, S: Simd>(
         &self,
@@ -50,24 +50,24 @@ impl<'a> Finish<'a> {
     ) -> &'s [f32] {
         let len = features.len() * self.padded;
         let sums = &mut sums[..len];
-        add_bias(self.product, features.clone(), sums, self.padded);
-        let Some(product) = self.gate else {
+        add_bias(self.matmul, features.clone(), sums, self.padded);
+        let Some(matmul) = self.gate else {
             return sums;
         };
         let gate = &mut gate[..len];
-        add_bias(product, features, gate, self.padded);
+        add_bias(matmul, features, gate, self.padded);
         activation::silu_mul_here(s, gate, sums);
         gate
     }
 
-    /// Asks for the lines of the output that some rows of a piece are written to. They lie far
-    /// apart: without, an Intel Xeon with AMX waits for each, a tenth of a product.
+    /// Prefetches the output lines of some rows. They lie far apart, so that without this the CPU
+    /// waits for each of them.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, features: &Range<usize>) {
-        let out_features = self.product.out_features;
+        let out_features = self.matmul.out_features;
         for row in rows {
             let first = (self.rows.start + row) * out_features + features.start;
-            let row = self.product.out.at(first, features.len());
+            let row = self.matmul.out.at(first, features.len());
             for n in (0..features.len()).step_by(LINE) {
                 s.prefetch(row.wrapping_add(n));
             }
@@ -75,8 +75,8 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// Adds the bias and writes finished sums, `[features][padded]`, to the output, `[rows][out]`;
-    /// where there is a gate, multiplied by `silu` of its sums and bias.
+    /// Adds the bias, multiplies by `silu` of the gate's sums if there is a gate, and writes sums
+    /// `[features][padded]` to the output `[rows][out]`.
     #[inline(always)]
     pub(super) fn write<S: Simd>(
         &self,
@@ -85,7 +85,7 @@ impl<'a> Finish<'a> {
         sums: &mut [f32],
         gate: &mut [f32],
     ) {
-        let (padded, out_features) = (self.padded, self.product.out_features);
+        let (padded, out_features) = (self.padded, self.matmul.out_features);
         assert!(padded >= self.rows.len());
         let sums = self.mix(s, features.clone(), sums, gate);
         let (whole_rows, whole_features) = (
@@ -102,9 +102,9 @@ impl<'a> Finish<'a> {
                 &features,
             );
             for n in (0..whole_features).step_by(S::LANES) {
-                let last = self.product.out.at(place(row + S::LANES - 1, n), S::LANES);
-                // SAFETY: the block's last row is inside the output, so all are; a full block
-                // of the sums is read. Each thread has its own features.
+                let last = self.matmul.out.at(place(row + S::LANES - 1, n), S::LANES);
+                // SAFETY: the block's last row is inside the output, so all its rows are; the sums
+                // have a full block there. Each thread has its own features.
                 unsafe {
                     let to = last.sub((S::LANES - 1) * out_features);
                     let from = sums.as_ptr().add(n * padded + row);
@@ -115,8 +115,8 @@ impl<'a> Finish<'a> {
         for row in 0..self.rows.len() {
             let from = if row < whole_rows { whole_features } else { 0 };
             for n in from..features.len() {
-                let to = self.product.out.at(place(row, n), 1);
-                // SAFETY: inside the output, and this thread's own feature.
+                let to = self.matmul.out.at(place(row, n), 1);
+                // SAFETY: inside the output, and the feature belongs to this thread.
                 unsafe { *to = sums[n * padded + row] };
             }
         }
@@ -124,8 +124,8 @@ impl<'a> Finish<'a> {
 }
 
 /// Adds the bias of some features to their sums, `[features][padded]`.
-fn add_bias(product: &Product<'_>, features: Range<usize>, sums: &mut [f32], padded: usize) {
-    if let Some(bias) = product.bias {
+fn add_bias(matmul: &Matmul<'_>, features: Range<usize>, sums: &mut [f32], padded: usize) {
+    if let Some(bias) = matmul.bias {
         for (n, sums) in features.zip(sums.chunks_exact_mut(padded)) {
             sums.iter_mut().for_each(|sum| *sum += bias[n]);
         }

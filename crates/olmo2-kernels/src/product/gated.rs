@@ -1,47 +1,49 @@
 //! The first half of a feed-forward block: `silu(x gate^T) * (x up^T)`.
 
-use super::{Activations, DECODE_ROWS, WeightRef, check, multiply, project_to};
+use super::{Activations, DECODE_ROWS, Matmul, WeightRef, multiply, out_features, rows_of};
 use crate::activation;
-use crate::buffer::{SharedMut, Unwritten};
+use crate::buffer::{Scratch, SharedMut, Unwritten, with_scratch};
+use std::cell::RefCell;
 
-/// `out = silu(x gate^T + bias) * (x up^T + bias)`, `[rows, out]`, where `weights` are those of the
-/// gate and of what it is multiplied with; the bits are those of [`project`](super::project) and then
-/// [`silu_mul`](crate::silu_mul).
+thread_local! {
+    static UP: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+/// `silu(x gate^T + bias) * (x up^T + bias)`, `[rows, out]`, with `weights` `[gate, up]`. The bits
+/// are those of [`matmul`](super::matmul) followed by [`silu_mul`](crate::silu_mul).
 ///
-/// If both weights are in one format, a prefill multiplies while the sums are in the cache, and
-/// neither product goes to memory.
+/// If both weights have one format, a prefill multiplies while the sums are in the cache, and
+/// writes neither matmul to memory.
 ///
 /// # Panics
 /// `in_features` is 0, the weights differ in shape, or a length does not fit the others.
-pub fn project_gated(
+pub fn matmul_gated(
     x: &[f32],
     in_features: usize,
     activations: Activations,
     weights: &[WeightRef<'_>; 2],
-    out: &mut [f32],
-) {
-    project_gated_to(x, in_features, activations, weights, SharedMut::new(out));
-}
-
-pub(crate) fn project_gated_to(
-    x: &[f32],
-    in_features: usize,
-    activations: Activations,
-    weights: &[WeightRef<'_>; 2],
-    out: SharedMut<'_>,
-) {
-    let [gate, up] = weights.map(|weight| weight.data.out_features(in_features));
+) -> Vec<f32> {
+    let rows = rows_of(x, in_features);
+    let [gate, up] = weights.each_ref().map(|w| out_features(w, in_features));
     assert_eq!(gate, up, "the weights differ in shape");
+    let mut output = Unwritten::new(rows * up);
+    let out = output.shared();
+    let multiply = |outputs: [SharedMut<'_>; 2], gated| {
+        let matmul = |i: usize| Matmul::new(&weights[i], in_features, outputs[i]);
+        multiply(x, in_features, activations, [0, 1].map(matmul), gated);
+    };
     let [gate, up] = weights.map(|weight| std::mem::discriminant(&weight.data));
-    if x.len() > DECODE_ROWS * in_features && gate == up {
+    if rows > DECODE_ROWS && gate == up {
         // Both have one output; of a gated pair only the second is written, as `jobs` says.
-        let products = check(x, in_features, weights, vec![out, out]);
-        return multiply(x, in_features, activations, products, true);
+        multiply([out, out], true);
+    } else {
+        with_scratch(&UP, out.len(), |up| {
+            multiply([out, SharedMut::new(up)], false);
+            activation::silu_mul_to(out, up);
+        });
     }
-    let mut up = Unwritten::new(out.len());
-    project_to(x, in_features, activations, weights, vec![out, up.shared()]);
-    // SAFETY: the product writes all of it.
-    activation::silu_mul_to(out, &unsafe { up.written() });
+    // SAFETY: the kernels write every element.
+    unsafe { output.written() }
 }
 
 #[cfg(test)]
@@ -50,20 +52,15 @@ mod tests {
     use crate::level::with_level;
     use crate::pool;
     use crate::product::tests::{Weights, levels, noise, same_bits};
-    use crate::product::{WeightData, int8, project};
+    use crate::product::{WeightData, int8, matmul};
 
-    /// Asserts the bits of two products and `silu_mul` after them, at every level.
+    /// Asserts the bits of two matmuls followed by `silu_mul`, at every level.
     fn assert_gated(x: &[f32], k: usize, kind: Activations, weights: &[WeightRef<'_>; 2]) {
-        let len = x.len() / k * weights[0].data.out_features(k).unwrap();
         for level in levels() {
-            let (mut right, mut up) = (vec![f32::NAN; len], vec![f32::NAN; len]);
-            let mut out = vec![f32::NAN; len];
-            with_level(level, || {
-                project(x, k, kind, weights, &mut [&mut right, &mut up]);
-                crate::silu_mul(&mut right, &up);
-                project_gated(x, k, kind, weights, &mut out);
-            })
-            .unwrap();
+            let both = with_level(level, || matmul(x, k, kind, weights)).unwrap();
+            let [mut right, up] = both;
+            with_level(level, || crate::silu_mul(&mut right, &up)).unwrap();
+            let out = with_level(level, || matmul_gated(x, k, kind, weights)).unwrap();
             assert!(same_bits(&out, &right), "{level} {kind:?} {weights:?}");
         }
     }
@@ -122,6 +119,6 @@ mod tests {
     #[should_panic(expected = "the weights differ in shape")]
     fn weights_of_two_shapes_panic() {
         let weights = [&[1.0; 8][..], &[1.0; 12]].map(|data| WeightRef::new(WeightData::F32(data)));
-        project_gated(&[], 4, Activations::F32, &weights, &mut []);
+        matmul_gated(&[], 4, Activations::F32, &weights);
     }
 }

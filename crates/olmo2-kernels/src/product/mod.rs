@@ -1,10 +1,10 @@
-//! Products of activations with weights that stay as they lie in the file: `[out, in]`,
-//! row-major, f32, bf16, f16 or in quantized blocks, never widened in memory.
+//! Matmuls of activations with weights as the file stores them: `[out, in]`, row-major, in f32,
+//! bf16, f16 or quantized blocks, never widened in memory.
 //!
-//! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels (`decode`)
-//! that adds up each output in one order, so that a row alone and the same row in a batch give
-//! the same bits, with any number of threads. More rows go through another (`prefill`), where
-//! the same holds among them. Between the two, and between levels, the last bits differ.
+//! Up to [`DECODE_ROWS`] rows of activations go through one family of kernels (`decode`). It adds
+//! up each output in one order, so that a row has the same bits alone and in a batch, with any
+//! number of threads. More rows go through another family (`prefill`), with the same guarantee
+//! among its own row counts. The last bits differ between the two families and between levels.
 #![allow(
     unsafe_code,
     reason = "vector loads and stores; threads write disjoint outputs, and all of them"
@@ -22,24 +22,29 @@ mod prefill;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::buffer::SharedMut;
+use crate::buffer::{Scratch, SharedMut, Unwritten, with_scratch};
+use crate::q4_scales::Q4Scales;
 use crate::quant::{BLOCK, Q4, Q8, blocks};
 use crate::{level, pool, simd};
 use half::{bf16, f16};
+use std::cell::RefCell;
 
-pub use gated::project_gated;
-pub(crate) use gated::project_gated_to;
+pub use gated::matmul_gated;
 
-/// Most rows of activations that are treated as a decoding step.
+/// Matmuls of up to this many rows of activations use the decode kernels.
 pub const DECODE_ROWS: usize = 16;
 
 /// Rows of activations that a prefill packs at a time.
 const PACKED_ROWS: usize = 512;
-/// The longest vector: what rows of activations are padded to.
-const MOST_LANES: usize = 16;
+/// The longest vector of any level: packed rows of activations are padded to it.
+const MAX_LANES: usize = 16;
 
 /// Multiplications below which a second thread costs more than it saves.
 const WORK_PER_THREAD: usize = 200_000;
+
+thread_local! {
+    static ROUNDED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
 
 /// The elements of a weight matrix, row-major `[out, in]`.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +63,7 @@ pub enum WeightData<'a> {
 }
 
 impl WeightData<'_> {
-    /// Rows of a matrix of `in_features` columns; `None` if the lengths are not those of one.
+    /// Rows of the matrix if it has `in_features` columns; `None` if the lengths do not fit that.
     pub fn out_features(&self, in_features: usize) -> Option<usize> {
         if in_features == 0 {
             return None;
@@ -78,10 +83,10 @@ impl WeightData<'_> {
         }
     }
 
-    /// One row of the matrix, in f32, as long as `out`.
+    /// Writes one row of the matrix to `out` in f32; `out` is `in_features` long.
     ///
     /// # Panics
-    /// There is no such row.
+    /// The matrix has no such row.
     pub fn row(&self, index: usize, out: &mut [f32]) {
         let range = index * out.len()..(index + 1) * out.len();
         let out_and = |widen: &mut dyn FnMut(usize) -> f32, out: &mut [f32]| {
@@ -97,19 +102,15 @@ impl WeightData<'_> {
             Self::Q4(q4) => q4.row(index, out),
         }
     }
-
-    fn is_quantized(&self) -> bool {
-        matches!(self, Self::Q8(_) | Self::Q4(_))
-    }
 }
 
-/// What activations are rounded to before they meet a float weight.
+/// The type that activations are rounded to before they are multiplied with a float weight.
 ///
-/// Quantized weights always meet activations in 8 bits: blocks of 32 along `in`, scaled by their
-/// largest magnitude over 127.
+/// With quantized weights, activations are always quantized to 8 bits: blocks of 32 along `in`,
+/// each scaled by its largest magnitude over 127.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// Nothing: products and sums in f32.
+    /// No rounding: products and sums in f32.
     #[default]
     F32,
     /// bfloat16, with sums in f32.
@@ -119,9 +120,9 @@ pub enum Activations {
 /// A linear layer's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightRef<'a> {
-    /// The matrix `[out, in]`; `out` follows from its length.
+    /// The matrix `[out, in]`; its length determines `out`.
     pub data: WeightData<'a>,
-    /// Added to each row of outputs, `[out]`.
+    /// Added to each row of outputs: `[out]`.
     pub bias: Option<&'a [f32]>,
 }
 
@@ -140,52 +141,47 @@ impl<'a> WeightRef<'a> {
     }
 }
 
-/// Multiplies one input by several weights in one parallel region:
-/// `outputs[i] = x weights[i]^T + bias`, with `x` `[rows, in_features]` and `outputs[i]`
-/// `[rows, out_i]`, all row-major.
+/// Multiplies one input by several weights in one parallel region, and returns an output for each:
+/// `x weights[i]^T + bias`, `[rows, out_i]`, with `x` `[rows, in_features]`, all row-major.
 ///
-/// The error of an output is at most `(in_features / 4 + 4) * f32::EPSILON` times the sum of
-/// its terms' magnitudes for up to [`DECODE_ROWS`] rows, `in_features * f32::EPSILON` times for
-/// more; on random data it is below `sqrt(in_features) / 2 + 2` epsilons. Terms are those of the
-/// rounded activations: rounding itself is within 2^-9 of each where they are bf16, and within
-/// 1/254 of the largest of its block of 32 where the weight is quantized.
+/// The error of an output is at most `(in_features / 4 + 4) * f32::EPSILON` times the sum of its
+/// terms' magnitudes for up to [`DECODE_ROWS`] rows, and `in_features * f32::EPSILON` times that
+/// sum for more; on random data it is below `sqrt(in_features) / 2 + 2` epsilons. The terms are
+/// those of the rounded activations. Rounding to bf16 changes each activation by at most 2^-9 of
+/// itself; quantizing to 8 bits changes it by at most 1/254 of the largest in its block of 32.
 ///
 /// # Panics
 /// `in_features` is 0, or a length does not fit the others.
-pub fn project(
+pub fn matmul<const N: usize>(
     x: &[f32],
     in_features: usize,
     activations: Activations,
-    weights: &[WeightRef<'_>],
-    outputs: &mut [&mut [f32]],
-) {
-    let outputs = outputs.iter_mut().map(|out| SharedMut::new(out)).collect();
-    project_to(x, in_features, activations, weights, outputs);
+    weights: &[WeightRef<'_>; N],
+) -> [Vec<f32>; N] {
+    let rows = rows_of(x, in_features);
+    let mut outputs = weights
+        .each_ref()
+        .map(|weight| Unwritten::new(rows * out_features(weight, in_features)));
+    let shared = outputs.each_mut().map(Unwritten::shared);
+    let matmul = |i: usize| Matmul::new(&weights[i], in_features, shared[i]);
+    let matmuls: [_; N] = std::array::from_fn(matmul);
+    multiply(x, in_features, activations, matmuls, false);
+    // SAFETY: the kernels write every element of all outputs.
+    outputs.map(|output| unsafe { output.written() })
 }
 
-pub(crate) fn project_to(
+/// Computes the matmuls; if they are `gated`, as [`jobs`] says.
+fn multiply<const N: usize>(
     x: &[f32],
     in_features: usize,
     activations: Activations,
-    weights: &[WeightRef<'_>],
-    outputs: Vec<SharedMut<'_>>,
-) {
-    let products = check(x, in_features, weights, outputs);
-    multiply(x, in_features, activations, products, false);
-}
-
-/// Does the products; if they are `gated`, as [`jobs`] says.
-fn multiply(
-    x: &[f32],
-    in_features: usize,
-    activations: Activations,
-    products: Vec<Product<'_>>,
+    mut matmuls: [Matmul<'_>; N],
     gated: bool,
 ) {
     let rows = x.len() / in_features;
     // Both write one output, which only a prefill keeps apart.
-    assert!(!gated || rows > DECODE_ROWS, "a gated product of few rows");
-    let out: usize = products.iter().map(|product| product.out_features).sum();
+    assert!(!gated || rows > DECODE_ROWS, "a gated matmul of few rows");
+    let out: usize = matmuls.iter().map(|matmul| matmul.out_features).sum();
     let work = out * in_features * rows;
     if work == 0 {
         return;
@@ -199,89 +195,115 @@ fn multiply(
         parts,
         gated,
     };
-    let (quantized, floats): (Vec<_>, Vec<_>) = products
-        .into_iter()
-        .partition(|product| product.data.is_quantized());
+    // A stable sort: a gate stays in front of the weight that it gates.
+    matmuls.sort_by_key(Matmul::is_quantized);
+    let floats = matmuls.iter().filter(|matmul| !matmul.is_quantized());
+    let (floats, quantized) = matmuls.split_at(floats.count());
     if !quantized.is_empty() {
-        int8::project(&input, &quantized);
+        int8::matmul(&input, quantized);
     }
     if !floats.is_empty() {
         match activations {
-            Activations::F32 => project_floats(&input, &floats),
-            Activations::Bf16 => project_rounded(&input, &floats),
+            Activations::F32 => matmul_floats(&input, floats),
+            Activations::Bf16 => matmul_rounded(&input, floats),
         }
     }
 }
 
-fn project_floats(input: &Input<'_>, products: &[Product<'_>]) {
+fn matmul_floats(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     if input.rows <= DECODE_ROWS {
-        decode::project(input, products);
+        decode::matmul(input, matmuls);
     } else {
-        prefill::project(input, products);
+        prefill::matmul(input, matmuls);
     }
 }
 
-/// Products of activations that are rounded to bf16: with bf16 weights by the instruction for
-/// that, where there is one, and as f32 otherwise.
-fn project_rounded(input: &Input<'_>, products: &[Product<'_>]) {
-    let is_bf16 = |product: &Product<'_>| matches!(product.data, WeightData::Bf16(_));
-    if simd::has_pairs(input.level) && products.iter().all(is_bf16) {
-        return pairs::project(input, products);
+/// Rounds activations to bf16. For bf16 weights the kernels use the CPU's bf16 dot instruction, if
+/// it has one; otherwise they compute in f32.
+fn matmul_rounded(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
+    let is_bf16 = |matmul: &Matmul<'_>| matches!(matmul.data, WeightData::Bf16(_));
+    if simd::has_bf16_dot(input.level) && matmuls.iter().all(is_bf16) {
+        return pairs::matmul(input, matmuls);
     }
-    let rounded: Vec<f32> = input
-        .x
-        .iter()
-        .map(|&x| bf16::from_f32(x).to_f32())
-        .collect();
-    project_floats(
-        &Input {
-            x: &rounded,
-            ..*input
-        },
-        products,
-    );
+    with_scratch(&ROUNDED, input.x.len(), |rounded| {
+        for (to, &x) in rounded.iter_mut().zip(input.x) {
+            *to = bf16::from_f32(x).to_f32();
+        }
+        let x = &*rounded;
+        matmul_floats(&Input { x, ..*input }, matmuls);
+    });
 }
 
-/// What all products of a call share.
+/// The part of a call that all its matmuls share.
 struct Input<'a> {
     x: &'a [f32],
     rows: usize,
     in_features: usize,
     level: level::Level,
     parts: usize,
-    /// Whether the products are a gate's, then that of what it is multiplied with; only in prefills,
+    /// Whether the matmuls are those of a gate and of the weight that it gates; only in prefills,
     /// and with weights of one format.
     gated: bool,
 }
 
-/// What the pieces of a prefill are of: each product alone, or the second with the first as its
-/// gate, to the output of the second.
-fn jobs<'a, P>(input: &Input<'_>, products: &'a [P]) -> Vec<(&'a P, Option<&'a P>)> {
-    match products {
+/// The work items of a prefill: each weight on its own, or, if gated, `up` with `gate`, written to
+/// `up`'s output.
+fn jobs<'a>(
+    input: &Input<'_>,
+    matmuls: &'a [Matmul<'a>],
+) -> Vec<(&'a Matmul<'a>, Option<&'a Matmul<'a>>)> {
+    match matmuls {
         [gate, up] if input.gated => vec![(up, Some(gate))],
         _ => {
-            assert!(!input.gated, "a gate has one product, in its own format");
-            products.iter().map(|product| (product, None)).collect()
+            assert!(!input.gated, "a gate has one matmul, in its own format");
+            matmuls.iter().map(|matmul| (matmul, None)).collect()
         }
     }
 }
 
 /// One weight with its output.
-struct Product<'a> {
+struct Matmul<'a> {
     data: WeightData<'a>,
+    /// The scales of a weight in 4 bits.
+    q4_scales: Option<Q4Scales>,
     bias: Option<&'a [f32]>,
     out_features: usize,
     out: SharedMut<'a>,
 }
 
-impl Product<'_> {
-    /// How many groups of up to four features there are.
+impl<'a> Matmul<'a> {
+    /// # Panics
+    /// A length does not fit `in_features`.
+    fn new(weight: &WeightRef<'a>, in_features: usize, out: SharedMut<'a>) -> Self {
+        let &WeightRef { data, bias } = weight;
+        let out_features = out_features(weight, in_features);
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), out_features, "a bias's length is not out");
+        }
+        let q4_scales = match data {
+            WeightData::Q4(q4) => Some(Q4Scales::new(q4.max_scale)),
+            _ => None,
+        };
+        Self {
+            data,
+            q4_scales,
+            bias,
+            out_features,
+            out,
+        }
+    }
+
+    fn is_quantized(&self) -> bool {
+        matches!(self.data, WeightData::Q8(_) | WeightData::Q4(_))
+    }
+
+    /// The number of groups of up to four features.
     fn groups(&self) -> usize {
         self.out_features.div_ceil(4)
     }
 
-    /// The features of a group, as many as the second says: from four far-apart quarters of all, so
-    /// that a thread that does some groups in order reads four long streams.
+    /// The features of a group and their number: one from each of four far-apart quarters, so that
+    /// a thread that takes groups in order reads four long streams.
     #[inline(always)]
     fn far_group(&self, group: usize) -> ([usize; 4], usize) {
         let mut features = [group; 4];
@@ -293,7 +315,7 @@ impl Product<'_> {
         (features, count)
     }
 
-    /// The same of adjacent features.
+    /// As [`far_group`](Self::far_group), of adjacent features.
     #[inline(always)]
     fn near_group(&self, group: usize) -> ([usize; 4], usize) {
         let first = 4 * group;
@@ -301,54 +323,36 @@ impl Product<'_> {
         (features, (self.out_features - first).min(4))
     }
 
-    /// Writes an output. A feature is in one piece or share, which one thread takes.
+    /// Adds the bias to a sum and writes it. Each feature belongs to one work item, and so to one
+    /// thread.
     #[inline(always)]
     fn set(&self, row: usize, feature: usize, sum: f32) {
         let sum = self.bias.map_or(sum, |bias| sum + bias[feature]);
         let at = self.out.at(row * self.out_features + feature, 1);
-        // SAFETY: inside the output, and no other thread's.
+        // SAFETY: inside the output, and no other thread writes it.
         unsafe { *at = sum };
     }
 }
 
-fn check<'a>(
-    x: &[f32],
-    in_features: usize,
-    weights: &[WeightRef<'a>],
-    outputs: Vec<SharedMut<'a>>,
-) -> Vec<Product<'a>> {
+/// The rows of `x`.
+///
+/// # Panics
+/// `in_features` is 0, or `x` is not a whole number of rows.
+fn rows_of(x: &[f32], in_features: usize) -> usize {
     assert_ne!(in_features, 0, "`in_features` is 0");
     assert_eq!(
         x.len() % in_features,
         0,
         "`x` is not a whole number of rows"
     );
-    assert_eq!(
-        weights.len(),
-        outputs.len(),
-        "not one output for each weight"
-    );
-    let rows = x.len() / in_features;
-    let pairs = weights.iter().zip(outputs);
-    pairs
-        .map(|(&WeightRef { data, bias }, out)| {
-            let Some(out_features) = data.out_features(in_features) else {
-                panic!("a weight is not a whole number of rows of {in_features}");
-            };
-            assert_eq!(
-                out.len(),
-                rows * out_features,
-                "an output's length is not rows * out"
-            );
-            if let Some(bias) = bias {
-                assert_eq!(bias.len(), out_features, "a bias's length is not out");
-            }
-            Product {
-                data,
-                bias,
-                out_features,
-                out,
-            }
-        })
-        .collect()
+    x.len() / in_features
+}
+
+/// # Panics
+/// The weight is not a whole number of rows.
+fn out_features(weight: &WeightRef<'_>, in_features: usize) -> usize {
+    match weight.data.out_features(in_features) {
+        Some(out_features) => out_features,
+        None => panic!("a weight is not a whole number of rows of {in_features}"),
+    }
 }

@@ -1,65 +1,65 @@
-//! The weights that a prefill widens or copies next, asked for while it computes.
+//! Prefetches of the weights that a prefill widens or copies next, while it computes.
 
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Inputs, or pairs of them, from one step to the next: with 16, an Intel Xeon with AMX loses 2% of a
-/// tile to the steps.
+/// Inputs, or pairs of inputs, between two steps. Shorter steps cost a tile a measurable share of
+/// its time.
 pub(super) const STEP: usize = 64;
 
 const LINE: usize = 64;
 
-/// Some bytes of some rows, whose cache lines are asked for over a number of steps. They need
-/// not be there: nothing is read.
+/// Bytes of some rows, whose cache lines are prefetched over a number of steps. The addresses need
+/// not be valid, since nothing is read.
 #[derive(Clone, Copy)]
-pub(super) struct NextPanel {
+pub(super) struct PanelPrefetch {
     row: *const u8,
-    /// Bytes from a row to the next.
+    /// Bytes from one row to the next.
     stride: usize,
-    /// Bytes of a row that are wanted, and how many of them are asked for.
+    /// Bytes of a row to prefetch, and the number already prefetched.
     bytes: usize,
-    asked: usize,
+    requested: usize,
     rows: usize,
-    /// So many lines every so many steps, and steps until the next.
+    /// `lines` lines every `every` steps, and the number of steps until the next.
     lines: usize,
     every: usize,
     wait: usize,
 }
 
-impl NextPanel {
+impl PanelPrefetch {
     pub(super) const NOTHING: Self = Self {
         row: std::ptr::null(),
         stride: 0,
         bytes: 0,
-        asked: 0,
+        requested: 0,
         rows: 0,
         lines: 0,
         every: 1,
         wait: 0,
     };
 
-    /// What most probably follows a panel that has `bytes` of some `rows`, which have `stride`
-    /// bytes each: of as many rows what follows, at most `most` bytes, or after the last the first ones
-    /// of the rows at `then`. (Another thread may have taken those.)
+    /// Prefetches the panel that most probably follows one with `bytes` of `rows` rows of `stride`
+    /// bytes each: the next bytes of the same rows, at most `max_bytes`, or, after their last
+    /// bytes, the first ones of the rows at `then`. (Another thread may have taken those.)
     pub(super) fn new(
         [here, then]: [*const u8; 2],
         stride: usize,
         rows: usize,
         bytes: Range<usize>,
-        most: usize,
+        max_bytes: usize,
         steps: usize,
     ) -> Self {
         let (row, first) = match bytes.end < stride {
             true => (here.wrapping_add(bytes.end), bytes.end),
             false => (then, 0),
         };
-        let bytes = most.min(stride - first);
+        let bytes = max_bytes.min(stride - first);
         let lines = rows * bytes.div_ceil(LINE);
         Self {
             row,
             stride,
             bytes,
-            asked: 0,
+            requested: 0,
             rows,
             lines: lines.div_ceil(steps),
             every: (steps / lines).max(1),
@@ -67,7 +67,7 @@ impl NextPanel {
         }
     }
 
-    /// Asks for the lines of a step, into the second-level cache.
+    /// Prefetches the lines of a step into the second-level cache.
     #[inline(always)]
     pub(super) fn step<S: Simd>(&mut self, s: S) {
         if self.wait > 0 {
@@ -87,11 +87,11 @@ impl NextPanel {
         if self.rows == 0 {
             return None;
         }
-        let line = self.row.wrapping_add(self.asked);
-        self.asked += LINE;
-        if self.asked >= self.bytes {
+        let line = self.row.wrapping_add(self.requested);
+        self.requested += LINE;
+        if self.requested >= self.bytes {
             self.row = self.row.wrapping_add(self.stride);
-            self.asked = 0;
+            self.requested = 0;
             self.rows -= 1;
         }
         Some(line)
@@ -104,10 +104,10 @@ mod tests {
     use crate::level::Level;
     use crate::simd::{Int8, Kernel, dispatch};
 
-    /// Where the lines of a panel of features 2 to 5 are, of rows of 1000 bytes, in order.
+    /// Offsets of the lines of a panel of features 2 to 5, with rows of 1000 bytes, in order.
     fn offsets(bytes: Range<usize>) -> Vec<usize> {
         let rows = [2, 5].map(|n| std::ptr::without_provenance(4096 + n * 1000));
-        let mut next = NextPanel::new(rows, 1000, 3, bytes, 400, 7);
+        let mut next = PanelPrefetch::new(rows, 1000, 3, bytes, 400, 7);
         std::iter::from_fn(|| next.take())
             .map(|line| line.addr() - 4096)
             .collect()
@@ -126,40 +126,40 @@ mod tests {
         assert_eq!(offsets(800..1000), rows(5..8, 0..400));
     }
 
-    type Asked = fn(usize) -> usize;
+    type Requested = fn(usize) -> usize;
 
-    /// Asks for 21 lines, of which so many are `asked` after each of `steps` steps.
+    /// Prefetches 21 lines; `requested` gives the number of lines after each of `steps` steps.
     struct Steps {
         steps: usize,
-        asked: Asked,
+        requested: Requested,
     }
 
     impl Kernel for Steps {
         #[inline(always)]
         fn run<S: Int8>(self, s: S) {
             let rows = [std::ptr::without_provenance(4096); 2];
-            let mut next = NextPanel::new(rows, 1000, 3, 0..400, 400, self.steps);
+            let mut next = PanelPrefetch::new(rows, 1000, 3, 0..400, 400, self.steps);
             for step in 1..=self.steps {
                 next.step(s);
-                let asked = (3 - next.rows) * 7 + next.asked / LINE;
-                assert_eq!(asked, (self.asked)(step));
+                let requested = (3 - next.rows) * 7 + next.requested / LINE;
+                assert_eq!(requested, (self.requested)(step));
             }
             assert!(next.take().is_none());
         }
     }
 
     #[test]
-    fn all_lines_are_asked_for_over_the_steps() {
-        let steps: [(usize, Asked); 4] = [
+    fn all_lines_are_prefetched_over_the_steps() {
+        let steps: [(usize, Requested); 4] = [
             (1, |_| 21),
             (5, |step| (5 * step).min(21)),
             (21, |step| step),
             (50, |step| step.div_ceil(2).min(21)),
         ];
-        for (steps, asked) in steps {
-            dispatch(Level::Scalar, Steps { steps, asked });
+        for (steps, requested) in steps {
+            dispatch(Level::Scalar, Steps { steps, requested });
         }
-        let mut nothing = NextPanel::NOTHING;
+        let mut nothing = PanelPrefetch::NOTHING;
         assert!(nothing.take().is_none());
     }
 }

@@ -1,21 +1,28 @@
-//! Work that threads take in small pieces: each its own share in order, as one long stream, and
-//! then what others have not begun, so that none waits for a slower one.
+//! The schedule of a parallel region. Each thread takes its own share of the work in small items,
+//! in order, as one long stream. Then it takes items that others have not started, so that no
+//! thread waits for a slower one.
 
 use crate::pool;
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pieces of a share: few enough that taking them costs nothing, so many that a region's threads
-/// end together.
-const PIECES: usize = 32;
+/// Items of a share: few enough that taking them costs nothing, and enough of them that a region's
+/// threads end together.
+const ITEMS_PER_SHARE: usize = 32;
 
-/// One thread's part of one count of things. Aligned so that no two share a cache line pair.
+thread_local! {
+    /// Kept from call to call, so that a decoded token allocates none.
+    static SHARES: Cell<Vec<Share>> = const { Cell::new(Vec::new()) };
+}
+
+/// One thread's share of one total. Aligned so that no two shares use the same pair of cache lines.
 #[repr(align(128))]
 struct Share {
-    /// The first that nobody took.
+    /// The first that no thread has taken.
     next: AtomicUsize,
     end: usize,
-    /// How many are taken at a time.
+    /// The size of an item.
     step: usize,
 }
 
@@ -25,7 +32,7 @@ impl Share {
         Self {
             next: AtomicUsize::new(range.start),
             end: range.end,
-            step: total.div_ceil(parts * PIECES),
+            step: total.div_ceil(parts * ITEMS_PER_SHARE),
         }
     }
 
@@ -35,8 +42,7 @@ impl Share {
     }
 }
 
-/// Calls `work(i, piece)` on up to `parts` threads, with pieces that together are once all of
-/// `0..totals[i]`, for each `i`.
+/// Calls `work(i, item)` on up to `parts` threads. The items of each `i` cover `0..totals[i]` once.
 ///
 /// # Panics
 /// As [`pool::run`].
@@ -45,31 +51,33 @@ pub(super) fn run(
     totals: impl Iterator<Item = usize>,
     work: impl Fn(usize, Range<usize>) + Sync,
 ) {
-    let shares: Vec<_> = totals
-        .flat_map(|total| (0..parts).map(move |part| Share::new(total, parts, part)))
-        .collect();
+    let mut shares = SHARES.take();
+    shares.clear();
+    let of = |total| (0..parts).map(move |part| Share::new(total, parts, part));
+    shares.extend(totals.flat_map(of));
     pool::run(parts, |part| {
         for part in (part..parts).chain(0..part) {
             for (i, share) in shares.iter().skip(part).step_by(parts).enumerate() {
-                while let Some(piece) = share.take() {
-                    work(i, piece);
+                while let Some(item) = share.take() {
+                    work(i, item);
                 }
             }
         }
     });
+    SHARES.set(shares);
 }
 
-/// As [`run`], with pieces that begin at a multiple of `step`.
+/// As [`run`], with items that begin at a multiple of `step`.
 pub(super) fn run_by(
     parts: usize,
     step: usize,
-    totals: impl Iterator<Item = usize>,
+    totals: impl Iterator<Item = usize> + Clone + Sync,
     work: impl Fn(usize, Range<usize>) + Sync,
 ) {
-    let ends: Vec<_> = totals.collect();
-    let steps = ends.iter().map(|end| end.div_ceil(step));
+    let steps = totals.clone().map(|total| total.div_ceil(step));
     run(parts, steps, |i, steps| {
-        work(i, steps.start * step..ends[i].min(steps.end * step));
+        let total = totals.clone().nth(i).unwrap_or(0);
+        work(i, steps.start * step..total.min(steps.end * step));
     });
 }
 
@@ -83,8 +91,8 @@ mod tests {
             let totals = [0, 1, 5, 1000, 1001];
             let done =
                 totals.map(|total| (0..total).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
-            run(parts, totals.into_iter(), |i, piece| {
-                for done in &done[i][piece] {
+            run(parts, totals.into_iter(), |i, item| {
+                for done in &done[i][item] {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -97,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_whole_steps_are_all_of_it() {
+    fn items_of_whole_steps_are_all_of_it() {
         for (parts, step) in [(1, 1), (2, 8), (3, 48)] {
             let totals = [0, 1, 47, 48, 1001];
             let done = totals.map(|_| AtomicUsize::new(0));
-            run_by(parts, step, totals.into_iter(), |i, piece| {
-                assert!(piece.start.is_multiple_of(step) && piece.end <= totals[i]);
-                done[i].fetch_add(piece.len(), Ordering::Relaxed);
+            run_by(parts, step, totals.into_iter(), |i, item| {
+                assert!(item.start.is_multiple_of(step) && item.end <= totals[i]);
+                done[i].fetch_add(item.len(), Ordering::Relaxed);
             });
             assert_eq!(done.map(AtomicUsize::into_inner), totals);
         }
@@ -117,7 +125,7 @@ mod tests {
         let rest: usize = shares
             .iter()
             .flat_map(|share| std::iter::from_fn(|| share.take()))
-            .map(|piece| piece.len())
+            .map(|item| item.len())
             .sum();
         assert_eq!(rest, 63);
     }

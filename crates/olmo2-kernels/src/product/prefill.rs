@@ -1,12 +1,12 @@
-//! Many rows of activations: arithmetic is what costs. Lanes are rows of activations, packed
-//! once as `[tile of LANES rows][in][LANES]`; weights are widened into a panel of the cache,
-//! row by row as they lie, and broadcast. Sums are taken over `in` in order, one accumulator
-//! each, whatever the blocks, so a row's bits do not depend on the rows beside it.
+//! Many rows of activations: the time goes into arithmetic. Lanes are rows of activations, packed
+//! once as `[tile of LANES rows][in][LANES]`. Weights are widened row by row into a panel in the
+//! cache and broadcast. Each sum has one accumulator and adds its terms along `in` in order,
+//! whatever the blocks, so a row's bits do not depend on the rows beside it.
 
-use super::element::{Element, elements};
-use super::finish::Finish;
-use super::next_panel::{NextPanel, STEP};
-use super::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, WeightData, jobs, pieces};
+use super::element::{WeightElement, elements};
+use super::finish::Epilogue;
+use super::next_panel::{PanelPrefetch, STEP};
+use super::{Input, MAX_LANES as LANES, Matmul, PACKED_ROWS, WeightData, jobs, pieces};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -16,17 +16,18 @@ use std::ops::Range;
 
 /// Weight rows of a panel; a multiple of every level's tile and vector.
 pub(super) const PANEL_ROWS: usize = 96;
-/// Weight rows that a thread takes at least: a multiple of every level's tile. Half a panel evens out
-/// narrow matrices between threads, and costs nothing (q4 on a Zen 3, 512 rows: 293 Gop/s for 284).
-pub(super) const PIECE_ROWS: usize = PANEL_ROWS / 2;
-const _: () = assert!(PIECE_ROWS.is_multiple_of(12) && PIECE_ROWS.is_multiple_of(16));
-/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, and stay in a second-level cache of a megabyte
-/// beside the [`NextPanel`]; a gate's sums, 192 KB, are written, left, and read once.
+/// Weight rows that the schedule hands out at least: a multiple of every level's tile. Half a panel
+/// balances narrow matrices between threads at no cost.
+pub(super) const SCHEDULE_ROWS: usize = PANEL_ROWS / 2;
+const _: () = assert!(SCHEDULE_ROWS.is_multiple_of(12) && SCHEDULE_ROWS.is_multiple_of(16));
+/// Inputs of a panel: 96 rows of 1024 f32 are 384 KB, which stay in a second-level cache of 1 MB
+/// beside the [`PanelPrefetch`]. A gate's sums, 192 KB, may leave it: they are written once and
+/// read once.
 const PANEL_INPUTS: usize = 1024;
-/// Bytes ahead of the reads that a tile asks for packed activations, which come from the second-level
-/// cache: an Intel Xeon with AMX does 0.68 of its peak with this and 0.64 without.
+/// Distance in bytes of a tile's prefetches of packed activations. These come from the second-level
+/// cache, whose latency out-of-order execution alone does not hide.
 pub(super) const X_AHEAD: usize = 2048;
-/// Apart in the panel, so that rows of 4 KB do not fall on one set of the cache.
+/// Distance of rows in the panel; rows of 4 KB would fall on one set of the cache.
 const PANEL_STRIDE: usize = PANEL_INPUTS + 16;
 
 thread_local! {
@@ -34,17 +35,17 @@ thread_local! {
     static PANEL: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     for first in (0..input.rows).step_by(PACKED_ROWS) {
         let rows = first..input.rows.min(first + PACKED_ROWS);
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * input.in_features, |packed| {
             pack(input, rows.clone(), packed);
             let packed = &*packed;
-            let jobs = jobs(input, products);
-            let features = jobs.iter().map(|(product, _)| product.out_features);
-            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                multiply(input, packed, Finish::new(jobs[i], &rows, padded), range);
+            let jobs = jobs(input, matmuls);
+            let features = jobs.iter().map(|(matmul, _)| matmul.out_features);
+            pieces::run_by(input.parts, SCHEDULE_ROWS, features, |i, range| {
+                multiply(input, packed, Epilogue::new(jobs[i], &rows, padded), range);
             });
         });
     }
@@ -72,7 +73,7 @@ fn pack(input: &Input<'_>, rows: Range<usize>, packed: &mut [f32]) {
     });
 }
 
-/// Packs up to 16 rows: at `to` is room for 16.
+/// Packs up to 16 rows; `to` has room for 16.
 struct Pack<'a> {
     from: &'a [f32],
     in_features: usize,
@@ -86,7 +87,7 @@ impl Kernel for Pack<'_> {
         let rows = self.from.len() / k;
         for tile in 0..LANES / S::LANES {
             let present = rows.saturating_sub(tile * S::LANES).min(S::LANES);
-            // A level's tile of rows is `[in][S::LANES]`, its tiles one after the other.
+            // The tiles of a level are `[in][S::LANES]`, one after the other.
             let to = tile * S::LANES * k;
             let whole = if present == S::LANES {
                 k - k % S::LANES
@@ -94,7 +95,7 @@ impl Kernel for Pack<'_> {
                 0
             };
             for i in (0..whole).step_by(S::LANES) {
-                // SAFETY: a full block of `from`; its place at `to` has room.
+                // SAFETY: `from` has a full block, and `to` has room for it.
                 unsafe {
                     let from = self.from.as_ptr().add(tile * S::LANES * k + i);
                     s.transpose(from, k, self.to.add(to + i * S::LANES), S::LANES);
@@ -112,43 +113,48 @@ impl Kernel for Pack<'_> {
     }
 }
 
-fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
-    match finish.product.data {
-        WeightData::F32(_) => run::<f32>(input, packed, finish, range),
-        WeightData::Bf16(_) => run::<bf16>(input, packed, finish, range),
-        WeightData::F16(_) => run::<f16>(input, packed, finish, range),
+fn multiply(input: &Input<'_>, packed: &[f32], epilogue: Epilogue<'_>, range: Range<usize>) {
+    match epilogue.matmul.data {
+        WeightData::F32(_) => run::<f32>(input, packed, epilogue, range),
+        WeightData::Bf16(_) => run::<bf16>(input, packed, epilogue, range),
+        WeightData::F16(_) => run::<f16>(input, packed, epilogue, range),
         WeightData::Q8(_) | WeightData::Q4(_) => {
             unreachable!("quantized weights have kernels of their own")
         }
     }
 }
 
-fn run<E: Element>(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
-    let padded = finish.padded;
+fn run<E: WeightElement>(
+    input: &Input<'_>,
+    packed: &[f32],
+    epilogue: Epilogue<'_>,
+    range: Range<usize>,
+) {
+    let padded = epilogue.padded;
     assert_eq!(packed.len(), padded * input.in_features);
     let (panel, sums) = (PANEL_ROWS * PANEL_STRIDE, PANEL_ROWS * padded);
-    with_scratch(&PANEL, panel + finish.sums() * sums, |scratch| {
+    with_scratch(&PANEL, panel + epilogue.sums() * sums, |scratch| {
         let (panel, rest) = scratch.split_at_mut(panel);
         let (sums, gate_sums) = rest.split_at_mut(sums);
-        let blocks = Blocks {
+        let blocks = FloatPanels {
             packed,
             padded,
             in_features: input.in_features,
-            weight: elements::<E>(input, finish.product),
-            gate: finish.gate.map(|gate| elements::<E>(input, gate)),
+            weight: elements::<E>(input, epilogue.matmul),
+            gate: epilogue.gate.map(|gate| elements::<E>(input, gate)),
             range,
-            next: NextPanel::NOTHING,
+            next: PanelPrefetch::NOTHING,
             panel,
             sums,
             gate_sums,
-            finish,
+            epilogue,
         };
         dispatch(input.level, blocks);
     });
 }
 
-/// The outputs of a piece.
-struct Blocks<'a, E> {
+/// The outputs of a work item.
+struct FloatPanels<'a, E> {
     packed: &'a [f32],
     /// Rows in `packed`.
     padded: usize,
@@ -156,17 +162,17 @@ struct Blocks<'a, E> {
     weight: &'a [E],
     gate: Option<&'a [E]>,
     range: Range<usize>,
-    next: NextPanel,
+    next: PanelPrefetch,
     /// `[PANEL_ROWS][PANEL_STRIDE]`.
     panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
 }
 
-impl<E: Element> Kernel for Blocks<'_, E> {
+impl<E: WeightElement> Kernel for FloatPanels<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         for n in self.range.clone().step_by(PANEL_ROWS) {
@@ -179,13 +185,13 @@ impl<E: Element> Kernel for Blocks<'_, E> {
             }
             let then = &self.gate.unwrap_or(weight)[features.end * self.in_features..];
             self.sum(s, [weight, then], features.clone());
-            self.finish.write(s, features, self.sums, self.gate_sums);
+            self.epilogue.write(s, features, self.sums, self.gate_sums);
         }
     }
 }
 
-impl<'a, E: Element> Blocks<'a, E> {
-    /// The sums of some features of a weight; after them come the rows of `then`.
+impl<'a, E: WeightElement> FloatPanels<'a, E> {
+    /// Computes the sums of some features of a weight; the panel after them has the rows of `then`.
     #[inline(always)]
     fn sum<S: Simd>(&mut self, s: S, [weight, then]: [&'a [E]; 2], features: Range<usize>) {
         let weight = &weight[features.start * self.in_features..];
@@ -193,7 +199,7 @@ impl<'a, E: Element> Blocks<'a, E> {
         for k in (0..self.in_features).step_by(PANEL_INPUTS) {
             let inputs = k..self.in_features.min(k + PANEL_INPUTS);
             self.fill(s, weight, count, inputs.clone());
-            self.next = self.next_panel::<S>([weight, then], count, inputs.clone());
+            self.next = self.panel_prefetch::<S>([weight, then], count, inputs.clone());
             self.tiles(s, count, inputs);
         }
     }
@@ -215,16 +221,16 @@ impl<'a, E: Element> Blocks<'a, E> {
         }
     }
 
-    /// The weights of the panel that follows.
-    fn next_panel<S: Simd>(
+    /// Prefetches the weights of the next panel.
+    fn panel_prefetch<S: Simd>(
         &self,
         weights: [&[E]; 2],
         features: usize,
         inputs: Range<usize>,
-    ) -> NextPanel {
+    ) -> PanelPrefetch {
         let size = size_of::<E>();
         let tiles = self.padded.div_ceil(2 * S::LANES) * features.div_ceil(S::PREFILL_ROWS);
-        NextPanel::new(
+        PanelPrefetch::new(
             weights.map(|weight| weight.as_ptr().cast()),
             size * self.in_features,
             features,

@@ -1,10 +1,10 @@
-//! Products against sums in f64, and bit for bit against themselves.
+//! Matmuls against sums in f64, and bit for bit against themselves.
 
 use super::*;
 use crate::level::{Level, with_level};
 use crate::reference;
 
-/// Numbers in -1 .. 1, the same each time.
+/// Values in -1 .. 1, the same each time.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -44,23 +44,14 @@ pub(crate) fn levels() -> impl Iterator<Item = Level> {
 }
 
 /// One weight's outputs at a level.
-pub(super) fn product(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
-    let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
-    with_level(level, || {
-        project(x, k, Activations::F32, &[weight], &mut [&mut out])
-    })
-    .unwrap();
+pub(super) fn outputs_of(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
+    let [out] = with_level(level, || matmul(x, k, Activations::F32, &[weight])).unwrap();
     out
 }
 
-/// The same with activations rounded to bf16.
-fn product_of_rounded(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
-    let mut out = vec![f32::NAN; x.len() / k * weight.data.out_features(k).unwrap()];
-    let outputs = &mut [&mut out[..]];
-    with_level(level, || {
-        project(x, k, Activations::Bf16, &[weight], outputs)
-    })
-    .unwrap();
+/// As [`outputs_of`], with activations rounded to bf16.
+fn outputs_of_rounded(level: Level, x: &[f32], k: usize, weight: WeightRef<'_>) -> Vec<f32> {
+    let [out] = with_level(level, || matmul(x, k, Activations::Bf16, &[weight])).unwrap();
     out
 }
 
@@ -91,9 +82,9 @@ fn products_match_sums_in_f64_for_ragged_shapes() {
                 let x = noise(m as u64, m * k);
                 for data in weights.all() {
                     let weight = WeightRef::new(data).with_bias(&bias);
-                    let right = reference::project(&x, k, data, Some(&bias));
+                    let right = reference::matmul(&x, k, data, Some(&bias));
                     for level in levels() {
-                        assert_close(level, &product(level, &x, k, weight), &right, k);
+                        assert_close(level, &outputs_of(level, &x, k, weight), &right, k);
                     }
                 }
             }
@@ -111,9 +102,9 @@ fn products_of_rounded_activations_match_sums_in_f64() {
             let rounded: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
             for data in weights.all() {
                 let weight = WeightRef::new(data).with_bias(&bias);
-                let right = reference::project(&rounded, k, data, Some(&bias));
+                let right = reference::matmul(&rounded, k, data, Some(&bias));
                 for level in levels() {
-                    let out = product_of_rounded(level, &x, k, weight);
+                    let out = outputs_of_rounded(level, &x, k, weight);
                     assert_close(level, &out, &right, k);
                 }
             }
@@ -128,9 +119,9 @@ fn rounded_rows_have_the_same_bits_alone_and_in_batches() {
     let weight = WeightRef::new(WeightData::Bf16(&weights.bf16));
     for level in levels() {
         for counts in [&[1, 2, 3, 4, 7, 16][..], &[17, 18, 32, 50]] {
-            let all = product_of_rounded(level, &x[..counts[counts.len() - 1] * k], k, weight);
+            let all = outputs_of_rounded(level, &x[..counts[counts.len() - 1] * k], k, weight);
             for &m in counts {
-                let out = product_of_rounded(level, &x[..m * k], k, weight);
+                let out = outputs_of_rounded(level, &x[..m * k], k, weight);
                 assert!(same_bits(&out, &all[..m * n]), "{level} {m} rows");
             }
         }
@@ -141,10 +132,10 @@ fn rounded_rows_have_the_same_bits_alone_and_in_batches() {
 fn blocks_of_rows_inputs_and_features_join() {
     let (m, k, n) = (530, 1030, 200);
     let (x, weights) = (noise(1, m * k), Weights::new(2, n * k));
-    let right = reference::project(&x, k, WeightData::Bf16(&weights.bf16), None);
+    let right = reference::matmul(&x, k, WeightData::Bf16(&weights.bf16), None);
     for level in levels() {
         let weight = WeightRef::new(WeightData::Bf16(&weights.bf16));
-        assert_close(level, &product(level, &x, k, weight), &right, k);
+        assert_close(level, &outputs_of(level, &x, k, weight), &right, k);
     }
 }
 
@@ -152,16 +143,17 @@ fn blocks_of_rows_inputs_and_features_join() {
 fn each_feature_is_in_one_group() {
     for out_features in 1..=17 {
         let mut out = vec![0.0; out_features];
-        let product = super::Product {
+        let matmul = super::Matmul {
             data: WeightData::F32(&[]),
+            q4_scales: None,
             bias: None,
             out_features,
             out: crate::buffer::SharedMut::new(&mut out),
         };
-        for group in [super::Product::far_group, super::Product::near_group] {
-            let mut found: Vec<usize> = (0..product.groups())
+        for group in [super::Matmul::far_group, super::Matmul::near_group] {
+            let mut found: Vec<usize> = (0..matmul.groups())
                 .flat_map(|i| {
-                    let (features, count) = group(&product, i);
+                    let (features, count) = group(&matmul, i);
                     features.into_iter().take(count)
                 })
                 .collect();
@@ -171,24 +163,24 @@ fn each_feature_is_in_one_group() {
     }
 }
 
-/// The bits of each row's outputs, alone and in batches of the given sizes, must agree.
+/// Asserts that each row's outputs have the same bits alone and in batches of the given sizes.
 pub(super) fn assert_same_bits(
     counts: &[usize],
     threads: &[usize],
     k: usize,
     data: WeightData<'_>,
 ) {
-    let most = *counts.iter().max().unwrap();
-    let (x, weight) = (noise(5, most * k), WeightRef::new(data));
+    let max = *counts.iter().max().unwrap();
+    let (x, weight) = (noise(5, max * k), WeightRef::new(data));
     let n = data.out_features(k).unwrap();
     for level in levels() {
-        let all = product(level, &x, k, weight);
+        let all = outputs_of(level, &x, k, weight);
         for &m in counts {
             for &threads in threads {
-                // Other tests may set it as well: they must not be able to tell.
+                // Other tests may set it as well; the results must not depend on it.
                 pool::set_threads(threads);
-                for first in [0, most - m] {
-                    let out = product(level, &x[first * k..(first + m) * k], k, weight);
+                for first in [0, max - m] {
+                    let out = outputs_of(level, &x[first * k..(first + m) * k], k, weight);
                     let same = same_bits(&out, &all[first * n..(first + m) * n]);
                     assert!(same, "{level} {m} rows from {first}");
                 }
@@ -237,31 +229,24 @@ fn several_weights_in_one_call_are_the_same_as_alone() {
             WeightRef::new(WeightData::F32(&weights[1].f32)),
             WeightRef::new(WeightData::F16(&weights[2].f16)),
         ];
-        let mut outputs = sizes.map(|n| vec![0.0; m * n]);
-        let [a, b, c] = &mut outputs;
-        project(&x, k, Activations::F32, &refs, &mut [a, b, c]);
+        let outputs = matmul(&x, k, Activations::F32, &refs);
         for (weight, output) in refs.into_iter().zip(&outputs) {
-            assert!(same_bits(&product(level::level(), &x, k, weight), output));
+            assert!(same_bits(
+                &outputs_of(level::level(), &x, k, weight),
+                output
+            ));
         }
     }
 }
 
 #[test]
 fn no_rows_and_no_features_are_no_work() {
-    project(
-        &[],
-        4,
-        Activations::F32,
-        &[WeightRef::new(WeightData::F32(&[1.0; 8]))],
-        &mut [&mut []],
-    );
-    project(
-        &[1.0; 4],
-        4,
-        Activations::F32,
-        &[WeightRef::new(WeightData::F32(&[]))],
-        &mut [&mut []],
-    );
+    let of = |x: &[f32], weight: &[f32]| {
+        let weight = WeightRef::new(WeightData::F32(weight));
+        matmul(x, 4, Activations::F32, &[weight])
+    };
+    assert_eq!(of(&[], &[1.0; 8]), [[]]);
+    assert_eq!(of(&[1.0; 4], &[]), [[]]);
 }
 
 #[test]
@@ -272,7 +257,7 @@ fn infinities_and_nans_stay_in_their_own_outputs() {
         x[40 + 39] = f32::INFINITY;
         for level in levels() {
             let weight = WeightRef::new(WeightData::F32(&[1.0; 40]));
-            let out = product(level, &x, 40, weight);
+            let out = outputs_of(level, &x, 40, weight);
             assert!(out[0].is_nan() && out[1] == f32::INFINITY);
             assert!(out[2..].iter().all(|&y| y == 40.0));
         }
@@ -280,13 +265,8 @@ fn infinities_and_nans_stay_in_their_own_outputs() {
 }
 
 #[test]
-#[should_panic(expected = "an output's length")]
-fn a_wrong_output_length_panics() {
-    project(
-        &[1.0; 4],
-        4,
-        Activations::F32,
-        &[WeightRef::new(WeightData::F32(&[1.0; 8]))],
-        &mut [&mut [0.0; 3]],
-    );
+#[should_panic(expected = "a whole number of rows of 4")]
+fn a_wrong_weight_length_panics() {
+    let weight = WeightRef::new(WeightData::F32(&[1.0; 7]));
+    matmul(&[1.0; 4], 4, Activations::F32, &[weight]);
 }

@@ -1,7 +1,7 @@
-//! The 256 tables of 16 numbers that 4-bit blocks choose from. `codebook.csv` has the first 128
-//! and is made by `cargo xtask codebook`; the others are these negated and reversed.
+//! The 256 tables of 16 values for 4-bit blocks. `cargo xtask codebook` writes the first 128 to
+//! `codebook.csv`; the others are these negated and reversed.
 
-/// The table of a selector: 16 numbers in -63 ..= 63, ascending.
+/// The table of a selector: 16 values in -63 ..= 63, ascending.
 pub fn table(selector: u8) -> &'static [i8; 16] {
     &TABLES[usize::from(selector)]
 }
@@ -9,12 +9,12 @@ pub fn table(selector: u8) -> &'static [i8; 16] {
 /// All tables.
 pub(crate) static TABLES: [[i8; 16]; 256] = BOTH;
 
-/// A selector and a code that stand for 0.
+/// A selector and a code that encode 0.
 pub(crate) const ZERO: (u8, u8) = zero(&BOTH);
 
 const BOTH: [[i8; 16]; 256] = mirrored(parse(include_bytes!("codebook.csv")));
 
-/// Reads whole numbers between commas and ends of lines; a line that starts with `#` is none.
+/// Reads integers between commas and line ends; a line that starts with `#` is a comment.
 const fn parse(text: &[u8]) -> [[i8; 16]; 128] {
     let mut tables = [[0; 16]; 128];
     let (mut at, mut count, mut number, mut negative) = (0, 0, 0, false);

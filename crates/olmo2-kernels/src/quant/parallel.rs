@@ -1,4 +1,4 @@
-//! Rows dealt out to the threads.
+//! Rows distributed to the threads.
 
 use crate::pool;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub(super) fn each<T: Send>(parts: impl Iterator<Item = T>, work: impl Fn(T) + S
     });
 }
 
-/// Rows that a part takes so that each thread has one.
+/// Rows of a part, such that each thread has one part.
 pub(super) fn rows_each(rows: usize) -> usize {
     rows.div_ceil(pool::threads()).max(1)
 }

@@ -1,7 +1,9 @@
 //! Both formats: errors against bounds and an exhaustive search, and the same bytes always.
 
 use super::*;
-use crate::{Level, level, pool};
+use crate::level::{self, Level};
+use crate::pool;
+use crate::q4_scales::{EIGHTHS, QUARTERS};
 use proptest::prelude::*;
 
 /// A quantized tensor in 4 bits.
@@ -10,21 +12,21 @@ struct Four {
     quants: Vec<u8>,
     scales: Vec<u8>,
     selectors: Vec<u8>,
-    top: f32,
+    max_scale: f32,
 }
 
-fn largest(weights: &[f32]) -> f32 {
+fn max_abs(weights: &[f32]) -> f32 {
     weights.iter().fold(0.0, |m, x| x.abs().max(m))
 }
 
-fn four_below(weights: &[f32], in_features: usize, top: f32) -> Four {
+fn four_below(weights: &[f32], in_features: usize, max_scale: f32) -> Four {
     let count = weights.len() / in_features * blocks(in_features);
     let (mut quants, mut scales, mut selectors) =
         (vec![7; count * 16], vec![7; count], vec![7; count]);
     quantize_q4(
         weights,
         in_features,
-        top,
+        max_scale,
         &mut quants,
         &mut scales,
         &mut selectors,
@@ -33,12 +35,12 @@ fn four_below(weights: &[f32], in_features: usize, top: f32) -> Four {
         quants,
         scales,
         selectors,
-        top,
+        max_scale,
     }
 }
 
 fn four(weights: &[f32], in_features: usize) -> Four {
-    four_below(weights, in_features, q4_top(largest(weights)))
+    four_below(weights, in_features, q4_max_scale(max_abs(weights)))
 }
 
 fn four_back(four: &Four, len: usize, in_features: usize) -> Vec<f32> {
@@ -46,13 +48,13 @@ fn four_back(four: &Four, len: usize, in_features: usize) -> Vec<f32> {
         quants,
         scales,
         selectors,
-        top,
+        max_scale,
     } = four;
     let q4 = Q4 {
         quants,
         scales,
         selectors,
-        top: *top,
+        max_scale: *max_scale,
     };
     back(len, in_features, |row, out| q4.row(row, out))
 }
@@ -112,10 +114,10 @@ fn scales_are_powers_of_two() {
     for (m, bits) in QUARTERS.into_iter().enumerate() {
         near(f64::from_bits(bits), m as f64 / 4.0, f64::EPSILON);
     }
-    for top in [0.7, 1.0] {
-        let scales = Q4Scales::new(top);
+    for max_scale in [0.7, 1.0] {
+        let scales = Q4Scales::new(max_scale);
         for s in 0..=255 {
-            let ratio = f64::from(scales.get(s)) / f64::from(top);
+            let ratio = f64::from(scales.get(s)) / f64::from(max_scale);
             near(ratio, f64::from(s) / 32.0, f64::from(2.0 * f32::EPSILON));
         }
     }
@@ -140,7 +142,7 @@ fn gaussian_weights_lose_no_more_than_stated() {
 fn the_search_is_close_to_an_exhaustive_one() {
     let weights = gaussian(32 * 24, 2);
     let four = four(&weights, 32);
-    let scales = Q4Scales::new(four.top);
+    let scales = Q4Scales::new(four.max_scale);
     let square = |a: f32, b: f32| f64::from(a - b).powi(2);
     let error_at = |block: &[f32], d: f32, table: &[i8; 16]| -> f64 {
         let least = |&x: &f32| {
@@ -154,7 +156,7 @@ fn the_search_is_close_to_an_exhaustive_one() {
     let best = |block: &[f32]| {
         let near = (0..=255)
             .map(|s| scales.get(s))
-            .filter(|d| (28.0..90.0).contains(&(largest(block) / d)));
+            .filter(|d| (28.0..90.0).contains(&(max_abs(block) / d)));
         let each = near.flat_map(|d| {
             codebook::TABLES
                 .iter()
@@ -177,7 +179,7 @@ fn the_largest_block_finds_its_scale_below_the_top() {
     let weights = gaussian(32 * 2000, 3);
     let error = |widen: f32| {
         let of = |block: &[f32]| {
-            let four = four_below(block, 32, q4_top(largest(block)) * widen);
+            let four = four_below(block, 32, q4_max_scale(max_abs(block)) * widen);
             four_back(&four, 32, 32)
         };
         relative(
@@ -210,7 +212,7 @@ fn bytes_are_the_same_at_every_level_and_with_any_number_of_threads() {
     });
     let rows = weights
         .chunks(300)
-        .map(|row| four_below(row, 300, expected.0.top));
+        .map(|row| four_below(row, 300, expected.0.max_scale));
     assert_eq!(
         rows.flat_map(|row| row.quants).collect::<Vec<_>>(),
         expected.0.quants
@@ -224,11 +226,11 @@ fn powers_of_two_change_nothing_but_the_scale() {
     for power in [-60, -8, 30, 110] {
         let factor = 2.0_f32.powi(power);
         let scaled: Vec<f32> = weights.iter().map(|x| x * factor).collect();
-        let top = in_four.top * factor;
+        let max_scale = in_four.max_scale * factor;
         assert_eq!(
             four(&scaled, 256),
             Four {
-                top,
+                max_scale,
                 ..in_four.clone()
             },
             "2^{power}"
@@ -259,7 +261,7 @@ fn zeros_stay_zero_among_others_and_alone() {
         );
         assert!(in_eight.1[3..6].iter().all(|&scale| scale == f16::ZERO));
     }
-    assert_eq!(q4_top(0.0), 0.0);
+    assert_eq!(q4_max_scale(0.0), 0.0);
 }
 
 #[test]
@@ -280,9 +282,9 @@ fn numbers_at_the_ends_of_f32_do_no_harm() {
     }
     let huge = scaled(3e37);
     assert!(relative(&huge, &four_back(&four(&huge, 64), 256, 64)) < 6.5);
-    // Cut off at what an f16 can do.
+    // Clipped at the largest value that an f16 scale allows.
     assert_eq!(
-        largest(&eight_back(&eight(&huge, 64), 256, 64)),
+        max_abs(&eight_back(&eight(&huge, 64), 256, 64)),
         127.0 * 65504.0
     );
 }
@@ -297,8 +299,8 @@ fn what_f16_cannot_scale_is_rounded_to_its_grid() {
             .iter()
             .zip(&back)
             .fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        // Quants are whole, scales whole multiples of the step.
-        let scale = (largest(&weights) / 127.0 / step).ceil() + 1.0;
+        // Quants are integers, and scales are integer multiples of the step.
+        let scale = (max_abs(&weights) / 127.0 / step).ceil() + 1.0;
         assert!(worst <= 0.51 * step * scale, "{share}: {}", worst / step);
     }
 }
@@ -309,8 +311,11 @@ fn a_block_that_is_not_finite_becomes_zero_and_its_neighbors_stay() {
         let weights = gaussian(96, 9);
         let mut broken = weights.clone();
         broken[40] = bad;
-        let top = q4_top(largest(&weights));
-        let (whole, cut) = (four_below(&weights, 96, top), four_below(&broken, 96, top));
+        let max_scale = q4_max_scale(max_abs(&weights));
+        let (whole, cut) = (
+            four_below(&weights, 96, max_scale),
+            four_below(&broken, 96, max_scale),
+        );
         let (whole, cut) = (four_back(&whole, 96, 96), four_back(&cut, 96, 96));
         let eights = (
             eight_back(&eight(&weights, 96), 96, 96),
@@ -320,9 +325,9 @@ fn a_block_that_is_not_finite_becomes_zero_and_its_neighbors_stay() {
             assert!(cut[32..64].iter().all(|&x| x == 0.0));
             assert_eq!((&cut[..32], &cut[64..]), (&whole[..32], &whole[64..]));
         }
-        assert_eq!(q4_top(bad), 0.0);
-        for top in [bad, 0.0] {
-            assert!(four_back(&four_below(&weights, 96, top), 96, 96).len() == 96);
+        assert_eq!(q4_max_scale(bad), 0.0);
+        for max_scale in [bad, 0.0] {
+            assert!(four_back(&four_below(&weights, 96, max_scale), 96, 96).len() == 96);
         }
     }
 }
@@ -336,7 +341,7 @@ fn an_outlier_leaves_other_blocks_alone() {
     assert!((back[100] - 100.0).abs() < 1.0, "{}", back[100]);
 }
 
-/// Numbers of very different size, with zeros.
+/// Values of very different size, with zeros.
 fn weight() -> impl Strategy<Value = f32> {
     (-1.0_f32..1.0, -20_i32..20, 0..8).prop_map(|(x, power, kind)| match kind {
         0 => 0.0,
@@ -367,14 +372,14 @@ proptest! {
                 let square = |other: &[f32]| -> f64 {
                     block.iter().zip(other).map(|(&a, &b)| f64::from(a - b).powi(2)).sum()
                 };
-                let largest = f64::from(largest(block));
+                let max_abs = f64::from(max_abs(block));
                 let step = f64::from(f16::MIN_POSITIVE_SUBNORMAL.to_f32());
-                let bound = (largest / 127.0 * 0.52 + step * 0.5).powi(2) * BLOCK as f64;
+                let bound = (max_abs / 127.0 * 0.52 + step * 0.5).powi(2) * BLOCK as f64;
                 prop_assert!(square(in_eight) <= bound, "{block:?} {in_eight:?}");
-                // Far below the range all are zeros, at the worst.
+                // Far below the range, all are zeros in the worst case.
                 let zeros = square(&vec![0.0; block.len()]);
-                let bound = (largest * 0.1).powi(2) * BLOCK as f64;
-                let reached = largest > f64::from(four.top) / 3.0;
+                let bound = (max_abs * 0.1).powi(2) * BLOCK as f64;
+                let reached = max_abs > f64::from(four.max_scale) / 3.0;
                 prop_assert!(square(in_four) <= if reached { bound.min(zeros) } else { zeros * 1.000_001 }, "{block:?} {in_four:?}");
             }
         }

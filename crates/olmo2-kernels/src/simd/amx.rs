@@ -1,66 +1,29 @@
-//! AMX: eight registers that are tiles of up to 16 rows of 64 bytes, and instructions that
-//! multiply two of them and add to a third. Their intrinsics are not stable, so they are
-//! assembly. No tile lives from one block of assembly to the next; what lives is their shapes,
-//! as long as a guard: the compiler, to which the feature is off, has no use for these registers.
+//! AMX: eight tile registers of up to 16 rows of 64 bytes, and instructions that multiply two tiles
+//! and add to a third. Their intrinsics are not stable, so they are written in assembly. No tile
+//! keeps its value from one block of assembly to the next; only the shapes of the tiles persist, as
+//! long as a guard lives. The compiler does not use these registers, since the feature is off.
 
 use crate::level::{self, Level};
 use std::arch::asm;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// Numbers of a tile's row, and its rows.
+/// Values in a row of a tile, and rows of a tile.
 pub(crate) const SIDE: usize = 16;
 
-/// A CPU with AMX for bf16 and bytes, and a system that lets this process use it.
+/// Proof that the CPU has AMX for bf16 and bytes, and that the system permits this process to use
+/// it.
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
 
 impl Amx {
-    /// `None` where `level`, or what the CPU has, is less.
+    /// `None` if `level`, or the CPU's highest level, is lower.
     pub(crate) fn of(level: Level) -> Option<Self> {
         (level.min(level::detected()) == Level::Amx).then_some(Self(()))
     }
 }
 
-/// Whether the CPU has AMX for bf16 and bytes, and the system gives leave; it is asked for here.
-pub(crate) fn may_use_tiles() -> bool {
-    has_amx() && is_permitted()
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_amx() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    /// Leaf 7, EDX: AMX-BF16, AMX-TILE and AMX-INT8.
-    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    // SAFETY: every x86-64 CPU has the instruction, and leaf 0 tells whether there is a leaf 7.
-    #[allow(unused_unsafe, reason = "safe since Rust 1.94")]
-    unsafe {
-        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
-    }
-}
-
-/// Tiles are 8 KB that the system saves for a thread, so Linux wants to be asked. Leave is the
-/// whole process's, and from then on alternative stacks for signals must have room for them.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn is_permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: this request takes a number and no memory; it fails where a stack is too small.
-    unsafe {
-        libc::syscall(
-            libc::SYS_arch_prctl,
-            ARCH_REQ_XCOMP_PERM,
-            XFEATURE_XTILEDATA,
-        ) == 0
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn is_permitted() -> bool {
-    false
-}
-
-/// What `ldtilecfg` reads.
+/// The operand of `ldtilecfg`.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -71,7 +34,7 @@ struct Shapes {
 }
 
 impl Shapes {
-    /// Of tiles 0 to 7: rows, and bytes of each.
+    /// Rows, and bytes of each row, of tiles 0 to 7.
     fn new(tiles: [(u8, u16); 8]) -> Self {
         let mut shapes = Self {
             palette: 1,
@@ -94,7 +57,7 @@ thread_local! {
 
 /// This thread's tiles while they have shapes.
 struct Configured {
-    /// It is of one thread.
+    /// The shapes belong to one thread.
     _thread: PhantomData<*mut ()>,
 }
 
@@ -103,13 +66,13 @@ impl Configured {
     /// The thread's tiles have shapes already.
     ///
     /// # Safety
-    /// The first palette, of eight tiles of at most 16 rows of 64 bytes, has these shapes.
+    /// The shapes fit the first palette: eight tiles of at most 16 rows of 64 bytes.
     unsafe fn new(_: Amx, shapes: &Shapes) -> Self {
         assert!(
             !CONFIGURED.replace(true),
             "a kernel of tiles inside another"
         );
-        // SAFETY: the CPU has AMX, the caller promises the shapes.
+        // SAFETY: the CPU has AMX; the caller promises the shapes.
         unsafe {
             asm!(
                 "ldtilecfg [{shapes}]",
@@ -125,17 +88,17 @@ impl Configured {
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        // SAFETY: an `Amx` was there, so the CPU has the instruction.
+        // SAFETY: the value was made from an `Amx`, so the CPU has the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
         CONFIGURED.set(false);
     }
 }
 
-/// Reads the ends of rows that assembly is about to read: AddressSanitizer, under which the tests
-/// run, does not see what that does.
+/// Reads the ends of rows that assembly is about to read. The tests run under AddressSanitizer,
+/// which does not see the reads of assembly.
 ///
 /// # Safety
-/// They are valid.
+/// The rows are valid to read.
 #[inline(always)]
 unsafe fn show(start: *const u8, stride: usize, rows: usize, bytes: usize) {
     if cfg!(test) {
@@ -150,7 +113,8 @@ unsafe fn show(start: *const u8, stride: usize, rows: usize, bytes: usize) {
     }
 }
 
-/// Products of tiles of zeros, four a round, by one of the instructions; tiles have their shapes.
+/// Multiplies tiles of zeros by one of the instructions, four products a round. The tiles have
+/// their shapes.
 macro_rules! spin {
     ($product:literal, $rounds:ident) => {
         // SAFETY: the tiles are configured, and no memory is touched.
@@ -178,41 +142,41 @@ macro_rules! spin {
     };
 }
 
-/// Products of bf16: three strips of 16 weight rows with 16 rows of activations. This thread's
-/// tiles have their shapes, 16 rows of 64 bytes, until this is dropped; [`with`](Self::with) makes
-/// it, and lets nobody keep it.
-pub(crate) struct PairTiles {
+/// bf16 tiles: three strips of 16 weight rows times 16 rows of activations. This thread's tiles
+/// have their shapes, 16 rows of 64 bytes, until this is dropped. Only [`with`](Self::with) makes a
+/// value, and it lends it to a closure.
+pub(crate) struct Bf16Tiles {
     _shapes: Configured,
 }
 
-impl PairTiles {
+impl Bf16Tiles {
     /// Strips of weight rows.
     pub(crate) const STRIPS: usize = 3;
-    /// Pairs of a step.
+    /// Pairs of bf16 in a step.
     pub(crate) const PAIRS: usize = SIDE;
 
     /// Runs `work` with configured tiles.
     ///
     /// # Panics
-    /// Inside `work` of another.
+    /// Called inside `work` of another call.
     #[inline(always)]
     pub(crate) fn with(amx: Amx, work: impl FnOnce(&Self)) {
         let shapes = Shapes::new([(SIDE as u8, 64); 8]);
-        // SAFETY: the palette's own shapes.
+        // SAFETY: the shapes are the palette's own.
         let _shapes = unsafe { Configured::new(amx, &shapes) };
         work(&Self { _shapes });
     }
 
-    /// Operations of a round of [`spin`](Self::spin): four products of tiles, a multiply-add
-    /// counting as two.
+    /// Operations of a round of [`spin`](Self::spin): four tile products. A multiply-add counts as
+    /// two.
     pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 2 * SIDE;
 
-    /// Multiplies zeros that are in registers already, for as many rounds.
+    /// Multiplies zeros in registers for the given number of rounds.
     pub(crate) fn spin(&self, rounds: usize) {
         spin!("tdpbf16ps", rounds);
     }
 
-    /// Adds `steps` steps of 16 pairs to `sums`, or puts them there where `is_first`.
+    /// Adds `steps` steps of 16 pairs to `sums`, or overwrites `sums` if `is_first`.
     ///
     /// `weights` has `16 * STRIPS` rows of pairs, `weights_stride` bytes apart; `x` is
     /// `[steps * 16, 16]` pairs; `sums` has a row of 16 f32 for each weight row,
@@ -230,7 +194,7 @@ impl PairTiles {
         is_first: bool,
     ) {
         debug_assert_ne!(steps, 0);
-        // SAFETY: the tiles are configured; memory is promised by the caller.
+        // SAFETY: the tiles are configured; the caller promises the memory.
         unsafe {
             show(weights, weights_stride, SIDE * Self::STRIPS, steps * 64);
             show(x, 64, steps * SIDE, 64);
@@ -283,7 +247,7 @@ impl PairTiles {
     }
 }
 
-/// Products of blocks of 32 signed bytes: 16 weight rows with 16 rows of activations.
+/// Byte tiles: blocks of 32 signed bytes of 16 weight rows times 16 rows of activations.
 pub(crate) struct ByteTiles {
     _shapes: Configured,
 }
@@ -293,30 +257,30 @@ pub(crate) type Dots = [[i32; SIDE]; SIDE];
 
 impl ByteTiles {
     /// # Panics
-    /// This thread has other tiles.
+    /// This thread's tiles have shapes already.
     pub(crate) fn new(amx: Amx) -> Self {
         const SUMS: (u8, u16) = (SIDE as u8, 64);
         const WEIGHTS: (u8, u16) = (SIDE as u8, 32);
         const X: (u8, u16) = (8, 64);
         let shapes = Shapes::new([SUMS, SUMS, SUMS, SUMS, WEIGHTS, X, WEIGHTS, X]);
-        // SAFETY: no larger than the palette's.
+        // SAFETY: the shapes are no larger than the palette's.
         let _shapes = unsafe { Configured::new(amx, &shapes) };
         Self { _shapes }
     }
 
-    /// Operations of a round of [`spin`](Self::spin), as [`PairTiles::OPERATIONS`].
+    /// Operations of a round of [`spin`](Self::spin), as [`Bf16Tiles::OPERATIONS`].
     pub(crate) const OPERATIONS: usize = 4 * 2 * SIDE * SIDE * 32;
 
-    /// Multiplies blocks of zeros that are in registers already, for as many rounds.
+    /// Multiplies blocks of zeros in registers for the given number of rounds.
     pub(crate) fn spin(&self, rounds: usize) {
         spin!("tdpbssd", rounds);
     }
 
-    /// The products of two blocks. Two, so that the second is multiplied while the first is on its
-    /// way to memory.
+    /// The products of two blocks. With two, the second is multiplied while the first is being
+    /// stored.
     ///
-    /// Of each block, `weights` has 16 rows of 32 bytes, `stride` bytes apart, and `x` `[8, 16, 4]`
-    /// bytes.
+    /// For each block, `weights` has 16 rows of 32 bytes, `stride` bytes apart, and `x` is `[8, 16,
+    /// 4]` bytes.
     ///
     /// # Safety
     /// `weights` and `x` are valid to read, `dots` to write.
@@ -328,7 +292,7 @@ impl ByteTiles {
         x: [*const u8; 2],
         dots: *mut [Dots; 2],
     ) {
-        // SAFETY: the tiles are configured; memory is promised by the caller.
+        // SAFETY: the tiles are configured; the caller promises the memory.
         unsafe {
             for i in 0..2 {
                 show(weights[i], stride, SIDE, 32);

@@ -1,18 +1,19 @@
-//! Vectors of bytes and of 32-bit integers: what products of 8-bit numbers are made of.
+//! Vectors of bytes and of 32-bit integers, for 8-bit dot products.
 
 use super::Simd;
 use super::portable::Portable;
-use crate::quant::Q4Scales;
+use crate::q4_scales::Q4Scales;
 use half::f16;
 use std::array::from_fn;
 
 /// A level's integer instructions.
 ///
-/// A register holds `GROUPS` groups of 16 bytes, or of four i32. Weights come in registers of
-/// the lower and of the upper halves of `GROUPS` blocks of 32, one block to a group.
+/// A register holds `GROUPS` groups of 16 bytes, or of four i32. Weights are passed in two
+/// registers, one with the lower and one with the upper halves of `GROUPS` blocks of 32, one block
+/// in each group.
 ///
-/// Callers promise the memory behind pointers, at any alignment. Sums wrap around, as they do for
-/// activations that are infinite or not numbers, whose rows are lost anyway.
+/// Callers promise the memory behind pointers, at any alignment. Sums wrap around; they overflow
+/// only for activations that are infinite or NaN, whose rows are lost anyway.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
 pub(crate) trait Int8: Simd {
     /// `16 * GROUPS` bytes.
@@ -20,25 +21,25 @@ pub(crate) trait Int8: Simd {
     /// `4 * GROUPS == LANES` i32.
     type I: Copy;
     const GROUPS: usize;
-    /// What weights of four bits are larger by when they meet activations, and those of eight
-    /// where they are [biased](Self::Q8_IS_BIASED).
+    /// The offset that is added to 4-bit weights before dot products, and to 8-bit weights if they
+    /// are [biased](Self::Q8_IS_BIASED).
     const BIAS: i32;
     /// Whether [`prepare_q8`](Self::prepare_q8) adds the bias.
     const Q8_IS_BIASED: bool;
     /// Weight rows of a prefill tile of `INT8_COLUMNS` vectors of activation rows.
     const INT8_ROWS: usize;
     const INT8_COLUMNS: usize;
-    /// Most outputs of a decoding tile: weight rows times activation rows.
+    /// Maximum number of outputs of a decode tile: weight rows times activation rows.
     const INT8_DECODE_TILE: usize;
 
     unsafe fn load_bytes(self, p: *const u8) -> Self::B;
     unsafe fn store_bytes(self, p: *mut u8, b: Self::B);
-    /// The same four bytes everywhere.
+    /// The same four bytes in each element.
     unsafe fn broadcast_bytes(self, p: *const u8) -> Self::B;
     unsafe fn load_ints(self, p: *const i32) -> Self::I;
-    /// Four groups of `GROUPS` i32, all the same.
+    /// Four groups of `GROUPS` i32, all groups the same.
     unsafe fn repeat_ints(self, p: *const i32) -> Self::I;
-    /// Four groups of `GROUPS` f32, all the same.
+    /// Four groups of `GROUPS` f32, all groups the same.
     unsafe fn repeat(self, p: *const f32) -> Self::V;
     fn zero_ints(self) -> Self::I;
     fn add_ints(self, a: Self::I, b: Self::I) -> Self::I;
@@ -48,38 +49,40 @@ pub(crate) trait Int8: Simd {
     fn to_ints(self, x: Self::V) -> Self::I;
     /// Each times minus [`BIAS`](Self::BIAS).
     fn times_minus_bias(self, x: Self::I) -> Self::I;
-    /// The lowest bytes of four, lowest first, as the four bytes of each element.
+    /// The lowest byte of each of the four registers, as the four bytes of each element, the first
+    /// one lowest.
     fn interleave(self, x: [Self::I; 4]) -> Self::B;
     unsafe fn store_ints(self, p: *mut i32, x: Self::I);
-    /// The lowest bytes of `LANES` elements.
+    /// Stores the lowest bytes of `LANES` elements.
     unsafe fn store_lowest(self, p: *mut u8, x: Self::I);
 
-    /// Adds to each i32 the products of the four bytes there, `w` in 0 ..= 2 * BIAS - 1, `a` in
+    /// Adds to each i32 the products of its four bytes, with `w` in 0 ..= 2 * BIAS - 1 and `a` in
     /// -127 ..= 127.
     fn dot(self, sum: Self::I, w: Self::B, a: Self::B) -> Self::I;
-    /// The same for [prepared](Self::prepare_q8) weights of eight bits.
+    /// As [`dot`](Self::dot) for [prepared](Self::prepare_q8) 8-bit weights.
     fn dot_q8(self, sum: Self::I, w: Self::B, a: Self::B) -> Self::I;
-    /// Signed weights as `dot_q8` wants them; where these are larger by 128, the reverse too.
+    /// Converts signed weights to the form that `dot_q8` takes; if that form is biased by 128, also
+    /// the reverse.
     fn prepare_q8(self, w: Self::B) -> Self::B;
-    /// The sums of each group of four registers, `[register][group]`.
+    /// The sums of the groups of four registers, `[register][group]`.
     fn reduce(self, x: [Self::I; 4]) -> Self::I;
 
-    /// Bytes of `GROUPS` whole blocks, in order, to their lower and upper halves.
+    /// Splits `GROUPS` whole blocks, in order, into their lower and upper halves.
     fn halves(self, first: Self::B, second: Self::B) -> (Self::B, Self::B);
     /// The reverse of [`halves`](Self::halves).
     fn whole(self, lower: Self::B, upper: Self::B) -> (Self::B, Self::B);
     /// The lower and the upper four bits of each byte.
     fn nibbles(self, x: Self::B) -> (Self::B, Self::B);
-    /// Each group's table at each byte of `codes`, which are below 16.
+    /// Looks up `codes`, which are below 16, in the table of their group.
     fn lookup(self, tables: Self::B, codes: Self::B) -> Self::B;
-    /// The tables of `GROUPS` selectors, one to a group; 256 tables are valid at `tables`.
+    /// The tables of `GROUPS` selectors, one in each group; 256 tables are valid at `tables`.
     unsafe fn tables(self, tables: *const [u8; 16], selectors: *const u8) -> Self::B;
 
     /// `GROUPS` f16 of each of four rows, `[row][group]`.
     unsafe fn q8_scales(self, rows: [*const f16; 4]) -> Self::V;
     /// The sum of each row of `[row][group]`: halves added to halves.
     fn sum_groups(self, v: Self::V) -> [f32; 4];
-    /// What `LANES` bytes stand for as scales of blocks of four bits.
+    /// The 4-bit block scales that `LANES` bytes encode.
     unsafe fn q4_scales(self, p: *const u8, steps: &Q4Scales) -> Self::V;
 }
 
@@ -146,7 +149,7 @@ impl Int8 for Portable {
     }
     #[inline(always)]
     fn to_ints(self, x: V) -> I {
-        // The sum is between 2^23 and 2^24, where one unit is the last place.
+        // The sum is between 2^23 and 2^24, where the last place is one unit.
         const ROUND: f32 = 12_582_912.0;
         from_fn(|i| (x[i] + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32)
     }

@@ -1,15 +1,16 @@
-//! Functions of vectors, the same at every level but for the rounding of `fma`.
+//! Functions of vectors, the same at every level except for the rounding of `fma`.
 
 use super::Simd;
 
-/// e to the power of each element, with an error of at most 2 units in the last place between
-/// -87.3 and 88.3; beyond these it stays what it is there (1.2e-38 and 2.2e38), so that the
-/// absolute error is tiny below and nothing overflows above. exp(0) is 1; a NaN stays one.
+/// e to the power of each element, with an error of at most 2 units in the last place between -87.3
+/// and 88.3. Outside that range the result is the value at the nearest end (1.2e-38 or 2.2e38), so
+/// that the absolute error is tiny below it and nothing overflows above it. exp(0) is 1; NaN stays
+/// NaN.
 ///
 /// Cephes' `expf`: x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial of degree 7 in r.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-    /// Added and taken away again, it rounds to an integer.
+    /// Adding and subtracting it rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;

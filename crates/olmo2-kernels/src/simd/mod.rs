@@ -1,6 +1,6 @@
-//! Vectors of f32. A kernel is written once, generic over [`Simd`], and [`dispatch`] compiles
-//! it for each level: everything down to the instruction is inlined into one function that has
-//! the level's features, so kernels and what they call are `#[inline(always)]`.
+//! Vectors of f32. A kernel is written once, generic over [`Simd`], and [`dispatch`] compiles it
+//! for each level. Everything down to the instruction is inlined into one function that enables the
+//! level's features, so kernels and the functions that they call are `#[inline(always)]`.
 #![allow(
     unsafe_code,
     reason = "loads and stores through pointers, and instructions by level"
@@ -17,22 +17,22 @@ mod x86;
 mod x86_int8;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Amx, ByteTiles, Dots, PairTiles, SIDE, may_use_tiles};
+pub(crate) use amx::{Amx, Bf16Tiles, ByteTiles, Dots, SIDE};
 pub(crate) use int8::Int8;
 
 use crate::level::{self, Level};
 use half::{bf16, f16};
 
-/// A level's instructions. A value proves that the CPU has them.
+/// A level's instructions. A value proves that the CPU supports them.
 ///
-/// `load*` read and `store*` write whole vectors of `LANES` elements (or as many as they say)
-/// at any alignment; their callers promise that these are valid memory.
+/// `load*` read and `store*` write whole vectors of `LANES` elements (or the number that they name)
+/// at any alignment; their callers promise that this is valid memory.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
 pub(crate) trait Simd: Copy {
     /// `LANES` f32.
     type V: Copy;
     const LANES: usize;
-    /// Most activation rows of a decoding tile of four weight rows.
+    /// Maximum number of activation rows in a decode tile of four weight rows.
     const DECODE_ROWS: usize;
     /// Weight rows of a prefill tile of two vectors of activation rows.
     const PREFILL_ROWS: usize;
@@ -42,18 +42,18 @@ pub(crate) trait Simd: Copy {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `b` where one of them is not a number.
+    /// `b` if one of them is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `b` where one of them is not a number.
+    /// `b` if one of them is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b + c`, rounded once where the level has such an instruction.
+    /// `a * b + c`, rounded once if the level has such an instruction.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 2 to the power of each integer-valued element in -126 ..= 127.
     fn pow2(self, n: Self::V) -> Self::V;
     /// The sum of all elements: halves added to halves.
     fn sum(self, v: Self::V) -> f32;
     /// The largest element.
-    fn largest(self, v: Self::V) -> f32;
+    fn max_element(self, v: Self::V) -> f32;
 
     unsafe fn load(self, p: *const f32) -> Self::V;
     unsafe fn store(self, p: *mut f32, v: Self::V);
@@ -65,12 +65,13 @@ pub(crate) trait Simd: Copy {
     /// Transposes a block: `to[j * to_stride + i] = from[i * from_stride + j]` for `i` and `j`
     /// below `LANES`.
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
-    /// Asks for a line of the first-level cache before it is needed; any address will do.
+    /// Prefetches a line into the first-level cache; any address is allowed.
     fn prefetch<T>(self, p: *const T);
-    /// The same of the second level, for what must not push out what is in use.
+    /// Prefetches a line into the second-level cache, so that it does not evict data in use from
+    /// the first.
     fn prefetch_second<T>(self, p: *const T);
 
-    /// The first `count < LANES` elements, zeros behind them.
+    /// The first `count < LANES` elements, followed by zeros.
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, count: usize) -> Self::V {
         let mut buffer = [0.0; 16];
@@ -92,7 +93,7 @@ pub(crate) trait Simd: Copy {
         }
     }
 
-    /// e to the power of each element, see [`math`].
+    /// e to the power of each element; see [`math`].
     #[inline(always)]
     fn exp(self, x: Self::V) -> Self::V {
         math::exp(self, x)
@@ -101,43 +102,43 @@ pub(crate) trait Simd: Copy {
 
 /// A function generic over the level.
 pub(crate) trait Kernel {
-    /// Runs on the level of `simd`; to be `#[inline(always)]`.
+    /// Runs at the level of `simd`; implementations are `#[inline(always)]`.
     fn run<S: Int8>(self, simd: S);
 }
 
-/// Dot products of pairs of bf16, which only some CPUs of a level have.
-pub(crate) trait Pairs<S: Int8>: Copy {
-    /// Adds to each f32 the products of the two bf16 there; subnormal numbers count as 0.
+/// bf16 dot products, which only some CPUs of a level have.
+pub(crate) trait Bf16Dot<S: Int8>: Copy {
+    /// Adds to each f32 the products of its two bf16; subnormal numbers count as 0.
     fn dot(self, sum: S::V, w: S::B, a: S::B) -> S::V;
     /// Rounds to bf16, `low` before `high`.
     fn round(self, low: S::V, high: S::V) -> S::B;
 }
 
-/// A function generic over the level, for CPUs with [`Pairs`].
-pub(crate) trait PairKernel {
-    /// Runs on the level of `simd`; to be `#[inline(always)]`.
-    fn run<S: Int8, P: Pairs<S>>(self, simd: S, pairs: P);
+/// A function generic over the level, for CPUs with [`Bf16Dot`].
+pub(crate) trait Bf16DotKernel {
+    /// Runs at the level of `simd`; implementations are `#[inline(always)]`.
+    fn run<S: Int8, P: Bf16Dot<S>>(self, simd: S, dot: P);
 }
 
 /// A function for CPUs with AMX for bytes.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait TileKernel {
-    /// Runs on the level of `simd`, which is AVX-512; to be `#[inline(always)]`.
+    /// Runs at the level of `simd`, which is AVX-512; implementations are `#[inline(always)]`.
     fn run<S: Int8>(self, simd: S, tiles: &ByteTiles);
 }
 
 /// Runs `kernel`.
 ///
 /// # Panics
-/// This thread runs another, or pairs in tiles.
+/// This thread is running another tile kernel.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn dispatch_tiles(amx: Amx, kernel: impl TileKernel) {
-    // SAFETY: a CPU with `Level::Amx` has what AVX-512's kernels want.
+    // SAFETY: a CPU with `Level::Amx` has the features of the AVX-512 kernels.
     unsafe { x86_int8::run_tiles(amx, kernel) };
 }
 
-/// Whether [`dispatch_pairs`] runs kernels at `level`.
-pub(crate) fn has_pairs(level: Level) -> bool {
+/// Whether [`dispatch_bf16_dot`] runs kernels at `level`.
+pub(crate) fn has_bf16_dot(level: Level) -> bool {
     #[cfg(target_arch = "x86_64")]
     return level >= Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
@@ -150,25 +151,25 @@ pub(crate) fn has_pairs(level: Level) -> bool {
 /// Runs `kernel`.
 ///
 /// # Panics
-/// [`has_pairs`] says no.
-pub(crate) fn dispatch_pairs(level: Level, kernel: impl PairKernel) {
+/// [`has_bf16_dot`] is false.
+pub(crate) fn dispatch_bf16_dot(level: Level, kernel: impl Bf16DotKernel) {
     #[cfg(target_arch = "x86_64")]
-    if has_pairs(level.min(level::detected())) {
+    if has_bf16_dot(level.min(level::detected())) {
         // SAFETY: the CPU has the level, and avx512bf16.
-        return unsafe { x86_int8::run_pairs(kernel) };
+        return unsafe { x86_int8::run_bf16_dot(kernel) };
     }
     let _ = (level, kernel);
-    unreachable!("the caller has asked `has_pairs`");
+    unreachable!("the caller has checked `has_bf16_dot`");
 }
 
-/// Runs `kernel` compiled for `level`, or for what the CPU has if that is less.
+/// Runs `kernel` compiled for `level`, or for the CPU's highest level if that is lower.
 pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     match level.min(level::detected()) {
         Level::Scalar => {}
-        // SAFETY: the CPU was found to have AVX2, FMA and F16C.
+        // SAFETY: detection found AVX2, FMA and F16C.
         Level::Avx2 => return unsafe { x86::run_avx2(kernel) },
-        // SAFETY: the CPU was found to have the five subsets of AVX-512, BMI2, and Avx2's features.
+        // SAFETY: detection found the five subsets of AVX-512, BMI2, and the features of Avx2.
         Level::Avx512 | Level::Amx => return unsafe { x86::run_avx512(kernel) },
     }
     #[cfg(not(target_arch = "x86_64"))]

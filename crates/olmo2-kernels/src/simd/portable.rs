@@ -4,7 +4,7 @@ use super::Simd;
 use half::{bf16, f16};
 use std::array::from_fn;
 
-/// Every CPU has it.
+/// The level that every CPU has.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
@@ -46,7 +46,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn fma(self, a: V, b: V, c: V) -> V {
-        // Rounded twice: `mul_add` is a slow library call where the CPU has no instruction.
+        // Rounded twice, because `mul_add` is a slow library call on CPUs without the instruction.
         self.add(self.mul(a, b), c)
     }
     #[inline(always)]
@@ -58,7 +58,7 @@ impl Simd for Portable {
         (v[0] + v[2]) + (v[1] + v[3])
     }
     #[inline(always)]
-    fn largest(self, v: V) -> f32 {
+    fn max_element(self, v: V) -> f32 {
         v[0].max(v[1]).max(v[2].max(v[3]))
     }
 

@@ -4,12 +4,12 @@ use super::{Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
-/// A CPU with AVX2, FMA and F16C; made by [`run_avx2`] alone.
+/// Proof of AVX2, FMA and F16C; only [`run_avx2`] makes it.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
-/// A CPU with AVX-512 F, BW, DQ, VL and VNNI, and BMI2, as well; made by [`run_avx512`] and
-/// [`new`](Self::new) alone.
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI, and BMI2, as well; only [`run_avx512`] and
+/// [`new`](Self::new) make it.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -47,13 +47,13 @@ macro_rules! instructions {
     };
 }
 
-/// The same for those that read or write memory.
+/// The same for methods that read or write memory.
 macro_rules! memory {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? { $body:expr })*) => {
         $($(#[$doc])* #[inline(always)]
         unsafe fn $name(self, $($arg: $ty),*) $(-> $out)? {
             // SAFETY: `self` exists only where the CPU has the level's features, and the caller
-            // promises the memory; the instructions ask for no alignment.
+            // promises the memory; the instructions need no alignment.
             unsafe { $body }
         })*
     };
@@ -64,7 +64,7 @@ macro_rules! prefetches {
     () => {
         #[inline(always)]
         fn prefetch<T>(self, p: *const T) {
-            // SAFETY: a prefetch has no effect but on the cache, at any address.
+            // SAFETY: a prefetch affects only the cache, at any address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
@@ -101,7 +101,7 @@ impl Simd for Avx512 {
         fn sum(v: __m512) -> f32 {
             sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)))
         }
-        fn largest(v: __m512) -> f32 { _mm512_reduce_max_ps(v) }
+        fn max_element(v: __m512) -> f32 { _mm512_reduce_max_ps(v) }
     }
 
     memory! {
@@ -157,7 +157,7 @@ impl Simd for Avx2 {
             )))
         }
         fn sum(v: __m256) -> f32 { sum8(v) }
-        fn largest(v: __m256) -> f32 {
+        fn max_element(v: __m256) -> f32 {
             {
                 let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                 let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
@@ -189,7 +189,7 @@ impl Simd for Avx2 {
     prefetches!();
 }
 
-/// The even and odd elements of 32 bf16 as f32: the upper halves of what they are.
+/// The even and odd elements of 32 bf16 as f32: a bf16 is the upper half of an f32.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn split512(x: __m512i) -> (__m512, __m512) {
@@ -200,7 +200,7 @@ fn split512(x: __m512i) -> (__m512, __m512) {
     )
 }
 
-/// The same of 16.
+/// As [`split512`], for 16 elements.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn split256(x: __m256i) -> (__m256, __m256) {
@@ -219,7 +219,7 @@ fn sum8(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
 }
 
-/// Rows and columns of 16 by 16 change places: pairs, then quarters, then 128-bit lanes twice.
+/// Transposes 16 by 16 elements: first pairs, then quarters, then 128-bit lanes twice.
 ///
 /// # Safety
 /// Both blocks are valid memory.
@@ -259,7 +259,7 @@ unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to_str
     }
 }
 
-/// The same of 8 by 8.
+/// As [`transpose16`], for 8 by 8 elements.
 ///
 /// # Safety
 /// Both blocks are valid memory.

@@ -1,39 +1,39 @@
 //! The integer instructions of AVX2 and of AVX-512 with VNNI.
 #![allow(
     clippy::cast_ptr_alignment,
-    reason = "the loads used here ask for no alignment"
+    reason = "the loads used here need no alignment"
 )]
 
 use super::int8::Int8;
 use super::x86::{Avx2, Avx512, instructions, memory};
-use super::{Amx, ByteTiles, PairKernel, Pairs, TileKernel};
-use crate::quant::Q4Scales;
+use super::{Amx, Bf16Dot, Bf16DotKernel, ByteTiles, TileKernel};
+use crate::q4_scales::Q4Scales;
 use half::f16;
 use std::arch::x86_64::*;
 
-/// AVX-512 BF16; made by [`run_pairs`] alone.
+/// Proof of AVX-512 BF16; only [`run_bf16_dot`] makes it.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Bf16(());
 
 /// # Safety
-/// The CPU has what [`super::x86::run_avx512`] asks for, and AVX-512 BF16.
+/// The CPU has the features that [`super::x86::run_avx512`] requires, and AVX-512 BF16.
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,bmi2,fma,f16c"
 )]
-pub(super) unsafe fn run_pairs(kernel: impl PairKernel) {
+pub(super) unsafe fn run_bf16_dot(kernel: impl Bf16DotKernel) {
     // SAFETY: promised by the caller.
     kernel.run(unsafe { Avx512::new() }, Avx512Bf16(()));
 }
 
 /// # Safety
-/// The CPU has what [`super::x86::run_avx512`] asks for.
+/// The CPU has the features that [`super::x86::run_avx512`] requires.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,bmi2,fma,f16c")]
 pub(super) unsafe fn run_tiles(amx: Amx, kernel: impl TileKernel) {
     // SAFETY: promised by the caller.
     kernel.run(unsafe { Avx512::new() }, &ByteTiles::new(amx));
 }
 
-impl Pairs<Avx512> for Avx512Bf16 {
+impl Bf16Dot<Avx512> for Avx512Bf16 {
     instructions! {
         fn dot(sum: __m512, w: __m512i, a: __m512i) -> __m512 {
             _mm512_dpbf16_ps(
@@ -67,7 +67,7 @@ impl Int8 for Avx512 {
             _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(x))
         }
         fn interleave(x: [__m512i; 4]) -> __m512i {
-            // What a byte's sign spills upwards, the next byte covers.
+            // The sign extension of a byte is overwritten by the next byte.
             _mm512_mask_mov_epi8(
                 _mm512_mask_mov_epi8(x[0], 0x2222_2222_2222_2222, _mm512_slli_epi32::<8>(x[1])),
                 0xcccc_cccc_cccc_cccc,
@@ -144,7 +144,7 @@ impl Int8 for Avx512 {
         fn q4_scales(p: *const u8, steps: &Q4Scales) -> __m512 {
             {
                 let scale = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-                // Five bits choose a mantissa, of which three bits take octaves away.
+                // Five bits select a mantissa; the upper three bits subtract octaves from it.
                 let steps = steps.mantissas().as_ptr();
                 let low = _mm512_loadu_si512(steps.cast());
                 let high = _mm512_loadu_si512(steps.add(16).cast());
@@ -188,11 +188,11 @@ impl Int8 for Avx2 {
             )
         }
         fn dot(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
-            // Two products are at most 2 * 127 * 127: 16 bits hold them.
+            // Two products are at most 2 * 127 * 127, which fits 16 bits.
             _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)))
         }
         fn dot_q8(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
-            // The sign moves from the weight to the activation.
+            // Moves the sign from the weight to the activation.
             _mm256_add_epi32(sum, _mm256_madd_epi16(
                 _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)),
                 _mm256_set1_epi16(1),
@@ -275,7 +275,7 @@ impl Int8 for Avx2 {
 /// The tables of four selectors, a byte each.
 ///
 /// # Safety
-/// There are 256 tables.
+/// 256 tables are valid at `tables`.
 #[inline]
 #[target_feature(enable = "avx512f,avx2,bmi2")]
 unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
@@ -283,7 +283,7 @@ unsafe fn tables512(tables: *const [u8; 16], selectors: u32) -> __m512i {
     let offsets = _pdep_u64(selectors.into(), 0x0ff0_0ff0_0ff0_0ff0);
     let table = |group: u64| {
         let offset = offsets >> (16 * group) & 0xffff;
-        // SAFETY: promised by the caller, since the selector is below 256.
+        // SAFETY: the caller promises 256 tables, and the selector is below 256.
         unsafe { _mm_loadu_si128(tables.byte_add(offset as usize).cast()) }
     };
     let first = _mm512_castsi128_si512(table(0));
@@ -301,7 +301,7 @@ fn reduce512(x: [__m512i; 4]) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(t, u), _mm512_unpackhi_epi64(t, u))
 }
 
-/// The same of two groups.
+/// As [`reduce512`], for two groups.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn reduce256(x: [__m256i; 4]) -> __m256i {
@@ -310,12 +310,12 @@ fn reduce256(x: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(_mm256_unpacklo_epi64(t, u), _mm256_unpackhi_epi64(t, u))
 }
 
-/// The product of two factors of each scale, chosen by three bits each; bits 6 and 7 take two and
-/// four octaves away.
+/// The product of two factors of each scale, each selected by three bits; bits 6 and 7 subtract two
+/// and four octaves.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn q4_scales256(scale: __m256i, steps: &Q4Scales) -> __m256 {
-    // SAFETY: eight numbers each.
+    // SAFETY: both hold eight values.
     let [eighths, quarters] = steps
         .factors()
         .map(|factors| unsafe { _mm256_loadu_ps(factors.as_ptr()) });

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use burn::prelude::*;
 use burn::tensor::DType;
-use olmo2_kernels::attention::cache_blocks;
+use olmo2_kernels::cache_blocks;
 use thiserror::Error;
 
-use crate::backend;
+use crate::hint::Hint;
 
 /// What a cache stores keys and values in. Attention computes in the model's precision whatever
-/// this is, on burn-flex in f32.
+/// this is; on burn-flex in f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CacheDtype {
     /// Single precision. Where a model's activations have 16 bits, these 16 bits: nothing is lost
@@ -23,49 +22,32 @@ pub enum CacheDtype {
     Q8,
 }
 
-/// A cache that a backend does not have.
+/// A cache type that a backend does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("backend `{backend}` has no cache in `{dtype}`")]
 pub struct CacheDtypeError {
     /// The backend's name.
     pub backend: String,
-    /// What was asked for.
+    /// The type asked for.
     pub dtype: CacheDtype,
 }
 
-impl CacheDtypeError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for CacheDtypeError {
+    fn hint(&self) -> Option<String> {
         Some("choose another type; f32 runs everywhere, the others on burn-flex".into())
     }
 }
 
 impl CacheDtype {
+    /// The types by their names.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Q8];
+
     /// As the CLI spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Q8 => "q8",
-        }
-    }
-
-    /// Checks that backend `B` has such a cache on `device`.
-    ///
-    /// # Errors
-    /// It has not.
-    pub fn check<B: Backend>(self, device: &B::Device) -> Result<(), CacheDtypeError> {
-        let has = match self {
-            Self::F32 => true,
-            Self::Bf16 => B::supports_dtype(device, DType::BF16),
-            Self::Q8 => backend::reads_in_place::<B>(),
-        };
-        match has {
-            true => Ok(()),
-            false => Err(CacheDtypeError {
-                backend: B::name(device),
-                dtype: self,
-            }),
         }
     }
 

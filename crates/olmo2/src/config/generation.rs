@@ -1,23 +1,24 @@
-//! `generation_config.json`: the defaults that a checkpoint asks for, under the user's flags.
+//! `generation_config.json`: the checkpoint's defaults for generation, which a user can override.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::config::json::{self, JsonError};
+use crate::hint::Hint;
 use crate::sampling::SamplingParams;
 
-/// What transformers samples from where `top_k` is not given (`_get_default_generation_params`).
+/// `top_k` of transformers where the file does not set it (`_get_default_generation_params`).
 const TOP_K_OF_TRANSFORMERS: usize = 50;
 
-/// The fields in use, each of them optional; others are ignored.
+/// The fields that are used, each of them optional; others are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct GenerationConfig {
     /// The ids that end a text: one or a list in the file.
     #[serde(deserialize_with = "json::ids")]
     pub eos_token_id: Vec<u32>,
-    /// The id that fills up a batch.
+    /// The id that pads a batch.
     pub pad_token_id: Option<u32>,
     /// The id that starts a text.
     pub bos_token_id: Option<u32>,
@@ -42,8 +43,8 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// A file that can't be read or is malformed.
-    pub fn from_folder(folder: &Path) -> Result<Option<Self>, GenerationConfigError> {
-        let path = folder.join("generation_config.json");
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>, GenerationConfigError> {
+        let path = folder.as_ref().join("generation_config.json");
         match std::fs::read(&path) {
             Ok(json) => Self::from_bytes(&json).map(Some),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -57,12 +58,12 @@ impl GenerationConfig {
         Ok(json::parse("generation_config.json", json)?)
     }
 
-    /// Puts these defaults in place of `params`' own; apply the user's flags after it.
+    /// Writes these defaults into `params`; apply the user's choices after it.
     ///
     /// As in transformers' `generate`: without `do_sample: true` decoding is greedy, whatever
     /// `temperature` says. With it, what the file leaves out is transformers' default:
-    /// temperature 1, and top-k 50, which SamplingParams has not. Fields that greedy decoding
-    /// does not read are set all the same, for a user who asks for a temperature.
+    /// temperature 1 and top-k 50, which [`SamplingParams::default`] does not have. Fields that
+    /// greedy decoding ignores are set too, for a user who then sets a temperature.
     pub fn apply_to(&self, params: &mut SamplingParams) {
         if self.do_sample == Some(true) {
             params.temperature = self.temperature.unwrap_or(1.0);
@@ -71,7 +72,7 @@ impl GenerationConfig {
             params.temperature = 0.0;
             params.top_k = self.top_k.or(params.top_k);
         }
-        // 0 and none are both off: one spelling of it.
+        // 0 and none both mean off: keep one of them.
         params.top_k = params.top_k.filter(|k| *k > 0);
         params.top_p = self.top_p.unwrap_or(params.top_p);
         params.min_p = self.min_p.unwrap_or(params.min_p);
@@ -79,7 +80,7 @@ impl GenerationConfig {
     }
 }
 
-/// Why the defaults can't be had.
+/// Why `generation_config.json` could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerationConfigError {
@@ -88,7 +89,7 @@ pub enum GenerationConfigError {
     Io {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file that is not JSON of the expected form.
@@ -96,9 +97,8 @@ pub enum GenerationConfigError {
     Json(#[from] JsonError),
 }
 
-impl GenerationConfigError {
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for GenerationConfigError {
+    fn hint(&self) -> Option<String> {
         Some("the file is optional: move it away and pass its settings as flags".to_owned())
     }
 }

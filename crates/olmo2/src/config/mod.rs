@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::hint::Hint;
+
 use json::JsonError;
 
 use rope::RopeParameters;
@@ -62,6 +64,7 @@ pub struct Olmo2Config {
 
 /// Why a `config.json` was refused.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
     #[error("cannot read `{path}`: {source}")]
@@ -108,9 +111,10 @@ impl ConfigError {
             found: found.to_string(),
         }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ConfigError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } => Some("a checkpoint is a folder with `config.json`".into()),
             Self::ModelType { .. } => {

@@ -8,14 +8,17 @@ use std::path::Path;
 use crate::config::Olmo2Config;
 use crate::weights::{Weights, WeightsError};
 
-pub use safetensors::from_bytes as from_safetensors;
+pub use safetensors::{
+    SafetensorsError, from_bytes as from_safetensors, write as write_safetensors,
+};
 
 /// Maps the weights of a folder: a record if it holds one, otherwise safetensors files.
 ///
-/// Nothing is read but the headers.
+/// Only headers are read.
 ///
 /// # Errors
-/// Any file, tensor or field that is not what `config` asks for; see [`WeightsError`].
+/// A folder without weights, a damaged file, or a tensor that does not fit `config`; see
+/// [`WeightsError`].
 pub fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
     match record::Receipt::read(folder)? {
         Some(receipt) => record::open(folder, config, &receipt),

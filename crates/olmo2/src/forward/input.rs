@@ -4,12 +4,15 @@ use burn::prelude::*;
 use thiserror::Error;
 
 use crate::cache::{CacheDtypeError, KvCache};
+use crate::hint::Hint;
 
-/// Tokens of a batch.
+/// Tokens of a pass.
 #[derive(Debug, Clone)]
 pub(crate) enum Tokens<B: Backend> {
     /// Ids on the host, `[batch][seq]`; checked against the vocabulary.
     Host(Vec<Vec<u32>>),
+    /// Ids on the host, of sequences that may differ in length.
+    Runs(Vec<Vec<u32>>),
     /// Ids on the device, `[batch, seq]`; not read back, so not checked.
     Device(Tensor<B, 2, Int>),
     /// Embeddings `[batch, seq, hidden_size]` in place of ids.
@@ -19,10 +22,10 @@ pub(crate) enum Tokens<B: Backend> {
 /// The positions whose logits are wanted; others cost nothing in the head.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LogitRows {
-    /// Every position: `[batch * seq, vocab_size]`, row-major.
+    /// Every position: `[batch * seq, vocab_size]`, row-major; zeros where a token is padding.
     #[default]
     All,
-    /// The last position of each row: `[batch, vocab_size]`.
+    /// The last token of each row: `[batch, vocab_size]`.
     Last,
     /// The given rows of `[batch * seq]`, in this order.
     Rows(Vec<usize>),
@@ -67,6 +70,15 @@ impl<'c, B: Backend> ForwardInput<'c, B> {
     /// [`attention_mask`](Self::attention_mask).
     pub fn batch(ids: Vec<Vec<u32>>) -> Self {
         Self::new(Tokens::Host(ids))
+    }
+
+    /// Sequences of any lengths in one pass, without padding: a prefill chunk beside sequences that
+    /// decode. `runs[i]` continues slot `i`, or that of [`slots`](Self::slots).
+    ///
+    /// Rows of logits count through the tokens of all runs, one run after the other; hidden states
+    /// are `[1, tokens, hidden_size]`.
+    pub fn runs(runs: Vec<Vec<u32>>) -> Self {
+        Self::new(Tokens::Runs(runs))
     }
 
     /// Ids `[batch, seq]` that are on the device. They are not checked: an id beyond the
@@ -137,6 +149,7 @@ pub struct ForwardOutput<B: Backend> {
 
 /// A forward pass that was asked for the impossible; nothing was computed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum InputError {
     /// No rows, or rows without tokens.
     #[error("the input is empty: expected at least one token, found {rows} rows of {seq}")]
@@ -168,9 +181,9 @@ pub enum InputError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
-    /// Padding that is not on the left, in a pass with a cache.
+    /// A row of padding alone, or, in a pass with a cache, padding that is not on the left.
     #[error(
-        "`attention_mask` row {row}: with a cache, expected padding on the left alone and at least one token"
+        "`attention_mask` row {row}: expected at least one token, and with a cache padding on the left alone"
     )]
     Padding {
         /// The row.
@@ -224,16 +237,21 @@ pub enum InputError {
     },
 }
 
-impl InputError {
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for InputError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Capacity { .. } => Some("make the cache larger, or shorten the prompt".into()),
             Self::Position { .. } => {
                 Some("shorten the prompt or the output; the model knows no such position".into())
             }
             Self::TokenId { .. } => Some("do the ids come from this model's tokenizer?".into()),
-            Self::CacheDtype(e) => e.hint(),
+            _ => self.inner()?.hint(),
+        }
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::CacheDtype(e) => Some(e),
             _ => None,
         }
     }

@@ -1,9 +1,15 @@
-//! One forward pass: what is asked for, the same checked, and the state that layers share.
+//! One forward pass: what is asked for, the same as checked runs, and the state that layers share.
 
-pub(crate) mod batch;
+mod batch;
+mod checks;
 mod input;
-pub(crate) mod mask;
-pub(crate) mod state;
+mod layout;
+mod mask;
+mod state;
 
+pub(crate) use batch::Batch;
+pub(crate) use checks::check_ids;
 pub(crate) use input::Tokens;
 pub use input::{ForwardInput, ForwardOutput, InputError, LogitRows};
+pub(crate) use layout::{Layout, Wanted};
+pub(crate) use state::ForwardState;

@@ -1,60 +1,78 @@
-//! One forward pass, as its layers see it: the seam at which a cache decides how attention is done.
+//! The state that all layers of one pass share, a part of it for each layer kind.
 
 use burn::prelude::*;
 
-use crate::backend;
-use crate::backend::plain::attention::{attention, pad_keys};
+use super::batch::Batch;
+use super::mask::Masks;
+use crate::backend::{self, Attention, AttentionShape, Rotation};
 use crate::cache::KvCache;
-use crate::forward::batch::Plan;
-use crate::nn::RmsNorm;
-use crate::nn::rope::{RotaryEmbedding, Rotation};
+use crate::nn::{LayerKinds, RmsNorm, Rows};
 use crate::precision::Precision;
 
-/// The state that all layers of one pass share.
+/// One pass, as its layers see it.
 #[derive(Debug)]
-pub(crate) struct Pass<'c, B: Backend> {
-    plan: Plan,
-    precision: Precision,
-    rotation: Rotation<B>,
-    cache: Option<&'c mut KvCache<B>>,
-    /// Made when a layer first needs it: own kernels do without.
-    mask: Option<Option<Tensor<B, 4, Bool>>>,
-    device: B::Device,
+pub(crate) struct ForwardState<'a, B: Backend> {
+    batch: Batch,
+    shape: AttentionShape,
+    rows: Rows,
+    kind_of_layer: &'a [usize],
+    kinds: Vec<KindState<B>>,
+    cache: Option<&'a mut KvCache<B>>,
 }
 
-impl<'c, B: Backend> Pass<'c, B> {
-    /// Makes room in the cache and uploads the rotation.
+/// What the layers of one kind share.
+#[derive(Debug)]
+struct KindState<B: Backend> {
+    rotation: Rotation<B>,
+    masks: Masks<B>,
+}
+
+impl<'a, B: Backend> ForwardState<'a, B> {
+    /// Makes room in the cache.
     pub(crate) fn new(
-        plan: Plan,
-        rope: &RotaryEmbedding,
+        batch: Batch,
+        shape: AttentionShape,
+        kinds: &'a LayerKinds,
         precision: Precision,
-        mut cache: Option<&'c mut KvCache<B>>,
+        mut cache: Option<&'a mut KvCache<B>>,
         device: &B::Device,
     ) -> Self {
         if let Some(cache) = &mut cache {
-            cache.reserve(plan.len());
+            cache.reserve(batch.longest());
         }
+        let state = |rope| KindState {
+            rotation: batch.rotation(rope, device),
+            masks: Masks::new(device),
+        };
         Self {
-            rotation: plan.rotation(rope, device),
-            plan,
-            precision,
+            kinds: kinds.ropes.iter().map(state).collect(),
+            kind_of_layer: &kinds.of_layer,
+            rows: Rows {
+                decode: batch.decode_rows(),
+                precision,
+            },
+            shape,
+            batch,
             cache,
-            mask: None,
-            device: device.clone(),
         }
     }
 
-    /// What products compute in.
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
+    /// How the rows of the pass are multiplied.
+    pub(crate) fn rows(&self) -> Rows {
+        self.rows
+    }
+
+    /// Where the caller's tokens lie.
+    pub(crate) fn layout(&self) -> &super::Layout {
+        self.batch.layout()
     }
 
     /// Norms and rotates queries and keys, stores keys and values, and attends.
     ///
     /// # Shapes
-    /// - `q`: `[batch, seq, heads * head_dim]`; `k`, `v`: `[batch, seq, kv_heads * head_dim]`, as
-    ///   the projections leave them
-    /// - returns: `[batch, seq, heads * head_dim]`
+    /// - `q`: `[1, tokens, heads * head_dim]`; `k`, `v`: `[1, tokens, kv_heads * head_dim]`, as the
+    ///   projections leave them
+    /// - returns: `[1, tokens, heads * head_dim]`
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -62,40 +80,26 @@ impl<'c, B: Backend> Pass<'c, B> {
         q_norm: &RmsNorm<B>,
         k_norm: &RmsNorm<B>,
     ) -> Tensor<B, 3> {
-        let q = q_norm.forward_rotated(q, &self.rotation);
-        let k = k_norm.forward_rotated(k, &self.rotation);
-        let v = self.rotation.heads(v);
-        match self.cache {
-            Some(_) => self.attend_cached(layer, [q, k, v]),
-            None => {
-                let mask = self
-                    .mask
-                    .get_or_insert_with(|| self.plan.mask(&self.device));
-                let [k, v] = [k, v].map(|x| pad_keys(x.swap_dims(1, 2)));
-                attention(q, k, v, mask.clone())
-            }
-        }
-    }
-
-    /// Stores keys and values, `[batch, seq, kv_heads, head_dim]`, and attends over the slots.
-    fn attend_cached(&mut self, layer: usize, [q, k, v]: [Tensor<B, 4>; 3]) -> Tensor<B, 3> {
-        let cache = self.cache.as_mut().expect("a pass with a cache");
-        let rows = &self.plan.rows;
-        if let Some(attended) = backend::attend(cache, layer, rows, [&q, &k, &v]) {
-            return attended;
-        }
-        cache.write(layer, rows, k.swap_dims(1, 2), v.swap_dims(1, 2));
-        let keys = cache.attended(self.plan.len());
-        let mask = || self.plan.cached_mask(keys, &self.device);
-        let mask = self.mask.get_or_insert_with(mask).clone();
-        let (k, v) = cache.read(layer, rows, keys);
-        attention(q, k, v, mask)
+        let kind = &self.kinds[self.kind_of_layer[layer]];
+        let attention = Attention {
+            q,
+            k,
+            v,
+            q_norm: q_norm.as_norm(),
+            k_norm: k_norm.as_norm(),
+            shape: self.shape,
+            rotation: &kind.rotation,
+            runs: &self.batch.runs,
+            mask: &|runs, keys| kind.masks.of(runs, keys),
+        };
+        let storage = self.cache.as_mut().map(|cache| cache.layer_mut(layer));
+        backend::attention(&attention, storage)
     }
 
     /// Lets the cache know that the pass is done.
     pub(crate) fn finish(self) {
         if let Some(cache) = self.cache {
-            cache.advance(&self.plan.rows);
+            cache.advance(&self.batch.runs);
         }
     }
 }

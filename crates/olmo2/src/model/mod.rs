@@ -3,16 +3,15 @@
 //! Field names are the checkpoint's keys, so loading needs no table of names.
 
 use burn::prelude::*;
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 
+use crate::backend::{AttentionShape, Capabilities};
 use crate::cache::{CacheOptions, KvCache};
 use crate::config::Olmo2Config;
-use crate::forward::batch::Plan;
-use crate::forward::state::Pass;
-use crate::forward::{ForwardInput, ForwardOutput, InputError, Tokens};
-use crate::nn::RmsNorm;
-use crate::nn::rope::RotaryEmbedding;
-use crate::nn::{Embedding, Linear, project, project_gated};
+use crate::forward::{
+    Batch, ForwardInput, ForwardOutput, ForwardState, InputError, Layout, Tokens, Wanted,
+};
+use crate::nn::{Embedding, LayerKinds, Linear, RmsNorm, Rows, project, project_gated};
 use crate::precision::Precision;
 
 pub(crate) mod loss;
@@ -43,10 +42,10 @@ impl<B: Backend> Mlp<B> {
         }
     }
 
-    /// `[batch, seq, hidden_size]` to the same, with products in `precision`.
-    pub fn forward(&self, x: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
-        let mixed = project_gated(x, precision, &self.gate_proj, &self.up_proj);
-        let [out] = project(mixed, precision, [&self.down_proj]);
+    /// `[1, tokens, hidden_size]` to the same.
+    fn forward(&self, x: Tensor<B, 3>, rows: Rows) -> Tensor<B, 3> {
+        let mixed = project_gated(x, rows, &self.gate_proj, &self.up_proj);
+        let [out] = project(mixed, rows, [&self.down_proj]);
         out
     }
 }
@@ -82,12 +81,17 @@ impl<B: Backend> Attention<B> {
         }
     }
 
-    /// `[batch, seq, hidden_size]` to the same; `pass` knows the cache, the rotation and the mask.
-    fn forward(&self, x: Tensor<B, 3>, layer: usize, pass: &mut Pass<'_, B>) -> Tensor<B, 3> {
-        let precision = pass.precision();
-        let qkv = project(x, precision, [&self.q_proj, &self.k_proj, &self.v_proj]);
-        let attended = pass.attend(layer, qkv, &self.q_norm, &self.k_norm);
-        let [out] = project(attended, precision, [&self.o_proj]);
+    /// `[1, tokens, hidden_size]` to the same; `state` holds the cache, rotations and masks.
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        layer: usize,
+        state: &mut ForwardState<'_, B>,
+    ) -> Tensor<B, 3> {
+        let rows = state.rows();
+        let qkv = project(x, rows, [&self.q_proj, &self.k_proj, &self.v_proj]);
+        let attended = state.attend(layer, qkv, &self.q_norm, &self.k_norm);
+        let [out] = project(attended, rows, [&self.o_proj]);
         out
     }
 }
@@ -116,10 +120,15 @@ impl<B: Backend> DecoderLayer<B> {
         }
     }
 
-    fn forward(&self, x: Tensor<B, 3>, layer: usize, pass: &mut Pass<'_, B>) -> Tensor<B, 3> {
-        let attended = self.self_attn.forward(x.clone(), layer, pass);
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        layer: usize,
+        state: &mut ForwardState<'_, B>,
+    ) -> Tensor<B, 3> {
+        let attended = self.self_attn.forward(x.clone(), layer, state);
         let h = self.post_attention_layernorm.forward_onto(x, attended);
-        let mixed = self.mlp.forward(h.clone(), pass.precision());
+        let mixed = self.mlp.forward(h.clone(), state.rows());
         self.post_feedforward_layernorm.forward_onto(h, mixed)
     }
 }
@@ -143,7 +152,7 @@ pub struct Olmo2<B: Backend> {
     /// `[vocab_size, hidden_size]`; absent where it is tied to the embedding.
     pub lm_head: Option<Linear<B>>,
     config: Olmo2Config,
-    rope: RotaryEmbedding,
+    kinds: LayerKinds,
     precision: Precision,
 }
 
@@ -161,7 +170,7 @@ impl<B: Backend> Olmo2<B> {
                 norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
             },
             lm_head: (!config.tie_word_embeddings).then(|| Linear::new(shape, false, std, device)),
-            rope: RotaryEmbedding::new(config.rope.clone(), config.head_dim),
+            kinds: LayerKinds::new(config),
             precision: Precision::default(),
             config: config.clone(),
         }
@@ -190,12 +199,10 @@ impl<B: Backend> Olmo2<B> {
 
     /// An empty cache for this model.
     pub fn new_cache(&self, options: CacheOptions) -> KvCache<B> {
-        KvCache::new(
-            &self.config,
-            options,
-            self.precision.activations::<B>(),
-            &self.device(),
-        )
+        let device = self.device();
+        let capabilities = Capabilities::of::<B>(&device);
+        let setup = capabilities.cache_setup(self.precision, options.dtype);
+        KvCache::new(&self.config, options, setup, &device)
     }
 
     /// Runs the model.
@@ -204,71 +211,71 @@ impl<B: Backend> Olmo2<B> {
     /// An input that does not fit the model or the cache; nothing is computed then, and the cache
     /// is as it was.
     pub fn forward(&self, input: ForwardInput<'_, B>) -> Result<ForwardOutput<B>, InputError> {
-        let plan = Plan::new(&self.config, &self.rope, &input)?;
-        let logit_rows = plan.logit_rows(input.logits)?;
+        let batch = Batch::new(&self.config, &self.kinds, &input)?;
+        let wanted = batch.wanted(input.logits)?;
         let device = self.device();
-        let (rope, precision) = (&self.rope, self.precision);
-        let mut pass = Pass::new(plan, rope, precision, input.cache, &device);
+        let mut x = self.embed(input.tokens, batch.layout(), &device);
+        let shape = self.attention_shape();
+        let (kinds, precision) = (&self.kinds, self.precision);
+        let mut state = ForwardState::new(batch, shape, kinds, precision, input.cache, &device);
 
-        let mut x = self.embed(input.tokens, &device);
         let mut hidden_states = Vec::new();
         for (i, layer) in self.model.layers.iter().enumerate() {
             if input.hidden_states {
-                hidden_states.push(x.clone());
+                hidden_states.push(state.layout().leave(x.clone()));
             }
-            x = layer.forward(x, i, &mut pass);
+            x = layer.forward(x, i, &mut state);
         }
-        pass.finish();
-        let logits = self.logits(x.clone(), logit_rows, &device);
+        let logits = self.logits(x.clone(), &wanted);
         if input.hidden_states {
-            hidden_states.push(self.model.norm.forward(x));
+            hidden_states.push(state.layout().leave(self.model.norm.forward(x)));
         }
+        state.finish();
         Ok(ForwardOutput {
             logits,
             hidden_states,
         })
     }
 
-    /// `[batch, seq, hidden_size]` in the compute dtype.
-    fn embed(&self, tokens: Tokens<B>, device: &B::Device) -> Tensor<B, 3> {
-        let dtype = self.precision.activations::<B>();
-        let ids = match tokens {
-            Tokens::Embeds(embeds) => return embeds.cast(dtype),
-            Tokens::Device(ids) => ids,
-            Tokens::Host(rows) => {
-                let shape = [rows.len(), rows[0].len()];
-                let ids = rows
-                    .into_iter()
-                    .flatten()
-                    .map(|id| id as i32)
-                    .collect::<Vec<_>>();
-                Tensor::from_data(TensorData::new(ids, shape), device)
+    fn attention_shape(&self) -> AttentionShape {
+        AttentionShape {
+            heads: self.config.num_attention_heads,
+            kv_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+        }
+    }
+
+    /// `[1, tokens, hidden_size]` in the dtype of activations.
+    fn embed(&self, tokens: Tokens<B>, layout: &Layout, device: &B::Device) -> Tensor<B, 3> {
+        let dtype = Capabilities::of::<B>(device).activations(self.precision);
+        let embedding = &self.model.embed_tokens;
+        match tokens {
+            Tokens::Host(ids) | Tokens::Runs(ids) => {
+                embedding.forward_host(&layout.ids(&ids), dtype, device)
             }
-        };
-        self.model.embed_tokens.forward(ids, dtype)
+            Tokens::Device(ids) => layout.enter(embedding.forward(ids, dtype)),
+            Tokens::Embeds(embeds) => layout.enter(embeds.cast(dtype)),
+        }
     }
 
     /// Final norm and head of the wanted rows, `[rows, vocab_size]` in f32.
-    fn logits(
-        &self,
-        x: Tensor<B, 3>,
-        rows: Option<Vec<usize>>,
-        device: &B::Device,
-    ) -> Option<Tensor<B, 2>> {
-        let [batch, seq, hidden] = x.dims();
-        let mut x = x.reshape([batch * seq, hidden]);
-        if let Some(rows) = rows {
-            if rows.is_empty() {
-                return None;
-            }
-            let rows = rows.into_iter().map(|row| row as i32).collect::<Vec<_>>();
-            x = x.select(0, Tensor::from_data(rows.as_slice(), device));
+    fn logits(&self, x: Tensor<B, 3>, wanted: &Wanted) -> Option<Tensor<B, 2>> {
+        if wanted.rows.is_empty() {
+            return None;
         }
-        let x = self.model.norm.forward(x).unsqueeze::<3>();
-        let [logits] = match &self.lm_head {
-            Some(head) => project(x, self.precision, [head]),
-            None => project(x, self.precision, [&self.model.embed_tokens.as_head()]),
+        let x = self.model.norm.forward(wanted.select(x));
+        let rows = Rows {
+            decode: wanted.decode,
+            precision: self.precision,
         };
-        Some(logits.squeeze_dim::<2>(0).cast(DType::F32))
+        let [logits] = match &self.lm_head {
+            Some(head) => project(x, rows, [head]),
+            None => project(x, rows, [&self.model.embed_tokens.as_head()]),
+        };
+        let logits = logits.squeeze_dim::<2>(0).cast(DType::F32);
+        Some(wanted.in_order(logits))
     }
 }
+
+#[cfg(test)]
+mod tests;

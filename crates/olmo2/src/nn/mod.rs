@@ -1,10 +1,14 @@
 //! What the graph is made of.
 
+mod embedding;
+mod kinds;
 mod linear;
 mod norm;
-pub(crate) mod rope;
+mod rope;
 
-pub use linear::{Embedding, Linear};
-pub(crate) use linear::{project, project_gated};
+pub use embedding::Embedding;
+pub(crate) use kinds::LayerKinds;
+pub use linear::Linear;
+pub(crate) use linear::{Rows, project, project_gated};
 pub use norm::RmsNorm;
 pub use rope::RotaryEmbedding;

@@ -3,14 +3,13 @@
 use burn::module::Param;
 use burn::nn::Initializer;
 use burn::prelude::*;
-use burn::tensor::DType;
 
-use crate::backend;
-use crate::nn::rope::Rotation;
+use crate::backend::{self, Norm};
 
-/// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension.
+/// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension: normalized in f32, multiplied by
+/// the weight in f32, then cast to the dtype of `x`.
 ///
-/// burn's own `RmsNorm` casts before the weight is multiplied; OLMo 2 casts after it
+/// burn's own `RmsNorm` casts before it multiplies by the weight; OLMo 2 casts after it
 /// (transformers#38131), which differs in bf16.
 #[derive(Module, Debug)]
 pub struct RmsNorm<B: Backend> {
@@ -28,12 +27,12 @@ impl<B: Backend> RmsNorm<B> {
         }
     }
 
-    /// Normalizes in f32, multiplies by the weight in f32, then casts to the dtype of `x`.
+    /// The norm of `x`.
     ///
     /// # Shapes
     /// - `x`: `[.., width]`, returned in the same shape and dtype
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        backend::rms_norm(&x, &self.weight.val(), self.eps, None).unwrap_or_else(|| self.normed(x))
+        backend::rms_norm(&x, &self.as_norm(), None)
     }
 
     /// `residual + forward(x)`.
@@ -45,26 +44,14 @@ impl<B: Backend> RmsNorm<B> {
         residual: Tensor<B, D>,
         x: Tensor<B, D>,
     ) -> Tensor<B, D> {
-        backend::rms_norm(&x, &self.weight.val(), self.eps, Some(&residual))
-            .unwrap_or_else(|| residual + self.normed(x))
+        backend::rms_norm(&x, &self.as_norm(), Some(&residual))
     }
 
-    /// [`forward`](Self::forward), then the rotation of each head.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, seq, heads * head_dim]`
-    /// - returns: `[batch, seq, heads, head_dim]` in the same dtype
-    pub(crate) fn forward_rotated(&self, x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tensor<B, 4> {
-        let own = backend::norm_rotate(&x, &self.weight.val(), self.eps, rotation.tables());
-        own.unwrap_or_else(|| rotation.apply(rotation.heads(self.normed(x))))
-    }
-
-    /// The norm in burn's operations.
-    fn normed<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mean_square = x.clone().square().mean_dim(D - 1);
-        let weight = self.weight.val().cast(DType::F32).unsqueeze();
-        (x * (mean_square + self.eps).sqrt().recip() * weight).cast(dtype)
+    /// What the seam is given of this norm.
+    pub(crate) fn as_norm(&self) -> Norm<B> {
+        Norm {
+            weight: self.weight.val(),
+            eps: self.eps,
+        }
     }
 }

@@ -1,16 +1,10 @@
-//! Rotary position embedding: inverse frequencies for each rope type, and the tables of a pass.
+//! Rotary position embedding: inverse frequencies of each rope type.
 //!
-//! Formulas are those of transformers' `modeling_rope_utils.py`. Tables are f32 whatever the
-//! model computes in: in bf16 the positions above 256 are no longer exact.
-
-use burn::prelude::*;
-use burn::tensor::{DType, TensorData};
+//! Formulas are those of transformers' `modeling_rope_utils.py`.
 
 use crate::config::{RopeConfig, RopeKind};
 
-/// The rope of one kind of layer: turns positions into tables of cosines and sines.
-///
-/// OLMo 2 has one for all layers; the type is apart so that a layer can hold another.
+/// The rope of one layer kind: turns positions into cosines and sines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryEmbedding {
     config: RopeConfig,
@@ -38,25 +32,31 @@ impl RotaryEmbedding {
         }
     }
 
-    /// The longest length after a pass that reaches `length`, when `longest` was the longest so
-    /// far (0 for a fresh sequence).
+    /// The longest length of a sequence after a pass that reaches `length`, when it was `rope_len`
+    /// before (0 for a fresh sequence).
     ///
     /// transformers' `dynamic_frequency_update`: grows with the length, and falls back to the
-    /// trained length when a pass is shorter than that. Only dynamic rope has this state.
-    pub fn longest(&self, longest: usize, length: usize) -> usize {
+    /// trained length when a pass is shorter than that. Only dynamic rope has this state; under any
+    /// other type it is 0.
+    pub fn rope_len(&self, rope_len: usize, length: usize) -> usize {
         match self.config.kind {
             RopeKind::Dynamic { trained, .. } if length < trained => trained,
-            RopeKind::Dynamic { trained, .. } => longest.max(length).max(trained),
+            RopeKind::Dynamic { trained, .. } => rope_len.max(length).max(trained),
             _ => 0,
         }
     }
 
-    /// Inverse frequencies `[head_dim / 2]` of a sequence whose longest length is `longest`.
-    pub fn inv_freq(&self, longest: usize) -> std::borrow::Cow<'_, [f32]> {
+    /// Elements of a head.
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Inverse frequencies `[head_dim / 2]` of a sequence whose longest length is `rope_len`.
+    pub fn inv_freq(&self, rope_len: usize) -> std::borrow::Cow<'_, [f32]> {
         match self.config.kind {
-            RopeKind::Dynamic { factor, trained } if longest > trained => {
+            RopeKind::Dynamic { factor, trained } if rope_len > trained => {
                 let dim = self.head_dim as f64;
-                let grown = factor * longest as f64 / trained as f64 - (factor - 1.0);
+                let grown = factor * rope_len as f64 / trained as f64 - (factor - 1.0);
                 let base = self.config.theta * grown.powf(dim / (dim - 2.0));
                 geometric(base, self.head_dim).into()
             }
@@ -78,67 +78,6 @@ impl RotaryEmbedding {
             cos.push(angle.cos() as f32 * self.attention_scaling);
             sin.push(angle.sin() as f32 * self.attention_scaling);
         }
-    }
-}
-
-/// Tables of one pass, f32, shaped `[rows, seq, 1, head_dim]` to broadcast over heads; `rows` is
-/// 1 where all rows of the batch stand at the same positions.
-#[derive(Debug, Clone)]
-pub(crate) struct Rotation<B: Backend> {
-    cos: Tensor<B, 4>,
-    /// Its first half is negated, so that a rotation by halves is one permutation.
-    sin: Tensor<B, 4>,
-    /// `[head_dim]`: the second half of a head, then the first.
-    swap: Tensor<B, 1, Int>,
-}
-
-impl<B: Backend> Rotation<B> {
-    /// Uploads the tables: `cos`, `sin` are `[rows, seq, head_dim / 2]`.
-    pub(crate) fn new(
-        cos: &[f32],
-        sin: &[f32],
-        [rows, seq, half]: [usize; 3],
-        device: &B::Device,
-    ) -> Self {
-        let shape = [rows, seq, 1, 2 * half];
-        let doubled = |table: &[f32], sign: f32| {
-            let full = table
-                .chunks_exact(half)
-                .flat_map(|row| row.iter().map(move |x| sign * x).chain(row.iter().copied()))
-                .collect::<Vec<_>>();
-            Tensor::from_data(TensorData::new(full, shape), (device, DType::F32))
-        };
-        let swap = (half..2 * half)
-            .chain(0..half)
-            .map(|i| i as i32)
-            .collect::<Vec<_>>();
-        Self {
-            cos: doubled(cos, 1.0),
-            sin: doubled(sin, -1.0),
-            swap: Tensor::from_data(TensorData::new(swap, [2 * half]), device),
-        }
-    }
-
-    /// Cosines and sines, for own kernels.
-    pub(crate) fn tables(&self) -> [&Tensor<B, 4>; 2] {
-        [&self.cos, &self.sin]
-    }
-
-    /// Parts heads: `[batch, seq, heads * head_dim]` to `[batch, seq, heads, head_dim]`.
-    pub(crate) fn heads(&self, x: Tensor<B, 3>) -> Tensor<B, 4> {
-        let ([batch, seq, width], head_dim) = (x.dims(), self.cos.dims()[3]);
-        x.reshape([batch, seq, width / head_dim, head_dim])
-    }
-
-    /// Rotates halves: `x * cos + cat(-x2, x1) * sin`, in f32, cast back.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, seq, heads, head_dim]`, returned in the same shape and dtype
-    pub(crate) fn apply(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let swapped = x.clone().select(3, self.swap.clone());
-        (x * self.cos.clone() + swapped * self.sin.clone()).cast(dtype)
     }
 }
 

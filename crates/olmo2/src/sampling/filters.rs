@@ -75,8 +75,8 @@ pub(super) fn output_penalties(
     }
 }
 
-/// Divides by the temperature (above 0). The largest score, that of `best`, becomes 0: softmax
-/// does not see a shift, and so the smallest temperature can't overflow.
+/// Divides by the temperature (above 0). The largest score, that of `best`, becomes 0: a shift
+/// does not change softmax, and without it a tiny temperature would overflow.
 pub(super) fn temperature(scores: &mut [f32], best: u32, temperature: f32) {
     let max = scores[best as usize];
     for score in scores {
@@ -104,7 +104,7 @@ pub(super) fn top_p(scores: &mut [f32], p: f32) {
     if p >= 1.0 {
         return;
     }
-    let max = largest(scores);
+    let max = max_score(scores);
     let weight = |score: f32| f64::from((score - max).exp());
     let total: f64 = scores.iter().map(|&score| weight(score)).sum();
     let budget = f64::from(p) * total;
@@ -133,7 +133,7 @@ pub(super) fn top_p(scores: &mut [f32], p: f32) {
 
 /// Drops tokens less likely than `p` times the most likely one: scores below `max + ln p`.
 pub(super) fn min_p(scores: &mut [f32], p: f32) {
-    let max = largest(scores);
+    let max = max_score(scores);
     let threshold = f64::from(p).ln();
     for score in scores {
         if f64::from(*score - max) < threshold {
@@ -145,10 +145,10 @@ pub(super) fn min_p(scores: &mut [f32], p: f32) {
 /// The first id at which the running sum of `exp(score)` exceeds `uniform` (in `[0, 1)`) times
 /// the total. Turns the scores into these weights. `None` if all scores are -inf.
 pub(super) fn draw(scores: &mut [f32], uniform: f64) -> Option<u32> {
-    let max = largest(scores);
+    let max = max_score(scores);
     let mut total = 0.0;
     for score in scores.iter_mut() {
-        // exp(-inf) is 0, but most scores are that, and asking is faster.
+        // exp(-inf) is 0, but most scores are -inf, and a comparison is faster.
         *score = if *score > DROPPED {
             (*score - max).exp()
         } else {
@@ -206,7 +206,7 @@ pub(super) fn sort_front(ranks: &mut [u64], n: usize) {
 }
 
 /// The largest score, -inf for none.
-pub(super) fn largest(scores: &[f32]) -> f32 {
+pub(super) fn max_score(scores: &[f32]) -> f32 {
     scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_scales_the_distance_to_the_largest() {
+    fn temperature_scales_the_distance_to_the_max_score() {
         let mut scores = [1.0, 3.0, -INF];
         temperature(&mut scores, 1, 0.5);
         assert_eq!(scores, [-4.0, 0.0, -INF]);
@@ -355,7 +355,7 @@ mod tests {
             let mut ids: Vec<usize> = (0..row.len()).collect();
             // Stable: equals stay in order of id.
             ids.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).expect("no NaN"));
-            let weight = |id: usize| f64::from((row[id] - largest(&row)).exp());
+            let weight = |id: usize| f64::from((row[id] - max_score(&row)).exp());
             let total: f64 = (0..row.len()).map(weight).sum();
             let mut before = 0.0;
             let mut expected = vec![DROPPED; row.len()];

@@ -1,6 +1,6 @@
 //! Log probabilities of a row of logits, for `logprobs` and perplexity.
 
-use super::filters::{self, largest, ranks, sort_front};
+use super::filters::{self, max_score, ranks, sort_front};
 
 /// One token and its natural log probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,9 +37,21 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<TokenLogprob> {
         .collect()
 }
 
+/// Kullback-Leibler divergence, in nats, of the distribution that softmax gives over `found` from
+/// that over `expected`: 0 where they are equal. Both are rows of logits, `[vocab]`, f32; sums are
+/// in f64.
+pub fn kl_divergence(expected: &[f32], found: &[f32]) -> f64 {
+    let (p_norm, q_norm) = (log_sum_exp(expected), log_sum_exp(found));
+    let terms = expected.iter().zip(found).map(|(&p, &q)| {
+        let (p, q) = (f64::from(p) - p_norm, f64::from(q) - q_norm);
+        p.exp() * (p - q)
+    });
+    terms.sum()
+}
+
 /// `ln(sum(exp(logits)))`, shifted by the largest logit so that nothing overflows.
 fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = f64::from(largest(logits));
+    let max = f64::from(max_score(logits));
     let sum: f64 = logits
         .iter()
         .map(|&logit| (f64::from(logit) - max).exp())
@@ -79,6 +91,15 @@ mod tests {
         assert!(log_prob(&[0.0, f32::NAN], 0).is_nan());
         assert!(log_prob(&[0.0, f32::INFINITY], 1).is_nan());
         assert!(log_prob(&[f32::NEG_INFINITY], 0).is_nan());
+    }
+
+    /// Probabilities 1/4, 3/4 against 1/2, 1/2: 1/4 ln(1/2) + 3/4 ln(3/2).
+    #[test]
+    fn kl_divergence_is_that_of_the_definition() {
+        let expected = [0.0, 3f32.ln()];
+        let divergence = 0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln();
+        assert!((kl_divergence(&expected, &[1.0, 1.0]) - divergence).abs() < 1e-7);
+        assert_eq!(kl_divergence(&expected, &expected), 0.0);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! [`Sampler::sample`] runs, in the order of transformers' `_get_logits_processor` (5.23):
 //! logit bias, repetition penalty, presence and frequency penalty, then, unless greedy,
-//! temperature, top-k, top-p, min-p and the draw. Nothing here knows a tensor: a backend hands
-//! over `&[f32]`.
+//! temperature, top-k, top-p, min-p and the draw. Nothing here uses tensors: a row
+//! of logits is a `&[f32]`.
 
 mod filters;
 mod logprob;
@@ -15,11 +15,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-pub use logprob::{TokenLogprob, log_prob, top_logprobs};
+pub use logprob::{TokenLogprob, kl_divergence, log_prob, top_logprobs};
 pub use params::{SamplingError, SamplingParams};
 
-/// Chooses tokens for one sequence, and keeps what the choice depends on: the parameters, the
-/// generator and the ids seen so far.
+/// Samples the tokens of one sequence. Its state is the parameters, the generator and the ids seen
+/// so far.
 ///
 /// # Randomness
 /// The generator is ChaCha with 8 rounds, seeded by `rand_core`'s `seed_from_u64` (PCG32 over the
@@ -34,9 +34,9 @@ pub struct Sampler {
     allowed: usize,
     seed: u64,
     rng: ChaCha8Rng,
-    /// How often each id was put out; ids of the prompt are there with 0.
+    /// How often each id was sampled; ids of the prompt alone have 0.
     seen: HashMap<u32, u32>,
-    /// One buffer for all calls: the scores of the allowed ids.
+    /// The scores of the allowed ids: one buffer for all calls.
     scores: Vec<f32>,
 }
 
@@ -74,20 +74,19 @@ impl Sampler {
         &self.params
     }
 
-    /// The seed in use: the given one, or the one that was drawn in its place. A run with this
-    /// seed repeats it.
+    /// The seed in use, given or drawn. A run with this seed samples the same tokens.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Notes the prompt's ids, which the repetition penalty counts beside the output.
+    /// Adds the prompt's ids, which the repetition penalty also applies to.
     pub fn observe(&mut self, prompt: &[u32]) {
         for &id in prompt {
             self.seen.entry(id).or_insert(0);
         }
     }
 
-    /// Notes a token that was put out without [`sample`](Self::sample), as when a device chose it.
+    /// Adds a token that was chosen elsewhere, for example on a device, to the output.
     pub fn accept(&mut self, id: u32) {
         *self.seen.entry(id).or_insert(0) += 1;
     }
@@ -99,8 +98,8 @@ impl Sampler {
         (self.rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Chooses the next token from one row of raw logits (`[vocab]`, f32) and notes it as output.
-    /// Between equal scores greedy takes the lowest id.
+    /// Samples the next token from one row of raw logits (`[vocab]`, f32) and adds it to the output.
+    /// Between equal scores, greedy takes the lowest id.
     ///
     /// # Errors
     /// A NaN or +inf among the allowed logits, or no allowed logit above -inf: the model's
@@ -125,7 +124,7 @@ impl Sampler {
         Ok(id)
     }
 
-    /// Applies to `self.scores` what greedy decoding has too.
+    /// Applies bias and penalties to `self.scores`; greedy decoding has them too.
     fn penalize(&mut self) {
         let Self {
             params,
@@ -143,7 +142,7 @@ impl Sampler {
         );
     }
 
-    /// Warps `self.scores` and draws from what is left; `best` is the id of the largest score.
+    /// Filters `self.scores` and draws one of the rest; `best` is the id of the largest score.
     fn draw(&mut self, best: u32) -> u32 {
         let uniform = self.uniform();
         let scores = &mut self.scores;

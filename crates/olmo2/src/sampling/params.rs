@@ -1,4 +1,6 @@
-//! What a user may ask of the sampler, and what is wrong with it if it can't be had.
+//! The parameters of a sampler, their ranges, and the errors of sampling.
+
+use crate::hint::Hint;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,8 @@ pub struct SamplingParams {
     /// Added to the logits of these ids (OpenAI), from -100 to 100 each; an id given twice gets
     /// both.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Seeds the generator; `None` draws a seed, which `Sampler::seed` tells.
+    /// Seeds the generator; `None` draws a seed, which [`Sampler::seed`](super::Sampler::seed)
+    /// returns.
     pub seed: Option<u64>,
 }
 
@@ -46,7 +49,7 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Whether the most likely token is always taken.
+    /// Whether the most likely token is chosen each time.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
@@ -96,7 +99,7 @@ impl SamplingParams {
     }
 }
 
-/// Why no token can be chosen.
+/// Why no token could be sampled.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SamplingError {
@@ -107,7 +110,7 @@ pub enum SamplingError {
         field: &'static str,
         /// Its range, in words.
         allowed: &'static str,
-        /// What was given.
+        /// The value.
         found: f32,
     },
     /// A bias for an id that is never sampled.
@@ -134,15 +137,14 @@ pub enum SamplingError {
     },
 }
 
-impl SamplingError {
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SamplingError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::OutOfRange { .. } => return None,
             Self::UnknownBiasId { .. } => "ids beyond the tokenizer's size are padding",
             Self::NotFinite { .. } | Self::NothingToSample { .. } => {
-                "the weights hold NaN or infinities, or the arithmetic overflowed, as OLMo 2 does in \
-                 f16: compute in f32, and hold the weights against their source"
+                "the weights contain NaN or infinities, or the arithmetic overflowed, as OLMo 2 does in \
+                 f16: compute in f32, and compare the weights with their source"
             }
         };
         Some(hint.to_owned())

@@ -1,6 +1,7 @@
 //! The sampler as a whole: order of its steps, its generator, what it remembers.
 
 use super::*;
+use crate::hint::Hint;
 
 /// exp gives 8, 4, 2, 1, 1.
 fn row() -> Vec<f32> {

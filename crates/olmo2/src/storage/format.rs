@@ -1,13 +1,12 @@
-//! Names of the types and formats in which weights are stored.
+//! The dtypes and formats in which weights are stored.
 
 use burn::tensor::DType;
-use serde::{Deserialize, Serialize};
 
-use super::packed::QuantFormat;
+use super::blocks::QuantFormat;
+use super::name::by_name;
 
-/// A type in which weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// A dtype in which weights are stored as floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredDtype {
     /// 32-bit floats.
     F32,
@@ -18,7 +17,7 @@ pub enum StoredDtype {
 }
 
 impl StoredDtype {
-    /// The types by their names.
+    /// Every dtype.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
     /// The name in receipts and on the command line.
@@ -39,6 +38,8 @@ impl StoredDtype {
     }
 }
 
+by_name!(StoredDtype, Self::ALL);
+
 impl From<StoredDtype> for DType {
     fn from(dtype: StoredDtype) -> Self {
         match dtype {
@@ -49,54 +50,72 @@ impl From<StoredDtype> for DType {
     }
 }
 
-/// What the weights of a tensor are stored in: floats or quantized blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The format in which the weights of a tensor are stored: floats or quantized blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredFormat {
-    /// 32-bit floats.
-    F32,
-    /// Brain floats.
-    Bf16,
-    /// IEEE half floats.
-    F16,
-    /// [`QuantFormat::Q8`].
-    Q8,
-    /// [`QuantFormat::Q4`].
-    Q4,
+    /// Floats of a dtype.
+    Float(StoredDtype),
+    /// Quantized blocks.
+    Packed(QuantFormat),
 }
 
 impl StoredFormat {
-    /// The name in receipts.
+    /// Every format.
+    pub const ALL: [Self; StoredDtype::ALL.len() + QuantFormat::ALL.len()] = {
+        let mut all =
+            [Self::Float(StoredDtype::F32); StoredDtype::ALL.len() + QuantFormat::ALL.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = match i.checked_sub(StoredDtype::ALL.len()) {
+                None => Self::Float(StoredDtype::ALL[i]),
+                Some(i) => Self::Packed(QuantFormat::ALL[i]),
+            };
+            i += 1;
+        }
+        all
+    };
+
+    /// The name in receipts: that of the dtype or of the quantized format.
     pub fn name(self) -> &'static str {
         match self {
-            Self::F32 => StoredDtype::F32.name(),
-            Self::Bf16 => StoredDtype::Bf16.name(),
-            Self::F16 => StoredDtype::F16.name(),
-            Self::Q8 => QuantFormat::Q8.name(),
-            Self::Q4 => QuantFormat::Q4.name(),
+            Self::Float(dtype) => dtype.name(),
+            Self::Packed(format) => format.name(),
         }
     }
 
     pub(crate) fn of(dtype: DType) -> Self {
-        StoredDtype::of(dtype).into()
+        Self::Float(StoredDtype::of(dtype))
     }
 }
 
+by_name!(StoredFormat, Self::ALL);
+
 impl From<StoredDtype> for StoredFormat {
     fn from(dtype: StoredDtype) -> Self {
-        match dtype {
-            StoredDtype::F32 => Self::F32,
-            StoredDtype::Bf16 => Self::Bf16,
-            StoredDtype::F16 => Self::F16,
-        }
+        Self::Float(dtype)
     }
 }
 
 impl From<QuantFormat> for StoredFormat {
     fn from(format: QuantFormat) -> Self {
-        match format {
-            QuantFormat::Q8 => Self::Q8,
-            QuantFormat::Q4 => Self::Q4,
+        Self::Packed(format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receipts hold the names as JSON strings.
+    #[test]
+    fn formats_are_serialized_by_their_names() {
+        for format in StoredFormat::ALL {
+            let text = format!("\"{}\"", format.name());
+            assert_eq!(serde_json::to_string(&format).unwrap(), text);
+            assert_eq!(serde_json::from_str::<StoredFormat>(&text).unwrap(), format);
         }
+        let error = serde_json::from_str::<StoredFormat>("\"f8\"").expect_err("no such format");
+        let expected = "expected f32, bf16, f16, q8 or q4, found `f8`";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A matrix of weights: floats that burn knows, or quantized blocks that only kernels read.
+//! A weight of the model: floats in a burn parameter, or quantized blocks.
 
 use burn::module::{
     AutodiffModule, Content, Devices, HasAutodiffModule, Initializer, Module, ModuleDisplay,
@@ -12,10 +12,9 @@ use super::packed::Packed;
 
 /// A matrix `[out, in]`.
 ///
-/// Floats are a parameter of burn under the path of the field that holds the weight, with no
-/// level for the variant: they are visited, mapped, trained and saved. Blocks are none of these:
-/// burn's visitors pass them by, burn's records leave them out, and a record that is loaded into
-/// them leaves them as they are.
+/// Floats are a burn parameter under the path of the weight's field, without a level for the variant:
+/// they are visited, mapped, trained and saved. Blocks are not a parameter: burn's visitors skip
+/// them, burn's records omit them, and loading a record leaves them unchanged.
 #[derive(Debug, Clone)]
 pub enum Weight<B: Backend> {
     /// Floats.
@@ -25,7 +24,7 @@ pub enum Weight<B: Backend> {
 }
 
 impl<B: Backend> Weight<B> {
-    /// Normal floats of standard deviation `std`, made when first used.
+    /// Normally distributed floats with standard deviation `std`, initialized at first use.
     pub(crate) fn normal(shape: [usize; 2], std: f64, device: &B::Device) -> Self {
         Self::Float(Initializer::Normal { mean: 0.0, std }.init(shape, device))
     }
@@ -38,7 +37,7 @@ impl<B: Backend> Weight<B> {
         }
     }
 
-    /// Bytes of the weights, as they are held.
+    /// Bytes of the weights in memory.
     pub fn byte_len(&self) -> u64 {
         match self {
             Self::Float(param) => {
@@ -49,7 +48,7 @@ impl<B: Backend> Weight<B> {
         }
     }
 
-    /// The floats, if it is made of them.
+    /// The floats; `None` for quantized blocks.
     pub fn float(&self) -> Option<&Param<Tensor<B, 2>>> {
         match self {
             Self::Float(param) => Some(param),
@@ -57,7 +56,7 @@ impl<B: Backend> Weight<B> {
         }
     }
 
-    /// The floats, if it is made of them.
+    /// The floats; `None` for quantized blocks.
     pub fn float_mut(&mut self) -> Option<&mut Param<Tensor<B, 2>>> {
         match self {
             Self::Float(param) => Some(param),
@@ -65,7 +64,7 @@ impl<B: Backend> Weight<B> {
         }
     }
 
-    /// The blocks, if it is made of them.
+    /// The quantized blocks; `None` for floats.
     pub fn packed(&self) -> Option<&Packed> {
         match self {
             Self::Float(_) => None,

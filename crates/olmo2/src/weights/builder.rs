@@ -1,4 +1,4 @@
-//! Gathers tensors of any file and checks each against the config.
+//! Collects the tensors of files and checks each against the config.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::{Entry, StoredWeight, Weights, WeightsError};
 use crate::config::Olmo2Config;
 use crate::storage::element;
 
-/// Gathers tensors of any file and checks each against the config.
+/// Collects the tensors of files and checks each against the config.
 pub(crate) struct WeightsBuilder {
     expected: Vec<TensorSpec>,
     by_name: HashMap<String, usize>,
@@ -35,7 +35,7 @@ impl WeightsBuilder {
         }
     }
 
-    /// Registers a file of origin.
+    /// Registers a file; [`add`](Self::add) takes the index.
     pub(crate) fn file(&mut self, path: &Path) -> usize {
         self.files.push(path.to_owned());
         self.files.len() - 1
@@ -46,7 +46,7 @@ impl WeightsBuilder {
         self.by_name.contains_key(name)
     }
 
-    /// Takes a tensor in.
+    /// Adds a tensor of a registered file.
     pub(crate) fn add(
         &mut self,
         file: usize,
@@ -90,7 +90,7 @@ impl WeightsBuilder {
             let (expected, found) = (&spec.shape, weight.shape());
             return fail("shape", format!("{expected:?}"), format!("{found:?}"));
         }
-        // Blocks were checked when they were put together.
+        // `Packed::new` has checked the blocks.
         let Some(tensor) = weight.float() else {
             return Ok(());
         };
@@ -107,7 +107,8 @@ impl WeightsBuilder {
         Ok(())
     }
 
-    /// A tensor that the model has no use for: known leftovers are noted, others refused.
+    /// Leaves out a tensor that the model does not have, with a note; refuses it if it is not a
+    /// known leftover.
     pub(crate) fn leave_out(
         &mut self,
         file: &Path,
@@ -132,7 +133,7 @@ impl WeightsBuilder {
         Ok(())
     }
 
-    /// Checks that nothing is missing; `searched` is the file or folder to name.
+    /// Checks that no tensor is missing; an error names `searched`, a file or folder.
     pub(crate) fn finish(self, searched: &Path) -> Result<Weights, WeightsError> {
         let mut tensors = Vec::with_capacity(self.found.len());
         for (entry, spec) in self.found.into_iter().zip(self.expected) {
@@ -151,8 +152,8 @@ impl WeightsBuilder {
     }
 }
 
-/// OLMo 2 has no norm before attention; a checkpoint with one is another model, whatever its
-/// `config.json` says.
+/// Refuses a norm before attention, which OLMo 2 does not have: the checkpoint is of another model,
+/// whatever its `config.json` says.
 pub(crate) fn refuse_pre_norm(file: &Path, tensor: &str) -> Result<(), WeightsError> {
     if tensor.ends_with(".input_layernorm.weight") {
         let (file, tensor) = (file.to_owned(), tensor.to_owned());

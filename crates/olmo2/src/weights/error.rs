@@ -1,4 +1,4 @@
-//! Why weights were refused: every case names the file and, where there is one, the tensor.
+//! Errors of weights: each names the file and, if there is one, the tensor.
 
 use std::fmt::Display;
 use std::io;
@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::format::record::RECEIPT;
+use super::layout::RECEIPT;
+use crate::hint::Hint;
 
 /// Why the weights of a folder cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// A file cannot be read or mapped.
     #[error("cannot read `{path}`: {source}", path = path.display())]
@@ -19,16 +21,16 @@ pub enum WeightsError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The folder holds no weights that can be read here.
+    /// The folder holds no weights in a known format.
     #[error("no weights in `{folder}`: expected a record, `model.safetensors` or `model.safetensors.index.json`, found {found}", folder = folder.display())]
     NoWeights {
         /// The folder.
         folder: PathBuf,
-        /// What lies there instead.
+        /// The files of weights in other formats, if any.
         found: String,
     },
-    /// A record whose conversion did not end.
-    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is not there", folder = folder.display())]
+    /// A record whose conversion did not finish.
+    #[error("`{folder}` is an unfinished record: expected {expected} parts, found {done}; `{part}` is missing", folder = folder.display())]
     Incomplete {
         /// The folder.
         folder: PathBuf,
@@ -36,15 +38,15 @@ pub enum WeightsError {
         part: String,
         /// Parts that the receipt lists.
         done: usize,
-        /// Parts of the model.
+        /// Number of the model's parts.
         expected: usize,
     },
-    /// A file that is not what its name says, or is cut short.
+    /// A file that is malformed or cut short.
     #[error("`{file}` is damaged: {reason}", file = file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
-        /// What is wrong, with the numbers.
+        /// The fault, with expected and found values.
         reason: String,
     },
     /// A tensor, or a field of an index or a receipt, that is not as expected.
@@ -52,13 +54,13 @@ pub enum WeightsError {
     Mismatch {
         /// The file (the folder, where no file holds the tensor).
         file: PathBuf,
-        /// The tensor or the field.
+        /// The tensor or field.
         name: String,
         /// Shape, dtype, offsets, file, ...
         what: &'static str,
-        /// What the config or the file format asks for.
+        /// The value that the config or the file format requires.
         expected: String,
-        /// What there is.
+        /// The value in the file.
         found: String,
     },
     /// A tensor of the model that no file holds.
@@ -68,7 +70,7 @@ pub enum WeightsError {
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its shape after the config.
+        /// Its shape according to the config.
         shape: Vec<usize>,
     },
     /// A tensor that the model does not have.
@@ -81,7 +83,7 @@ pub enum WeightsError {
         /// Its shape in the file.
         shape: Vec<usize>,
     },
-    /// A norm that stands before attention: Llama and its kin, not OLMo 2.
+    /// A norm before attention: the checkpoint is of another model, such as Llama.
     #[error("`{file}`: tensor `{tensor}` is not of OLMo 2: expected norms after attention and feed-forward only, found one before", file = file.display())]
     NotOlmo2 {
         /// The file.
@@ -119,15 +121,16 @@ impl WeightsError {
             found: found.to_string(),
         }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for WeightsError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoWeights { found, .. } if found.contains(".bin") => {
                 "PyTorch's pickled files are not read: take the checkpoint's safetensors files"
             }
             Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
-            Self::Incomplete { .. } => "run the conversion again: it goes on where it stopped",
+            Self::Incomplete { .. } => "run the conversion again: it resumes",
             Self::Mismatch { name, .. } if name == "format_version" => {
                 "remove the folder and convert the checkpoint again with this version"
             }
@@ -136,7 +139,7 @@ impl WeightsError {
             }
             Self::Damaged { .. } => "fetch or convert the file again",
             Self::Mismatch { what: "BLAKE3", .. } => {
-                "the file is damaged: run the conversion again, which writes it anew"
+                "the file is damaged: run the conversion again, which replaces it"
             }
             Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
                 "`tie_word_embeddings` in `config.json` says whether there is a head"

@@ -1,11 +1,14 @@
-//! The tensors of a checkpoint: names, shapes, and the parts in which a record keeps them.
+//! The tensors of a checkpoint: names, shapes, and the parts of a record that hold them.
 
-use crate::Olmo2Config;
+use crate::config::Olmo2Config;
 
-/// Name of the vocabulary's matrix at the entrance.
+/// Name of the embedding, `[vocab, hidden]`.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// Name of the vocabulary's matrix at the exit, absent where it is the embedding.
+/// Name of the language model head, `[vocab, hidden]`; a tied head is the embedding.
 pub const HEAD: &str = "lm_head.weight";
+
+/// File name of a record's receipt, which lists the parts.
+pub const RECEIPT: &str = "olmo2-record.json";
 
 /// A tensor that a checkpoint must hold, under the checkpoint's own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,7 @@ impl TensorSpec {
         }
     }
 
-    /// Number of elements; `None` where it does not fit a `usize`.
+    /// Number of elements; `None` if it does not fit a `usize`.
     pub fn elements(&self) -> Option<usize> {
         self.shape
             .iter()
@@ -32,7 +35,7 @@ impl TensorSpec {
     }
 }
 
-/// Tensors that are kept in one file of a record.
+/// The tensors that share one file of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// `head` or `layer-000`, `layer-001`, ...: the file's name without its extension.
@@ -72,7 +75,7 @@ fn head_part(config: &Olmo2Config) -> Part {
     }
 }
 
-/// q, k, v lie next to each other, and so do gate and up: one product reads each group.
+/// q, k and v are neighbors, and so are gate and up: one matmul reads each group.
 fn layer_part(config: &Olmo2Config, layer: usize) -> Part {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.q_size(), config.kv_size());

@@ -41,12 +41,12 @@ struct Entry {
 }
 
 impl Weights {
-    /// A set made in memory: the weights of a trained model, or of a test.
+    /// A set of tensors in memory, such as the weights of a trained model.
     ///
-    /// `origin` stands for the file in messages.
+    /// Errors and notes name `origin` as the file.
     ///
     /// # Errors
-    /// A tensor that is missing, surplus, or not of the shape and size that `config` asks for.
+    /// A tensor that is missing, surplus, or has another shape or size than `config` gives it.
     pub fn from_tensors(
         config: &Olmo2Config,
         origin: &Path,
@@ -60,12 +60,12 @@ impl Weights {
         builder.finish(origin)
     }
 
-    /// The tensor of that name in the checkpoint.
+    /// The weights of a tensor, by its name in the checkpoint.
     pub fn get(&self, name: &str) -> Option<&StoredWeight> {
         Some(&self.tensors[*self.by_name.get(name)?].weight)
     }
 
-    /// The tensor of that name, if it is there as floats.
+    /// The floats of a tensor; `None` if it is quantized or does not exist.
     pub fn float(&self, name: &str) -> Option<&StoredTensor> {
         self.get(name)?.float()
     }
@@ -76,7 +76,7 @@ impl Weights {
         Some(&self.files[entry.file])
     }
 
-    /// Name, file and weights of that name.
+    /// Name, file and weights of a tensor.
     pub(crate) fn entry(&self, name: &str) -> Option<(&str, &Path, &StoredWeight)> {
         let entry = &self.tensors[*self.by_name.get(name)?];
         Some((&entry.name, &self.files[entry.file], &entry.weight))
@@ -87,7 +87,7 @@ impl Weights {
         &self.files
     }
 
-    /// Names and tensors, in the order of the record's parts.
+    /// Names and weights, in the order of the [layout](layout::parts).
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredWeight)> {
         self.tensors
             .iter()
@@ -99,7 +99,7 @@ impl Weights {
         self.iter().map(|(_, weight)| weight.byte_len()).sum()
     }
 
-    /// The formats that the weights are in and their bytes, those with the most first.
+    /// The formats of the weights and the bytes in each, largest first.
     pub fn formats(&self) -> Vec<(StoredFormat, u64)> {
         let mut formats: Vec<(StoredFormat, u64)> = Vec::new();
         for (_, weight) in self.iter() {
@@ -113,12 +113,13 @@ impl Weights {
         formats
     }
 
-    /// What was left out or had to be worked around, a sentence each.
+    /// Tensors that were left out or must be copied at load, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The same set with those weights exchanged for which `replace` gives others, by name and file.
+    /// A copy of the set with the weights that `replace` returns; `None` keeps a weight. `replace`
+    /// gets name, file and weight.
     pub(crate) fn try_replace<E>(
         &self,
         replace: impl Fn(&str, &Path, &StoredWeight) -> Result<Option<StoredWeight>, E>,
@@ -135,15 +136,15 @@ impl Weights {
 
     /// Lazy snapshots for burn-store's `ModuleSnapshot::apply`, under the checkpoint's names.
     ///
-    /// `held` gives the type that a weight is to be held in: its own, and then nothing is copied,
-    /// or another; `None` leaves the weight out. Loading a snapshot cannot fail: all was checked
-    /// when the set was made.
+    /// `dtype_of` gives the dtype to load a weight in, and `None` leaves the weight out. Floats that
+    /// keep their dtype are not copied. Loading a snapshot cannot fail: the builder checked every
+    /// tensor.
     pub(crate) fn snapshots(
         &self,
-        held: impl Fn(&StoredWeight) -> Option<DType>,
+        dtype_of: impl Fn(&StoredWeight) -> Option<DType>,
     ) -> Vec<TensorSnapshot> {
         let snapshot = |(name, weight): (&str, &StoredWeight)| {
-            let dtype = held(weight)?;
+            let dtype = dtype_of(weight)?;
             let (lazy, shape) = (weight.clone(), weight.shape().to_vec().into());
             let path = name.split('.').map(str::to_owned).collect();
             let data = Rc::new(move || Ok(lazy.to_data(dtype)));

@@ -1,11 +1,11 @@
-//! Files of text that are read whole, with a bound on their size.
+//! Small files that are read whole, with a limit on their size.
 
 use std::fs;
 use std::path::Path;
 
 use super::WeightsError;
 
-/// A file of text that may not be larger than `max` bytes.
+/// Reads a file of at most `max` bytes.
 pub(crate) fn read_small(path: &Path, max: u64) -> Result<Vec<u8>, WeightsError> {
     let found = fs::metadata(path).map_err(WeightsError::io(path))?.len();
     if found > max {

@@ -1,38 +1,37 @@
-//! Weights as files hold them: floats, or quantized blocks.
+//! Weights as files store them: floats or quantized blocks.
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 
 use crate::storage::{Packed, StoredFormat, element};
 
-/// The weights of one tensor, as a file holds them.
+/// A tensor of floats, as a file stores it.
 #[derive(Debug, Clone)]
 pub struct StoredTensor {
     /// `F32`, `BF16` or `F16`.
     pub dtype: DType,
     /// Dimensions; a projection is `[out, in]`.
     pub shape: Vec<usize>,
-    /// Little-endian elements, row by row: usually a slice of a mapped file.
+    /// Little-endian elements in row-major order, usually a slice of a mapped file.
     pub bytes: bytes::Bytes,
 }
 
 impl StoredTensor {
-    /// Whether the bytes lie in memory as a slice of their elements may.
+    /// Whether the bytes are aligned for their dtype.
     pub fn is_aligned(&self) -> bool {
         self.bytes.as_ptr().addr().is_multiple_of(self.dtype.size())
     }
 
-    /// One row of a matrix, in f32, as long as `out`.
+    /// Writes row `index` of a matrix `[out, in]` to `out`, `[in]`, in f32.
     ///
     /// # Panics
-    /// There is no such row.
+    /// The matrix has no such row, or not one of this length.
     pub fn row(&self, index: usize, out: &mut [f32]) {
         let len = out.len() * self.dtype.size();
         element::widen(&self.bytes[index * len..][..len], self.dtype, out);
     }
 
-    /// Elements as burn takes them: the same memory where the type stays, converted otherwise.
-    ///
-    /// Bytes that are not aligned are copied, since burn would panic on them.
+    /// The elements in `dtype`. They share memory with `self` if the dtype stays, and are copied if
+    /// it changes or if they are not aligned, since burn would panic on those.
     pub(crate) fn to_data(&self, dtype: DType) -> TensorData {
         let bytes = if dtype == self.dtype && self.is_aligned() {
             Bytes::from_shared(self.bytes.clone(), AllocationProperty::File)
@@ -43,7 +42,7 @@ impl StoredTensor {
     }
 }
 
-/// The weights of one name.
+/// The weights of one tensor.
 #[derive(Debug, Clone)]
 pub enum StoredWeight {
     /// Floats of any shape.
@@ -61,7 +60,7 @@ impl StoredWeight {
         }
     }
 
-    /// What the weights are stored in.
+    /// The format in which the weights are stored.
     pub fn format(&self) -> StoredFormat {
         match self {
             Self::Float(tensor) => StoredFormat::of(tensor.dtype),
@@ -77,7 +76,7 @@ impl StoredWeight {
         }
     }
 
-    /// The floats, if it is made of them.
+    /// The floats; `None` for quantized blocks.
     pub fn float(&self) -> Option<&StoredTensor> {
         match self {
             Self::Float(tensor) => Some(tensor),
@@ -85,7 +84,7 @@ impl StoredWeight {
         }
     }
 
-    /// The blocks, if it is made of them.
+    /// The quantized blocks; `None` for floats.
     pub fn packed(&self) -> Option<&Packed> {
         match self {
             Self::Float(_) => None,
@@ -93,7 +92,7 @@ impl StoredWeight {
         }
     }
 
-    /// Elements as burn takes them, in `dtype`.
+    /// The elements in `dtype`; blocks are widened.
     pub(crate) fn to_data(&self, dtype: DType) -> TensorData {
         match self {
             Self::Float(tensor) => tensor.to_data(dtype),

@@ -1,55 +1,56 @@
-//! Activations in 8 bits: blocks of 32 along `in`, each scaled by its largest magnitude over 127.
-//! A block with a number that is infinite or none has a scale that is none, and with it every
-//! output of the row.
+//! Activations in 8 bits: blocks of 32 along `in`, each scaled by its largest magnitude over 127. A
+//! block with a value that is infinite or NaN has the scale NaN, which makes every output of the
+//! row NaN.
 //!
 //! Two layouts: rows, for kernels whose lanes run along `in`, and tiles of `LANES` rows, for
-//! those whose lanes are rows. Both hold the same numbers.
+//! kernels whose lanes are rows. Both hold the same values.
 
 use crate::buffer::SharedMut;
-use crate::product::MOST_LANES as LANES;
+use crate::product::MAX_LANES as LANES;
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel};
 
-/// The least vector has this many lanes.
-const LEAST_LANES: usize = 4;
+/// Lanes of the shortest vector of any level.
+const MIN_LANES: usize = 4;
 
-/// What is known of the magnitudes of some numbers.
+/// The largest magnitude of some values so far.
 #[derive(Clone, Copy)]
-struct Largest<V> {
-    magnitude: V,
-    /// 0, or not a number.
+struct MaxAbs<V> {
+    max_abs: V,
+    /// 0, or NaN after a value that is infinite or NaN.
     poison: V,
 }
 
-impl<V: Copy> Largest<V> {
+impl<V: Copy> MaxAbs<V> {
     #[inline(always)]
     fn new<S: Int8<V = V>>(s: S) -> Self {
         let zero = s.splat(0.0);
         Self {
-            magnitude: zero,
+            max_abs: zero,
             poison: zero,
         }
     }
 
     #[inline(always)]
     fn add<S: Int8<V = V>>(&mut self, s: S, x: V) {
-        let magnitude = s.max(x, s.sub(s.splat(0.0), x));
-        self.magnitude = s.max(self.magnitude, magnitude);
+        let max_abs = s.max(x, s.sub(s.splat(0.0), x));
+        self.max_abs = s.max(self.max_abs, max_abs);
         self.poison = s.fma(x, s.splat(0.0), self.poison);
     }
 
-    /// The scale, and what numbers are multiplied by.
+    /// The scale, and the factor that quantizes.
     #[inline(always)]
     fn scales<S: Int8<V = V>>(&self, s: S) -> (V, V) {
-        let scale = s.div(self.magnitude, s.splat(127.0));
-        let inverse = s.div(s.splat(127.0), self.magnitude);
-        // Blocks of zeros, and of numbers so small that the inverse overflows.
+        let scale = s.div(self.max_abs, s.splat(127.0));
+        let inverse = s.div(s.splat(127.0), self.max_abs);
+        // For blocks of zeros, and of values so small that the inverse overflows.
         let inverse = s.min(inverse, s.splat(f32::MAX));
         (s.add(scale, self.poison), inverse)
     }
 }
 
-/// Lengths of one row's arrays, in 4-byte words: blocks rounded up to the lanes of any level.
+/// The lengths of one row's arrays in 4-byte words. Blocks are rounded up to the lanes of any
+/// level.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     blocks: usize,
@@ -68,8 +69,8 @@ impl Extent {
     }
 }
 
-/// One row: quants in groups of `GROUPS` blocks, lower halves before upper ones; sums times minus
-/// [`Int8::BIAS`], and scales, by block.
+/// One row: quants in groups of `GROUPS` blocks, lower halves before upper ones; then, for each
+/// block, the sum times minus [`Int8::BIAS`], and the scale.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) quants: *const u8,
@@ -78,7 +79,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// The row in its `words`.
+    /// The row that `words` points to.
     #[inline(always)]
     pub(super) fn at(extent: Extent, words: *const f32) -> Self {
         let sums = words.wrapping_add(extent.blocks * BLOCK / 4);
@@ -113,7 +114,7 @@ impl Kernel for PackRow<'_> {
                 }
             };
             let at = b / S::GROUPS * S::GROUPS * BLOCK + b % S::GROUPS * 16;
-            // SAFETY: a block is there at `from`; the row's words hold all its blocks.
+            // SAFETY: `from` points to a block; the row's words hold all its blocks.
             unsafe {
                 let quants = row.quants.cast_mut().add(at);
                 let (scale, sum) = quantize(s, from, [quants, quants.add(16 * S::GROUPS)]);
@@ -127,20 +128,20 @@ impl Kernel for PackRow<'_> {
 /// Quantizes a block into its lower and upper half; returns its scale and the sum of the quants.
 ///
 /// # Safety
-/// There are 32 numbers at `x`, and 16 bytes at each half.
+/// 32 values are valid at `x`, and 16 bytes at each half.
 #[inline(always)]
 unsafe fn quantize<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, i32) {
-    let mut x_vectors = [s.splat(0.0); BLOCK / LEAST_LANES];
+    let mut x_vectors = [s.splat(0.0); BLOCK / MIN_LANES];
     let count = BLOCK / S::LANES;
-    let mut largest = Largest::new(s);
+    let mut max_abs = MaxAbs::new(s);
     for i in 0..count {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises 32 values.
         x_vectors[i] = unsafe { s.load(x.add(i * S::LANES)) };
-        largest.add(s, x_vectors[i]);
+        max_abs.add(s, x_vectors[i]);
     }
-    let whole = Largest {
-        magnitude: s.splat(s.largest(largest.magnitude)),
-        poison: s.splat(s.sum(largest.poison)),
+    let whole = MaxAbs {
+        max_abs: s.splat(s.max_element(max_abs.max_abs)),
+        poison: s.splat(s.sum(max_abs.poison)),
     };
     let (scale, inverse) = whole.scales(s);
     let mut sum = s.zero_ints();
@@ -151,7 +152,7 @@ unsafe fn quantize<S: Int8>(s: S, x: *const f32, halves: [*mut u8; 2]) -> (f32, 
         // SAFETY: `LANES` divides 16, so the vector falls in one half.
         unsafe { s.store_lowest(halves[at / 16].add(at % 16), q) };
     }
-    (s.largest(scale), s.sum(s.to_floats(sum)) as i32)
+    (s.max_element(scale), s.sum(s.to_floats(sum)) as i32)
 }
 
 /// `LANES` rows: quants `[blocks, 8, LANES, 4]`, then sums times minus [`Int8::BIAS`] and scales
@@ -164,7 +165,7 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// The `index`-th tile of those that are packed at `words`.
+    /// The `index`-th of the tiles packed at `words`.
     #[inline(always)]
     pub(super) fn at<S: Int8>(extent: Extent, words: *const f32, index: usize) -> Self {
         let words = words.wrapping_add(index * S::LANES * extent.words());
@@ -177,8 +178,8 @@ impl Tile {
     }
 }
 
-/// Writes the [`Tile`]s of up to 16 rows of `in_features` at the room for 16 rows at `to`; rows
-/// that are not there are zeros.
+/// Writes the [`Tile`]s of up to 16 rows of `in_features` values. `to` has room for 16 rows;
+/// missing rows are written as zeros.
 pub(super) struct PackTiles<'a> {
     pub(super) x: &'a [f32],
     pub(super) in_features: usize,
@@ -201,7 +202,7 @@ impl Kernel for PackTiles<'_> {
                 if is_whole {
                     for i in (0..BLOCK).step_by(S::LANES) {
                         let from = &self.x[first * self.in_features + b * BLOCK + i..];
-                        // SAFETY: the block is there in `LANES` rows, and has its place.
+                        // SAFETY: `LANES` rows have the block, and `columns` has room for it.
                         unsafe {
                             let to = columns.as_mut_ptr().add(i * S::LANES);
                             s.transpose(from.as_ptr(), self.in_features, to, S::LANES);
@@ -218,7 +219,7 @@ impl Kernel for PackTiles<'_> {
 }
 
 impl PackTiles<'_> {
-    /// Block `b` of `lanes` rows from `first`, as far as they are there.
+    /// Copies block `b` of `lanes` rows from `first`, as far as they exist.
     fn gather(&self, lanes: usize, first: usize, b: usize, columns: &mut [f32]) {
         let rows = self
             .x
@@ -233,20 +234,20 @@ impl PackTiles<'_> {
     }
 }
 
-/// Quantizes block `b` of a tile from `[32, LANES]` numbers.
+/// Quantizes block `b` of a tile from values `[32, LANES]`.
 ///
 /// # Safety
-/// The tile has such a block.
+/// The tile has block `b`.
 #[inline(always)]
 unsafe fn quantize_columns<S: Int8>(s: S, x: &[f32; BLOCK * LANES], tile: &Tile, b: usize) {
-    let mut largest = Largest::new(s);
+    let mut max_abs = MaxAbs::new(s);
     for i in 0..BLOCK {
         // SAFETY: `x` holds 32 vectors of any level.
-        largest.add(s, unsafe { s.load(x.as_ptr().add(i * S::LANES)) });
+        max_abs.add(s, unsafe { s.load(x.as_ptr().add(i * S::LANES)) });
     }
-    let (scale, inverse) = largest.scales(s);
+    let (scale, inverse) = max_abs.scales(s);
     let mut sum = s.zero_ints();
-    // SAFETY: as above; the place is promised by the caller.
+    // SAFETY: as above; the caller promises room in the tile.
     unsafe {
         for j in 0..BLOCK / 4 {
             let mut q = [sum; 4];

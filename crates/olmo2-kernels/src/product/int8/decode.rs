@@ -1,14 +1,14 @@
 //! Few rows of activations, lanes along `in`: a step takes `LANES` blocks of one or two rows of
-//! weights, in the [`Order`] that the CPU reads fastest. What will be wanted is asked for ahead,
-//! into the second-level cache. One row with 8 bits has a kernel of its own, [`single`].
+//! weights, in the [`Order`] that the CPU reads fastest, and prefetches into the second-level
+//! cache. One row with 8-bit weights has a kernel of its own, [`single`].
 
 use super::activations::{Extent, PackRow, Row};
 use super::format::{Format, Tail};
-use super::{Data, Matrix, single};
+use super::{Blocks, single};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
-use crate::product::{Input, Product, pieces};
+use crate::product::{Input, Matmul, pieces};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::array::from_mut;
@@ -17,30 +17,28 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Activations below which a second thread costs more than it saves.
-const NUMBERS_PER_THREAD: usize = 8192;
+const VALUES_PER_THREAD: usize = 8192;
 
-/// In which order a thread reads the rows of weights.
+/// The order in which a thread reads the rows of weights.
 trait Order {
-    /// Bytes of quants that are asked for ahead.
+    /// Distance in bytes of quants of the prefetches.
     const AHEAD: usize;
-    /// Some features, and how many.
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize);
-    /// The blocks that [`AHEAD`](Self::AHEAD) counts from, while blocks `at` of rows that begin at
+    /// The features of a group, and their number.
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize);
+    /// The blocks that [`AHEAD`](Self::AHEAD) counts from while blocks `at` of rows that begin at
     /// `starts` are read.
     fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R];
 }
 
-/// Adjacent rows: one stream, in the order of addresses. A loop in C on a Zen 4, one thread, read
-/// four bits at .43 of a plain read with 4 KB ahead into the first level, at .95 with 16 KB into the
-/// second.
+/// Adjacent rows: one stream in the order of addresses, prefetched far ahead.
 struct Near;
 
 impl Order for Near {
     const AHEAD: usize = 16384;
 
     #[inline(always)]
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
-        product.near_group(group)
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize) {
+        matmul.near_group(group)
     }
     #[inline(always)]
     fn base<S: Int8, const R: usize>(at: [usize; R], starts: [usize; R]) -> [usize; R] {
@@ -52,16 +50,15 @@ impl Order for Near {
     }
 }
 
-/// Rows of far-apart quarters, one or two by turns: four streams, which an Intel Xeon with AMX reads
-/// faster (4 bits in two threads at 25 GB/s for 21, where a plain read has 30).
+/// Rows of far-apart quarters, one or two at a time: four streams, which CPUs with AMX read faster.
 struct Far;
 
 impl Order for Far {
     const AHEAD: usize = 2048;
 
     #[inline(always)]
-    fn group(product: &Product<'_>, group: usize) -> ([usize; 4], usize) {
-        product.far_group(group)
+    fn group(matmul: &Matmul<'_>, group: usize) -> ([usize; 4], usize) {
+        matmul.far_group(group)
     }
     #[inline(always)]
     fn base<S: Int8, const R: usize>(at: [usize; R], _: [usize; R]) -> [usize; R] {
@@ -73,30 +70,30 @@ thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     with_scratch(&PACKED, input.rows * extent.words(), |packed| {
         pack(input, extent, packed);
         let packed = &*packed;
-        let groups = matrices.iter().map(|matrix| matrix.product.groups());
+        let groups = matmuls.iter().map(Matmul::groups);
         pieces::run(input.parts, groups, |i, groups| {
-            let matrix = &matrices[i];
-            match matrix.data {
-                Data::Eight(format) if input.rows == 1 => {
+            let matmul = &matmuls[i];
+            match Blocks::of(matmul) {
+                Blocks::Q8(format) if input.rows == 1 => {
                     let row = Row::at(extent, packed.as_ptr());
-                    single::run(input, row, format, matrix.product, groups);
+                    single::run(input, row, format, matmul, groups);
                 }
-                Data::Eight(format) => run(input, packed, format, matrix, groups),
-                Data::Four(format) => run(input, packed, format, matrix, groups),
+                Blocks::Q8(format) => run(input, packed, format, matmul, groups),
+                Blocks::Q4(format) => run(input, packed, format, matmul, groups),
             }
         });
     });
 }
 
-/// Packs all rows, on one thread where there is little to do.
+/// Packs all rows; on one thread if there are few.
 fn pack(input: &Input<'_>, extent: Extent, packed: &mut [f32]) {
     let to = SharedMut::new(packed);
-    let parts = input.parts.min(input.x.len().div_ceil(NUMBERS_PER_THREAD));
+    let parts = input.parts.min(input.x.len().div_ceil(VALUES_PER_THREAD));
     pool::run(parts, |part| {
         for row in pool::share(input.rows, 1, parts, part) {
             let row = PackRow {
@@ -113,12 +110,12 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    matrix: &Matrix<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     match input.level {
-        Level::Amx => run_in::<F, Far>(input, packed, format, matrix.product, groups),
-        _ => run_in::<F, Near>(input, packed, format, matrix.product, groups),
+        Level::Amx => run_in::<F, Far>(input, packed, format, matmul, groups),
+        _ => run_in::<F, Near>(input, packed, format, matmul, groups),
     }
 }
 
@@ -126,48 +123,48 @@ fn run_in<F: Format, O: Order>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    product: &Product<'_>,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
     assert_eq!(packed.len(), input.rows * extent.words());
-    let tiles = Tiles::<F, O> {
+    let tiles = DecodeFew::<F, O> {
         format,
         packed: packed.as_ptr(),
         extent,
         rows: input.rows,
         blocks: input.blocks(),
         groups,
-        product,
+        matmul,
         order: PhantomData,
     };
     dispatch(input.level, tiles);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, `packed`
-/// as many [`Row`]s as `rows` says.
-struct Tiles<'a, F, O> {
+/// The outputs of some groups. `format` has `blocks` blocks of each row of weights, `packed` has
+/// `rows` [`Row`]s.
+struct DecodeFew<'a, F, O> {
     format: F,
     packed: *const f32,
     extent: Extent,
     rows: usize,
     blocks: usize,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
     order: PhantomData<O>,
 }
 
-impl<F: Format, O: Order> Kernel for Tiles<'_, F, O> {
+impl<F: Format, O: Order> Kernel for DecodeFew<'_, F, O> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (features, count) = O::group(self.product, group);
+            let (features, count) = O::group(self.matmul, group);
             self.outputs(s, &features[..count]);
         }
     }
 }
 
-impl<F: Format, O: Order> Tiles<'_, F, O> {
+impl<F: Format, O: Order> DecodeFew<'_, F, O> {
     /// The outputs of some features for all rows of activations.
     #[inline(always)]
     fn outputs<S: Int8>(&self, s: S, features: &[usize]) {
@@ -185,7 +182,7 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
             row += 2;
         }
         if self.rows - row == 1 {
-            // Two rows of weights spill a level's 16 registers: on a Zen 3 41 Gop/s for 48.
+            // Two rows of weights would spill where a level has 16 registers.
             match S::INT8_DECODE_TILE >= 4 {
                 true => self.tiles::<S, 2, 1>(s, features, row),
                 false => self.tiles::<S, 1, 1>(s, features, row),
@@ -193,7 +190,8 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
         }
     }
 
-    /// The same, `R` features at a time, for `M` rows of activations from `row`.
+    /// As [`outputs`](Self::outputs) for `M` rows of activations from `row`, `R` features at a
+    /// time.
     #[inline(always)]
     fn tiles<S: Int8, const R: usize, const M: usize>(&self, s: S, features: &[usize], row: usize) {
         let (tiles, rest) = features.as_chunks::<R>();
@@ -230,14 +228,15 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
                 at[r] += b;
             }
             let base = Some(O::base::<S, R>(at, starts));
-            // SAFETY: blocks `b` to `b + LANES` of each feature's row are there.
+            // SAFETY: each feature's row has blocks `b` to `b + LANES`.
             unsafe { step::<S, F, O, R, M>(s, &self.format, at, &rows, b, &mut sums, base) };
         }
         for r in 0..R {
             if whole < self.blocks {
                 let mut tail = Tail::ZERO;
                 let at = starts[r] + whole;
-                // SAFETY: the last blocks of each row are there; activations have a whole step.
+                // SAFETY: the last blocks of each row exist; activations are padded to a whole
+                // step.
                 unsafe {
                     let last = self.format.tail(at, self.blocks - whole, &mut tail);
                     let sums = from_mut(&mut sums[r]);
@@ -245,17 +244,17 @@ impl<F: Format, O: Order> Tiles<'_, F, O> {
                 }
             }
             for m in 0..M {
-                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+                self.matmul.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }
 }
 
-/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations; meanwhile
-/// memory brings as many that follow those of `base` by [`Order::AHEAD`].
+/// Adds the terms of `LANES` blocks, `at` in the weights and `b` in the activations, and prefetches
+/// as many blocks, [`Order::AHEAD`] beyond those of `base`.
 ///
 /// # Safety
-/// The blocks are there in both.
+/// Both have the blocks.
 #[inline(always)]
 unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
     s: S,
@@ -267,12 +266,12 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
     base: Option<[usize; R]>,
 ) {
     let mut dots = [[[s.zero_ints(); 4]; M]; R];
-    // SAFETY: promised by the caller, and a step of activations is complete.
+    // SAFETY: the caller promises the blocks, and a step of activations is complete.
     unsafe {
         for i in 0..4 {
             for r in 0..R {
                 let (lower, upper) = format.halves(s, at[r] + i * S::GROUPS);
-                // Once for each line.
+                // One prefetch for each cache line.
                 let fresh = (i * S::GROUPS * F::BYTES).is_multiple_of(64);
                 if let Some(base) = base.filter(|_| fresh) {
                     format.prefetch_quants(s, base[r] + i * S::GROUPS, S::GROUPS, O::AHEAD);
@@ -305,12 +304,12 @@ unsafe fn step<S: Int8, F: Format, O: Order, const R: usize, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::tests::Weights;
-    use super::super::{matrix, steps};
     use super::*;
+    use crate::product::WeightRef;
     use crate::product::tests::{levels, noise, same_bits};
 
-    /// One weight's outputs at a level, read in an order.
-    fn outputs<O: Order>(level: Level, x: &[f32], k: usize, product: &Product<'_>) {
+    /// Computes one weight's outputs at a level, read in the given order.
+    fn outputs<O: Order>(level: Level, x: &[f32], k: usize, matmul: &Matmul<'_>) {
         let input = Input {
             x,
             rows: x.len() / k,
@@ -319,19 +318,18 @@ mod tests {
             parts: 1,
             gated: false,
         };
-        let steps = steps(product);
         let extent = Extent::new(input.blocks());
         let mut packed = Scratch::new();
         let packed = packed.get(input.rows * extent.words());
         pack(&input, extent, packed);
-        let groups = 0..product.groups();
-        match matrix((product, &steps)).data {
-            Data::Eight(format) => run_in::<_, O>(&input, packed, format, product, groups),
-            Data::Four(format) => run_in::<_, O>(&input, packed, format, product, groups),
+        let groups = 0..matmul.groups();
+        match Blocks::of(matmul) {
+            Blocks::Q8(format) => run_in::<_, O>(&input, packed, format, matmul, groups),
+            Blocks::Q4(format) => run_in::<_, O>(&input, packed, format, matmul, groups),
         }
     }
 
-    /// A level takes one of them, whatever this machine has.
+    /// A level uses one of the orders, so this tests both on any machine.
     #[test]
     fn both_orders_give_the_same_bits() {
         for (k, n) in [(33, 9), (2048, 7), (100, 101)] {
@@ -344,14 +342,10 @@ mod tests {
                 let x = noise(m as u64, m * k);
                 for level in levels() {
                     let (mut near, mut far) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
-                    let product = |out| Product {
-                        data,
-                        bias: None,
-                        out_features: n,
-                        out: SharedMut::new(out),
-                    };
-                    outputs::<Near>(level, &x, k, &product(&mut near));
-                    outputs::<Far>(level, &x, k, &product(&mut far));
+                    let weight = WeightRef::new(data);
+                    let matmul = |out| Matmul::new(&weight, k, SharedMut::new(out));
+                    outputs::<Near>(level, &x, k, &matmul(&mut near));
+                    outputs::<Far>(level, &x, k, &matmul(&mut far));
                     assert!(same_bits(&near, &far), "{level} {m} rows of {k} by {n}");
                 }
             }

@@ -7,15 +7,15 @@ use half::f16;
 
 /// Pointers into a [`Q8`].
 #[derive(Clone, Copy)]
-pub(super) struct Eight {
+pub(super) struct Q8Blocks {
     pub(super) quants: *const i8,
     pub(super) scales: *const f16,
 }
 
-// SAFETY: it only reads, as the slices that it came from may be read.
-unsafe impl Sync for Eight {}
+// SAFETY: it is only read, as are the slices that it was made from.
+unsafe impl Sync for Q8Blocks {}
 
-impl Eight {
+impl Q8Blocks {
     pub(super) fn new(q8: &Q8<'_>) -> Self {
         Self {
             quants: q8.quants.as_ptr(),
@@ -31,13 +31,13 @@ impl Eight {
         }
     }
 
-    /// Copies `count` blocks from `block` to those of a tail from `place`.
+    /// Copies `count` blocks from `block` to the tail, from its block `place` on.
     ///
     /// # Safety
-    /// They are there, and there is room for them.
+    /// The blocks exist, and the tail has room for them.
     #[inline(always)]
     pub(super) unsafe fn copy(&self, block: usize, count: usize, to: &mut Tail, place: usize) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises both.
         unsafe {
             let quants = self.quants.add(block * BLOCK).cast::<u8>();
             let room = to.quants.as_mut_ptr().add(place * BLOCK);
@@ -48,7 +48,7 @@ impl Eight {
     }
 }
 
-impl Format for Eight {
+impl Format for Q8Blocks {
     const BYTES: usize = BLOCK;
 
     #[inline(always)]
@@ -111,7 +111,7 @@ impl Format for Eight {
     where
         Self: 'a,
     {
-        // SAFETY: the caller promises `count` blocks, for which there is room.
+        // SAFETY: the caller promises `count` blocks, and the tail has room for them.
         unsafe { self.copy(block, count, to, 0) };
         Self::of(to)
     }

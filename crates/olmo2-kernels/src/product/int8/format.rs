@@ -1,21 +1,21 @@
-//! What the kernels ask of a quantized format, block by block.
+//! The interface of a quantized format to the kernels, block by block.
 
-use crate::product::MOST_LANES;
+use crate::product::MAX_LANES;
 use crate::quant::BLOCK;
 use crate::simd::Int8;
 use half::f16;
 
-/// A quantized matrix, walked by blocks: block `b` of row `n` is `n * blocks + b`.
+/// A quantized matrix as a sequence of blocks: block `b` of row `n` is `n * blocks + b`.
 ///
-/// The callers of unsafe functions promise that the blocks they name are there.
+/// Callers of unsafe functions promise that the blocks they name exist.
 #[allow(clippy::missing_safety_doc, reason = "said above, once for all")]
 pub(super) trait Format: Copy + Sync {
     /// Bytes of a block's quants.
     const BYTES: usize;
 
-    /// Whether the weights that [`dot`](Self::dot) takes are larger by [`Int8::BIAS`].
+    /// Whether [`dot`](Self::dot) takes weights with [`Int8::BIAS`] added.
     fn is_biased<S: Int8>() -> bool;
-    /// Adds products of weights, as [`halves`](Self::halves) gives them, and
+    /// Adds products of weights, in the form that [`halves`](Self::halves) returns, and
     /// activations.
     fn dot<S: Int8>(s: S, sum: S::I, w: S::B, a: S::B) -> S::I;
     /// `GROUPS` blocks from `block`: their lower and upper halves.
@@ -24,17 +24,17 @@ pub(super) trait Format: Copy + Sync {
     unsafe fn scales<S: Int8>(&self, s: S, block: usize) -> S::V;
     /// The scale of one block.
     unsafe fn scale(&self, block: usize) -> f32;
-    /// Asks, into the second level, for the quants of `count` blocks that follow `block` by some
-    /// `bytes` of quants.
+    /// Prefetches the quants of `count` blocks, `bytes` bytes of quants beyond `block`, into the
+    /// second-level cache.
     fn prefetch_quants<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize);
-    /// Asks for the scales of a vector of blocks from there.
+    /// Prefetches the scales of a vector of blocks at the same distance.
     fn prefetch_scales<S: Int8>(&self, s: S, block: usize, bytes: usize);
-    /// Fewer than 16 blocks from `block` copied into `to`, where zeros follow them.
+    /// Copies fewer than 16 blocks from `block` to `to`; zeros follow them.
     unsafe fn tail<'a>(&self, block: usize, count: usize, to: &'a mut Tail) -> Self
     where
         Self: 'a;
 
-    /// Signed weights in order from `block`, where they lie so.
+    /// Signed weights in order from `block`, if the format stores them in this form.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn in_place(&self, block: usize) -> Option<*const u8> {
@@ -42,14 +42,14 @@ pub(super) trait Format: Copy + Sync {
         None
     }
 
-    /// Asks for both.
+    /// Prefetches quants and scales.
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, count: usize, bytes: usize) {
         self.prefetch_quants(s, block, count, bytes);
         self.prefetch_scales(s, block, bytes);
     }
 
-    /// The scales of `count` blocks from `block`.
+    /// Writes the scales of `count` blocks from `block`.
     #[inline(always)]
     unsafe fn unpack_scales<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut f32) {
         let whole = count - count % S::LANES;
@@ -63,8 +63,8 @@ pub(super) trait Format: Copy + Sync {
         }
     }
 
-    /// Weights of `count` blocks from `block`, in order, signed or as [`dot`](Self::dot) wants them;
-    /// `to` has room for `count` blocks, rounded up to `GROUPS`.
+    /// Writes the weights of `count` blocks from `block`, in order, signed or in the form that
+    /// [`dot`](Self::dot) takes; `to` has room for `count` blocks, rounded up to `GROUPS`.
     #[inline(always)]
     unsafe fn unpack<S: Int8>(&self, s: S, block: usize, count: usize, to: *mut u8, signed: bool) {
         let whole = count - count % S::GROUPS;
@@ -77,7 +77,7 @@ pub(super) trait Format: Copy + Sync {
         }
         if whole < count {
             let mut tail = Tail::ZERO;
-            // SAFETY: the blocks from `whole` to `count` are there, and a whole step fits the room.
+            // SAFETY: the blocks from `whole` to `count` exist, and the room takes a whole step.
             unsafe {
                 let last = self.tail(block + whole, count - whole, &mut tail);
                 last.unpack_step(s, 0, to.add(whole * BLOCK), signed);
@@ -85,7 +85,7 @@ pub(super) trait Format: Copy + Sync {
         }
     }
 
-    /// Weights of `GROUPS` blocks from `block`, as [`unpack`](Self::unpack) gives them.
+    /// Writes the weights of `GROUPS` blocks from `block`, in the form of [`unpack`](Self::unpack).
     #[inline(always)]
     unsafe fn unpack_step<S: Int8>(&self, s: S, block: usize, to: *mut u8, signed: bool) {
         // SAFETY: the caller promises the blocks and the room.
@@ -102,23 +102,23 @@ pub(super) trait Format: Copy + Sync {
     }
 }
 
-/// Room for the blocks of a vector of lanes, whatever the format.
+/// Room for the blocks of a vector of lanes, in any format.
 #[repr(C, align(64))]
 pub(super) struct Tail {
-    pub(super) quants: [u8; BLOCK * MOST_LANES],
-    pub(super) scales: [f16; MOST_LANES],
-    pub(super) bytes: [u8; MOST_LANES],
-    pub(super) selectors: [u8; MOST_LANES],
+    pub(super) quants: [u8; BLOCK * MAX_LANES],
+    pub(super) scales: [f16; MAX_LANES],
+    pub(super) bytes: [u8; MAX_LANES],
+    pub(super) selectors: [u8; MAX_LANES],
 }
 
 impl Tail {
     pub(super) const ZERO: Self = Self {
-        quants: [0; BLOCK * MOST_LANES],
-        scales: [f16::ZERO; MOST_LANES],
-        bytes: [0; MOST_LANES],
-        selectors: [0; MOST_LANES],
+        quants: [0; BLOCK * MAX_LANES],
+        scales: [f16::ZERO; MAX_LANES],
+        bytes: [0; MAX_LANES],
+        selectors: [0; MAX_LANES],
     };
 }
 
-/// Bytes of quants that a reader of whole rows, one after the other, asks for ahead.
+/// Distance in bytes of quants of the prefetches where whole rows are read one after the other.
 pub(super) const ROW_AHEAD: usize = 4096;

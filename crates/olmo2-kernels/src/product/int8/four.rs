@@ -23,23 +23,23 @@ fn tables<S: Int8>() -> *const [u8; 16] {
     }
 }
 
-/// Tables that do not straddle cache lines.
+/// Aligned, so that no table straddles a cache line.
 #[repr(C, align(64))]
 struct Lines([[u8; 16]; 256]);
 
 /// Pointers into a [`Q4`].
 #[derive(Clone, Copy)]
-pub(super) struct Four<'t> {
+pub(super) struct Q4Blocks<'t> {
     quants: *const u8,
     scales: *const u8,
     selectors: *const u8,
     steps: &'t Q4Scales,
 }
 
-// SAFETY: it only reads, as the slices that it came from may be read.
-unsafe impl Sync for Four<'_> {}
+// SAFETY: it is only read, as are the slices that it was made from.
+unsafe impl Sync for Q4Blocks<'_> {}
 
-impl<'t> Four<'t> {
+impl<'t> Q4Blocks<'t> {
     pub(super) fn new(q4: &Q4<'_>, steps: &'t Q4Scales) -> Self {
         Self {
             quants: q4.quants.as_ptr(),
@@ -50,7 +50,7 @@ impl<'t> Four<'t> {
     }
 }
 
-impl Format for Four<'_> {
+impl Format for Q4Blocks<'_> {
     const BYTES: usize = BLOCK / 2;
 
     #[inline(always)]
@@ -101,7 +101,7 @@ impl Format for Four<'_> {
     where
         Self: 'a,
     {
-        // SAFETY: the caller promises `count` blocks, for which there is room.
+        // SAFETY: the caller promises `count` blocks, and the tail has room for them.
         unsafe {
             let quants = self.quants.add(block * Self::BYTES);
             quants.copy_to_nonoverlapping(to.quants.as_mut_ptr(), count * Self::BYTES);

@@ -1,11 +1,11 @@
-//! Products of quantized weights with activations in 8 bits, by exact integer dot products of
-//! blocks of 32.
+//! Matmuls of quantized weights with activations in 8 bits, by exact integer dot products of blocks
+//! of 32.
 //!
-//! Up to 16 rows of activations an output is `LANES` partial sums in f32, one for the blocks
-//! that leave the same rest, each taking its blocks in order: for few rows lanes run along `in`
-//! ([`decode`], and [`single`] for one row with 8 bits), for more they are rows ([`wide`]), with the
-//! same bits. Beyond 16 rows ([`prefill`]) there is one sum, over blocks in order. With AMX the last
-//! two multiply tiles, to the same bits again.
+//! Up to 16 rows of activations, an output is `LANES` partial sums in f32. Partial sum `i` adds the
+//! terms of blocks `i`, `i + LANES` and so on, in order. For few rows the lanes run along `in`
+//! ([`decode`], and [`single`] for one row with 8-bit weights), for more rows the lanes are rows
+//! ([`wide`]), with the same bits. Beyond 16 rows ([`prefill`]) there is one sum over the blocks in
+//! order. With AMX the last two multiply tiles, again with the same bits.
 
 mod activations;
 mod decode;
@@ -19,16 +19,17 @@ pub(super) mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod wide;
+mod wide_features;
 #[cfg(target_arch = "x86_64")]
 mod wide_tiles;
 
-use super::{DECODE_ROWS, Input, Product, WeightData};
+use super::{DECODE_ROWS, Input, Matmul, WeightData};
 use crate::level::Level;
-use crate::quant::{Q4Scales, blocks};
-use eight::Eight;
-use four::Four;
+use crate::quant::blocks;
+use eight::Q8Blocks;
+use four::Q4Blocks;
 
-/// Most rows for which lanes along `in` win; on AVX2 as a Zen 3 measured.
+/// Up to this many rows, lanes along `in` are faster than lanes of rows.
 fn narrow_rows(level: Level) -> usize {
     match level {
         Level::Avx2 => 6,
@@ -36,44 +37,31 @@ fn narrow_rows(level: Level) -> usize {
     }
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    let steps: Vec<_> = products.iter().map(steps).collect();
-    let matrices: Vec<_> = products.iter().zip(&steps).map(matrix).collect();
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     if input.rows <= narrow_rows(input.level) {
-        decode::project(input, &matrices);
+        decode::matmul(input, matmuls);
     } else if input.rows <= DECODE_ROWS {
-        wide::project(input, &matrices);
+        wide::matmul(input, matmuls);
     } else {
-        prefill::project(input, &matrices);
+        prefill::matmul(input, matmuls);
     }
 }
 
-/// A weight with its output.
-struct Matrix<'a> {
-    data: Data<'a>,
-    product: &'a Product<'a>,
-}
-
+/// The blocks of a quantized weight.
 #[derive(Clone, Copy)]
-enum Data<'a> {
-    Eight(Eight),
-    Four(Four<'a>),
+enum Blocks<'a> {
+    Q8(Q8Blocks),
+    Q4(Q4Blocks<'a>),
 }
 
-fn steps(product: &Product<'_>) -> Option<Q4Scales> {
-    match product.data {
-        WeightData::Q4(q4) => Some(Q4Scales::new(q4.top)),
-        _ => None,
+impl<'a> Blocks<'a> {
+    fn of(matmul: &'a Matmul<'_>) -> Self {
+        match (&matmul.data, &matmul.q4_scales) {
+            (WeightData::Q4(q4), Some(scales)) => Self::Q4(Q4Blocks::new(q4, scales)),
+            (WeightData::Q8(q8), _) => Self::Q8(Q8Blocks::new(q8)),
+            _ => unreachable!("float weights have kernels of their own"),
+        }
     }
-}
-
-fn matrix<'a>((product, steps): (&'a Product<'a>, &'a Option<Q4Scales>)) -> Matrix<'a> {
-    let data = match (product.data, steps) {
-        (WeightData::Q4(q4), Some(steps)) => Data::Four(Four::new(&q4, steps)),
-        (WeightData::Q8(q8), _) => Data::Eight(Eight::new(&q8)),
-        _ => unreachable!("float weights have kernels of their own"),
-    };
-    Matrix { data, product }
 }
 
 impl Input<'_> {

@@ -1,16 +1,16 @@
-//! Many rows of activations: lanes are rows, packed once in tiles; weights are unpacked into a
-//! panel of the second-level cache and broadcast four bytes at a time, or multiplied by AMX
-//! ([`super::tiles`]). An output is one sum over
-//! blocks in order, so a row's bits do not depend on the rows beside it.
+//! Many rows of activations: lanes are rows, packed once in tiles. Weights are unpacked into a
+//! panel in the second-level cache and broadcast four bytes at a time, or multiplied by AMX
+//! (`tiles`). An output is one sum over blocks in order, so a row's bits do not depend on the rows
+//! beside it.
 
+use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
-use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::pool;
-use crate::product::finish::Finish;
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, jobs, pieces};
+use crate::product::finish::Epilogue;
+use crate::product::prefill::{PANEL_ROWS, SCHEDULE_ROWS};
+use crate::product::{Input, MAX_LANES as LANES, Matmul, PACKED_ROWS, jobs, pieces};
 use crate::quant::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Amx, dispatch_tiles};
@@ -18,9 +18,9 @@ use crate::simd::{Int8, Kernel, dispatch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Blocks of a panel: 96 rows of 2048 bytes are 192 KB.
+/// Blocks of a panel row: 96 rows of 2048 bytes are 192 KB.
 pub(super) const BLOCKS: usize = 64;
-/// Apart in the panel, so that rows do not fall on one set of the cache.
+/// Distance of rows in the panel, so that they do not fall on one set of the cache.
 pub(super) const STRIDE: usize = BLOCKS * BLOCK + 64;
 /// Words of a panel: weights, then scales `[PANEL_ROWS, BLOCKS]`.
 const PANEL: usize = PANEL_ROWS * (STRIDE / 4 + BLOCKS);
@@ -30,7 +30,7 @@ thread_local! {
     static PANELS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     for first in (0..input.rows).step_by(PACKED_ROWS) {
         let rows = first..input.rows.min(first + PACKED_ROWS);
@@ -38,19 +38,13 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         with_scratch(&PACKED, padded * extent.words(), |packed| {
             pack(input, extent, rows.clone(), packed);
             let packed = &*packed;
-            let jobs = jobs(input, matrices);
-            let features = jobs.iter().map(|(matrix, _)| matrix.product.out_features);
-            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                let (matrix, gate) = jobs[i];
-                let products = (matrix.product, gate.map(|gate| gate.product));
-                let finish = Finish::new(products, &rows, padded);
-                multiply(
-                    input,
-                    packed,
-                    (matrix.data, gate.map(|gate| gate.data)),
-                    finish,
-                    range,
-                );
+            let jobs = jobs(input, matmuls);
+            let features = jobs.iter().map(|(matmul, _)| matmul.out_features);
+            pieces::run_by(input.parts, SCHEDULE_ROWS, features, |i, range| {
+                let (matmul, gate) = jobs[i];
+                let epilogue = Epilogue::new(jobs[i], &rows, padded);
+                let formats = (Blocks::of(matmul), gate.map(Blocks::of));
+                multiply(input, packed, formats, epilogue, range);
             });
         });
     }
@@ -59,18 +53,18 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
 fn multiply(
     input: &Input<'_>,
     packed: &[f32],
-    formats: (Data<'_>, Option<Data<'_>>),
-    finish: Finish<'_>,
+    formats: (Blocks<'_>, Option<Blocks<'_>>),
+    epilogue: Epilogue<'_>,
     range: Range<usize>,
 ) {
     match formats {
-        (Data::Eight(up), None) => run(input, packed, (up, None), finish, range),
-        (Data::Four(up), None) => run(input, packed, (up, None), finish, range),
-        (Data::Eight(up), Some(Data::Eight(gate))) => {
-            run(input, packed, (up, Some(gate)), finish, range);
+        (Blocks::Q8(up), None) => run(input, packed, (up, None), epilogue, range),
+        (Blocks::Q4(up), None) => run(input, packed, (up, None), epilogue, range),
+        (Blocks::Q8(up), Some(Blocks::Q8(gate))) => {
+            run(input, packed, (up, Some(gate)), epilogue, range);
         }
-        (Data::Four(up), Some(Data::Four(gate))) => {
-            run(input, packed, (up, Some(gate)), finish, range);
+        (Blocks::Q4(up), Some(Blocks::Q4(gate))) => {
+            run(input, packed, (up, Some(gate)), epilogue, range);
         }
         _ => unreachable!("a gate is in the format of what it is multiplied with"),
     }
@@ -100,18 +94,18 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     (format, gate): (F, Option<F>),
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     range: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
-    let padded = finish.padded;
+    let padded = epilogue.padded;
     assert_eq!(packed.len(), padded * extent.words());
     let sums = PANEL_ROWS * padded;
-    with_scratch(&PANELS, PANEL + finish.sums() * sums, |scratch| {
+    with_scratch(&PANELS, PANEL + epilogue.sums() * sums, |scratch| {
         let (panel, rest) = scratch.split_at_mut(PANEL);
         let (sums, gate_sums) = rest.split_at_mut(sums);
         let (weights, scales) = panel.split_at_mut(PANEL_ROWS * STRIDE / 4);
-        let panels = Panels {
+        let panels = QuantizedPanels {
             format,
             gate,
             packed: packed.as_ptr(),
@@ -123,7 +117,7 @@ fn run<F: Format>(
             scales,
             sums,
             gate_sums,
-            finish,
+            epilogue,
         };
         #[cfg(target_arch = "x86_64")]
         if let Some(amx) = Amx::of(input.level) {
@@ -133,9 +127,9 @@ fn run<F: Format>(
     });
 }
 
-/// The outputs of a piece. `format` and `gate` have `blocks` blocks of each row as far as `range`
-/// reaches, `packed` the tiles of `padded` rows; at `weights` is a panel.
-pub(super) struct Panels<'a, F> {
+/// The outputs of a work item. `format` and `gate` have `blocks` blocks of each row up to the end
+/// of `range`, `packed` has the tiles of `padded` rows, and `weights` points to a panel.
+pub(super) struct QuantizedPanels<'a, F> {
     pub(super) format: F,
     gate: Option<F>,
     pub(super) packed: *const f32,
@@ -148,20 +142,20 @@ pub(super) struct Panels<'a, F> {
     pub(super) scales: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     pub(super) sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
 }
 
-/// What a panel is multiplied with.
+/// The instructions that multiply a panel.
 pub(super) trait Multiply<F: Format> {
-    /// Whether the panel's weights are signed, or as the format's dot product wants them.
+    /// Whether the panel's weights are signed, or in the form that the format's dot product takes.
     const SIGNED: bool;
-    /// Adds the panel's terms, of some blocks, to the sums of its first `features`.
+    /// Adds the panel's terms, those of some blocks, to the sums of its first `features`.
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     );
@@ -177,7 +171,7 @@ impl<F: Format> Multiply<F> for Vectors {
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     ) {
@@ -196,14 +190,14 @@ impl<F: Format> Multiply<F> for Vectors {
     }
 }
 
-impl<F: Format> Kernel for Panels<'_, F> {
+impl<F: Format> Kernel for QuantizedPanels<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         self.outputs(s, &Vectors);
     }
 }
 
-impl<F: Format> Panels<'_, F> {
+impl<F: Format> QuantizedPanels<'_, F> {
     /// Writes the outputs.
     #[inline(always)]
     pub(super) fn outputs<S: Int8, M: Multiply<F>>(mut self, s: S, m: &M) {
@@ -214,11 +208,11 @@ impl<F: Format> Panels<'_, F> {
                 std::mem::swap(&mut self.sums, &mut self.gate_sums);
             }
             self.sum(s, m, self.format, features.clone());
-            self.finish.write(s, features, self.sums, self.gate_sums);
+            self.epilogue.write(s, features, self.sums, self.gate_sums);
         }
     }
 
-    /// The sums of some features of a matrix.
+    /// Computes the sums of some features of a matrix.
     #[inline(always)]
     fn sum<S: Int8, M: Multiply<F>>(&mut self, s: S, m: &M, format: F, features: Range<usize>) {
         for first in (0..self.blocks).step_by(BLOCKS) {
@@ -240,7 +234,8 @@ impl<F: Format> Panels<'_, F> {
         for (n, scales) in features.clone().zip(self.scales.chunks_exact_mut(BLOCKS)) {
             let start = n * self.blocks + blocks.start;
             let row = n - features.start;
-            // SAFETY: the row has these blocks; the panel's takes `BLOCKS`, a multiple of a step.
+            // SAFETY: the row has these blocks; a row of the panel takes `BLOCKS`, a multiple of a
+            // step.
             unsafe {
                 let to = self.weights.add(row * STRIDE);
                 format.unpack(s, start, blocks.len(), to, M::SIGNED);
@@ -289,7 +284,8 @@ impl<F: Format> Panels<'_, F> {
         for c in 0..C {
             tiles[c] = Tile::at::<S>(self.extent, self.packed, row / S::LANES + c);
         }
-        // SAFETY: the tiles have all blocks, the panel and the sums these rows, as asserted.
+        // SAFETY: the tiles have all blocks, and by the assertions the panel and the sums have
+        // these rows.
         unsafe {
             let sums = self.sums.as_mut_ptr().add(n * padded + row);
             let mut acc = [[s.splat(0.0); C]; R];
@@ -326,7 +322,7 @@ impl<F: Format> Panels<'_, F> {
 /// The exact dot products of a block of `R` rows of the panel with block `at` of `C` tiles.
 ///
 /// # Safety
-/// The block is there in all of them.
+/// All of them have the block.
 #[inline(always)]
 unsafe fn block<S: Int8, F: Format, const R: usize, const C: usize>(
     s: S,
@@ -334,7 +330,7 @@ unsafe fn block<S: Int8, F: Format, const R: usize, const C: usize>(
     tiles: &[Tile; C],
     at: usize,
 ) -> [[S::I; C]; R] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the block.
     unsafe {
         let mut start = [s.zero_ints(); C];
         if F::is_biased::<S>() {

@@ -1,19 +1,18 @@
-//! One row of activations with weights of 8 bits, where memory is all that costs: a step takes
-//! `GROUPS` blocks of each of four far-apart rows of weights, which are four long streams, and its
-//! vectors are `[row][group]`. Sums are those of [`super::decode`], bit for bit.
+//! One row of activations with 8-bit weights, where the time goes into reading memory. A step takes
+//! `GROUPS` blocks of each of four far-apart rows of weights, which are four long streams; its
+//! vectors are `[row][group]`. The sums have the same bits as those of [`super::decode`].
 
 use super::activations::Row;
-use super::eight::Eight;
+use super::eight::Q8Blocks;
 use super::format::{Format, Tail};
-use crate::product::{Input, Product};
+use crate::product::{Input, Matmul};
 use crate::quant::BLOCK;
 use crate::simd::{Int8, Kernel, dispatch};
 use std::ops::Range;
 
-/// Bytes of quants that each stream asks for ahead, into the second-level cache (on a Zen 4 with fast
-/// memory 86 Gop/s for 79, and 61 to 82 with 4 KB or more); of scales, which are asked for a line at a
-/// time, as many as belong to these, so that no fewer than [`SCALES`] blocks bring what is not there
-/// yet.
+/// Distance in bytes of the prefetches of each stream of quants, into the second-level cache.
+/// Scales are prefetched at the same distance in blocks, one line at a time, so the distance is at
+/// least [`SCALES`] blocks.
 const AHEAD: usize = 2048;
 /// Blocks whose scales fill a cache line.
 const SCALES: usize = 32;
@@ -23,47 +22,47 @@ const _: () = assert!(AHEAD >= SCALES * BLOCK);
 pub(super) fn run(
     input: &Input<'_>,
     row: Row,
-    format: Eight,
-    product: &Product<'_>,
+    format: Q8Blocks,
+    matmul: &Matmul<'_>,
     groups: Range<usize>,
 ) {
-    let outputs = Outputs {
+    let outputs = DecodeOne {
         format,
         row,
         blocks: input.blocks(),
         groups,
-        product,
+        matmul,
     };
     dispatch(input.level, outputs);
 }
 
-/// The outputs of some groups. `format` has `blocks` blocks of each of the product's rows, and so
-/// has `row`, rounded up to a vector.
-struct Outputs<'a> {
-    format: Eight,
+/// The outputs of some groups. `format` has `blocks` blocks of each row of weights, and `row` has
+/// as many, rounded up to a vector.
+struct DecodeOne<'a> {
+    format: Q8Blocks,
     row: Row,
     blocks: usize,
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
 }
 
-impl Kernel for Outputs<'_> {
+impl Kernel for DecodeOne<'_> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         for group in self.groups.clone() {
-            let (mut features, count) = self.product.far_group(group);
+            let (mut features, count) = self.matmul.far_group(group);
             for i in count..4 {
                 features[i] = features[0];
             }
             let sums = self.sums(s, features);
             for i in 0..count {
-                self.product.set(0, features[i], sums[i]);
+                self.matmul.set(0, features[i], sums[i]);
             }
         }
     }
 }
 
-impl Outputs<'_> {
+impl DecodeOne<'_> {
     /// The outputs of four features.
     #[inline(always)]
     fn sums<S: Int8>(&self, s: S, features: [usize; 4]) -> [f32; 4] {
@@ -78,7 +77,7 @@ impl Outputs<'_> {
             for i in 0..4 {
                 let b = b + i * S::GROUPS;
                 let at = starts.map(|start| start + b);
-                // SAFETY: the blocks are there in all rows.
+                // SAFETY: all rows have the blocks.
                 sums[i] = unsafe { step(s, &self.format, at, &self.row, b, sums[i]) };
                 for block in at {
                     self.prefetch(s, block, b.is_multiple_of(SCALES));
@@ -91,19 +90,19 @@ impl Outputs<'_> {
                 let (mut tail, count) = (Tail::ZERO, S::GROUPS.min(self.blocks - b));
                 let at = starts.map(|start| start + b);
                 let places = [0, 1, 2, 3].map(|row| row * S::GROUPS);
-                // SAFETY: these are each row's last blocks; activations go on to a vector.
+                // SAFETY: these are each row's last blocks; activations are padded to a vector.
                 unsafe {
                     for r in 0..4 {
                         self.format.copy(at[r], count, &mut tail, places[r]);
                     }
-                    sums[i] = step(s, &Eight::of(&tail), places, &self.row, b, sums[i]);
+                    sums[i] = step(s, &Q8Blocks::of(&tail), places, &self.row, b, sums[i]);
                 }
             }
         }
         s.sum_groups(s.add(s.add(sums[0], sums[2]), s.add(sums[1], sums[3])))
     }
 
-    /// Asks for `GROUPS` blocks that follow `block`, and for scales.
+    /// Prefetches `GROUPS` blocks beyond `block`, and a line of scales if `scales`.
     #[inline(always)]
     fn prefetch<S: Int8>(&self, s: S, block: usize, scales: bool) {
         let quants = self.format.quants.wrapping_add(block * BLOCK + AHEAD);
@@ -116,20 +115,20 @@ impl Outputs<'_> {
     }
 }
 
-/// `sum` and the terms of `GROUPS` blocks, `at` in the weights and `b` in the activations.
+/// Returns `sum` plus the terms of `GROUPS` blocks, `at` in the weights and `b` in the activations.
 ///
 /// # Safety
-/// The blocks are there in both.
+/// Both have the blocks.
 #[inline(always)]
 unsafe fn step<S: Int8>(
     s: S,
-    format: &Eight,
+    format: &Q8Blocks,
     at: [usize; 4],
     row: &Row,
     b: usize,
     sum: S::V,
 ) -> S::V {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the blocks.
     unsafe {
         let quants = row.quants.add(b * BLOCK);
         let (first, second) = (
@@ -142,7 +141,7 @@ unsafe fn step<S: Int8>(
             dots[r] = s.dot_q8(s.dot_q8(dots[r], lower, first), upper, second);
         }
         let mut terms = s.reduce(dots);
-        if Eight::is_biased::<S>() {
+        if Q8Blocks::is_biased::<S>() {
             terms = s.add_ints(terms, s.repeat_ints(row.sums.add(b)));
         }
         let scales = s.q8_scales(at.map(|block| format.scales.add(block)));

@@ -1,10 +1,10 @@
-//! Quantized products against sums in f64 over the same 8-bit activations, and bit for bit
+//! Quantized matmuls against sums in f64 over the same 8-bit activations, and bit for bit
 //! against themselves.
 
 use crate::level::Level;
-use crate::product::tests::{assert_same_bits, levels, noise, product, same_bits};
-use crate::product::{Activations, WeightData, WeightRef, project};
-use crate::quant::{BLOCK, Q4, Q8, blocks, q4_top, quantize_q4, quantize_q8};
+use crate::product::tests::{assert_same_bits, levels, noise, outputs_of, same_bits};
+use crate::product::{Activations, WeightData, WeightRef, matmul};
+use crate::quant::{BLOCK, Q4, Q8, blocks, q4_max_scale, quantize_q4, quantize_q8};
 use crate::reference;
 use half::f16;
 
@@ -12,26 +12,30 @@ use half::f16;
 pub(in crate::product) struct Weights {
     eight: (Vec<i8>, Vec<f16>),
     four: (Vec<u8>, Vec<u8>, Vec<u8>),
-    top: f32,
+    max_scale: f32,
 }
 
 impl Weights {
-    /// Quantized noise, with quants of every value and, in four bits, any table.
+    /// Quantized noise, with quants of every value and, in 4 bits, all tables.
     pub(in crate::product) fn new(seed: u64, out: usize, k: usize) -> Self {
         let rows = noise(seed, out * k);
         let count = out * blocks(k);
         let mut eight = (vec![0; count * BLOCK], vec![f16::ZERO; count]);
         quantize_q8(&rows, k, &mut eight.0, &mut eight.1);
-        let top = q4_top(1.0);
+        let max_scale = q4_max_scale(1.0);
         let mut four = (vec![0; count * BLOCK / 2], vec![0; count], vec![0; count]);
-        quantize_q4(&rows, k, top, &mut four.0, &mut four.1, &mut four.2);
+        quantize_q4(&rows, k, max_scale, &mut four.0, &mut four.1, &mut four.2);
         for (i, selector) in four.2.iter_mut().enumerate() {
             *selector = (i * 37 + seed as usize) as u8;
         }
         for (i, scale) in four.1.iter_mut().enumerate() {
             *scale = scale.wrapping_add((i * 29) as u8);
         }
-        Self { eight, four, top }
+        Self {
+            eight,
+            four,
+            max_scale,
+        }
     }
 
     pub(in crate::product) fn all(&self) -> [WeightData<'_>; 2] {
@@ -43,19 +47,19 @@ impl Weights {
                 quants: codes,
                 scales: steps,
                 selectors,
-                top: self.top,
+                max_scale: self.max_scale,
             }),
         ]
     }
 }
 
-/// What the kernels make of activations.
+/// Activations as the kernels round them.
 fn rounded(x: &[f32], k: usize) -> Vec<f32> {
     let block = |block: &[f32]| {
-        let largest = block
+        let max_abs = block
             .iter()
-            .fold(0.0_f32, |largest, x| largest.max(x.abs()));
-        let (inverse, scale) = (127.0 / largest, largest / 127.0);
+            .fold(0.0_f32, |max_abs, x| max_abs.max(x.abs()));
+        let (inverse, scale) = (127.0 / max_abs, max_abs / 127.0);
         let round = move |x: &f32| (x * inverse).round_ties_even() * scale;
         block.iter().map(round).collect::<Vec<_>>()
     };
@@ -65,7 +69,7 @@ fn rounded(x: &[f32], k: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Integer dot products are exact, so only scales and the sum over blocks round.
+/// Integer dot products are exact, so only the scales and the sum over blocks are rounded.
 fn assert_close(level: Level, out: &[f32], right: &[(f64, f64)], k: usize) {
     assert_eq!(out.len(), right.len());
     let epsilons = (blocks(k) as f64).sqrt() + 3.0;
@@ -92,9 +96,9 @@ fn products_match_sums_in_f64_for_ragged_shapes() {
                 let x = noise(m as u64, m * k);
                 for data in weights.all() {
                     let weight = WeightRef::new(data).with_bias(&bias);
-                    let right = reference::project(&rounded(&x, k), k, data, Some(&bias));
+                    let right = reference::matmul(&rounded(&x, k), k, data, Some(&bias));
                     for level in levels() {
-                        assert_close(level, &product(level, &x, k, weight), &right, k);
+                        assert_close(level, &outputs_of(level, &x, k, weight), &right, k);
                     }
                 }
             }
@@ -112,9 +116,9 @@ fn blocks_of_rows_panels_and_features_join() {
         .copied()
         .collect();
     for data in weights.all() {
-        let right = reference::project(&rounded(&some, k), k, data, None);
+        let right = reference::matmul(&rounded(&some, k), k, data, None);
         for level in levels() {
-            let out = product(level, &x, k, WeightRef::new(data));
+            let out = outputs_of(level, &x, k, WeightRef::new(data));
             let some: Vec<f32> = [0, 511, 512, 529]
                 .iter()
                 .flat_map(|&r| &out[r * n..(r + 1) * n])
@@ -143,7 +147,7 @@ fn a_row_has_the_same_bits_in_any_prefill() {
     }
 }
 
-/// Tiles take terms in the order of vectors.
+/// Tiles add terms in the same order as vectors.
 #[test]
 fn tiles_give_the_bits_of_vectors() {
     if !Level::Amx.is_available() {
@@ -151,7 +155,7 @@ fn tiles_give_the_bits_of_vectors() {
         return;
     }
     let shapes = [(33, 9), (100, 100), (2048, 37), (4200, 120)];
-    // About a lane's first and second block, and a second chunk of blocks.
+    // Around a lane's first and second block, and a second chunk of blocks.
     let edges = [480, 512, 530, 1000, 1024, 1056, 1664].map(|k| (k, 33));
     for (k, n) in shapes.into_iter().chain(edges) {
         let bias = noise(7, n);
@@ -160,7 +164,7 @@ fn tiles_give_the_bits_of_vectors() {
                 let x = noise(m as u64, m * k);
                 let weight = WeightRef::new(data).with_bias(&bias);
                 let [vectors, tiles] =
-                    [Level::Avx512, Level::Amx].map(|level| product(level, &x, k, weight));
+                    [Level::Avx512, Level::Amx].map(|level| outputs_of(level, &x, k, weight));
                 assert!(same_bits(&vectors, &tiles), "{m} rows of {k} by {n}");
             }
         }
@@ -177,7 +181,7 @@ fn infinities_and_nans_stay_in_their_own_rows() {
         x[k + 39] = f32::INFINITY;
         for data in weights.all() {
             for level in levels() {
-                let out = product(level, &x, k, WeightRef::new(data));
+                let out = outputs_of(level, &x, k, WeightRef::new(data));
                 assert!(
                     out[..2 * n].iter().all(|y| !y.is_finite()),
                     "{level} {m}: {out:?}"
@@ -200,7 +204,7 @@ fn tiny_and_zero_activations_are_no_trouble() {
                 .into_iter()
                 .flat_map(|d| levels().map(move |l| (d, l)))
             {
-                let out = product(level, &x, k, WeightRef::new(data));
+                let out = outputs_of(level, &x, k, WeightRef::new(data));
                 assert!(
                     out.iter().all(|y| y.is_finite()),
                     "{level} {value}: {out:?}"
@@ -210,7 +214,7 @@ fn tiny_and_zero_activations_are_no_trouble() {
     }
 }
 
-/// What a file may hold, though no quantizer makes it.
+/// Blocks that a file may hold, though no quantizer makes them.
 #[test]
 fn extreme_blocks_are_exact_and_do_no_harm() {
     let (k, n) = (160, 7);
@@ -228,21 +232,31 @@ fn extreme_blocks_are_exact_and_do_no_harm() {
                 quants: &quants,
                 scales: &scales,
             });
-            let right = reference::project(&rounded, k, q8, None);
+            let right = reference::matmul(&rounded, k, q8, None);
             for level in levels() {
-                assert_close(level, &product(level, &x, k, WeightRef::new(q8)), &right, k);
+                assert_close(
+                    level,
+                    &outputs_of(level, &x, k, WeightRef::new(q8)),
+                    &right,
+                    k,
+                );
             }
         }
-        for top in [0.0, 1e-30, 1.0, 1e30, -1.0, f32::NAN] {
+        for max_scale in [0.0, 1e-30, 1.0, 1e30, -1.0, f32::NAN] {
             let q4 = WeightData::Q4(Q4 {
                 quants: codes,
                 scales: steps,
                 selectors: &selectors,
-                top,
+                max_scale,
             });
-            let right = reference::project(&rounded, k, q4, None);
+            let right = reference::matmul(&rounded, k, q4, None);
             for level in levels() {
-                assert_close(level, &product(level, &x, k, WeightRef::new(q4)), &right, k);
+                assert_close(
+                    level,
+                    &outputs_of(level, &x, k, WeightRef::new(q4)),
+                    &right,
+                    k,
+                );
             }
         }
     }
@@ -261,7 +275,7 @@ fn infinite_scales_stay_in_their_own_outputs() {
     });
     for m in [1, 9, 17] {
         for level in levels() {
-            let out = product(level, &vec![1.0; m * k], k, WeightRef::new(q8));
+            let out = outputs_of(level, &vec![1.0; m * k], k, WeightRef::new(q8));
             for row in out.chunks_exact(n) {
                 assert!(!row[0].is_finite() && !row[1].is_finite());
                 assert!(row[2..].iter().all(|&y| y == 64.0), "{level} {m}: {row:?}");
@@ -280,11 +294,9 @@ fn formats_mix_in_one_call_and_nothing_is_no_work() {
     let float = WeightRef::new(WeightData::F32(&floats)).with_bias(&bias);
     for m in [0, 2, 12, 40] {
         let x = noise(8, m * k);
-        let mut outputs = [(); 3].map(|()| vec![f32::NAN; m * n]);
-        let slices = &mut outputs.each_mut().map(Vec::as_mut_slice);
-        project(&x, k, Activations::F32, &[q8, float, q4], slices);
+        let outputs = matmul(&x, k, Activations::F32, &[q8, float, q4]);
         for (weight, out) in [q8, float, q4].into_iter().zip(&outputs) {
-            let alone = product(crate::level::level(), &x, k, weight);
+            let alone = outputs_of(crate::level::level(), &x, k, weight);
             assert_eq!(alone, *out, "{m} rows");
         }
     }
@@ -292,12 +304,7 @@ fn formats_mix_in_one_call_and_nothing_is_no_work() {
         quants: &[],
         scales: &[],
     });
-    project(
-        &[1.0; 96],
-        k,
-        Activations::F32,
-        &[WeightRef::new(none)],
-        &mut [&mut []],
-    );
+    let outputs = matmul(&[1.0; 96], k, Activations::F32, &[WeightRef::new(none)]);
+    assert_eq!(outputs, [[]]);
     assert_eq!(none.out_features(0), None);
 }

@@ -1,33 +1,34 @@
-//! Panels multiplied by AMX: a tile is the dot products of a block of 16 weight rows with 16 rows of
-//! activations. They are integers, exact, and go through memory into vectors, where their scales
-//! are. Sums take their terms in the order in which vectors do, so bits are the same.
+//! Panels multiplied by AMX: a tile is the exact integer dot products of a block of 16 weight rows
+//! with 16 rows of activations. They go through memory into vectors, where they are scaled. Sums
+//! add their terms in the same order as with vectors, so the bits are the same.
 
 use super::activations::Tile;
 use super::format::Format;
-use super::prefill::{BLOCKS, Multiply, Panels, STRIDE};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS};
+use super::prefill::{BLOCKS, Multiply, QuantizedPanels, STRIDE};
+use crate::product::prefill::{PANEL_ROWS, SCHEDULE_ROWS};
 use crate::quant::BLOCK;
 use crate::simd::{ByteTiles, Dots, Int8, SIDE, TileKernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-const _: () = assert!(PIECE_ROWS.is_multiple_of(SIDE) && BLOCKS.is_multiple_of(2));
+const _: () = assert!(SCHEDULE_ROWS.is_multiple_of(SIDE) && BLOCKS.is_multiple_of(2));
 
-/// Products of two blocks, and of the two before: what tiles store reaches loads late.
+/// The products of two blocks, and those of the two blocks before, because a load right after a
+/// tile store has to wait.
 #[repr(C, align(64))]
 pub(super) struct Room([MaybeUninit<[Dots; 2]>; 2]);
 
 impl Room {
     pub(super) const EMPTY: Self = Self([MaybeUninit::uninit(); 2]);
 
-    /// Where the `i`-th pair's are.
+    /// The place of the `i`-th pair of blocks.
     #[inline(always)]
     pub(super) fn at(&mut self, i: usize) -> *mut [Dots; 2] {
         self.0[i % 2].as_mut_ptr()
     }
 }
 
-impl<F: Format> TileKernel for Panels<'_, F> {
+impl<F: Format> TileKernel for QuantizedPanels<'_, F> {
     #[inline(always)]
     fn run<S: Int8>(self, s: S, tiles: &ByteTiles) {
         self.outputs(s, tiles);
@@ -37,13 +38,12 @@ impl<F: Format> TileKernel for Panels<'_, F> {
 impl<F: Format> Multiply<F> for ByteTiles {
     const SIGNED: bool = true;
 
-    /// What the panel and the sums have behind the features, up to a whole tile, is computed with,
-    /// and read by nobody.
+    /// Works on whole tiles: padding past `features` is computed and never read.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
         s: S,
-        panels: &mut Panels<'_, F>,
+        panels: &mut QuantizedPanels<'_, F>,
         features: usize,
         blocks: Range<usize>,
     ) {
@@ -56,7 +56,7 @@ impl<F: Format> Multiply<F> for ByteTiles {
     }
 }
 
-impl<F: Format> Panels<'_, F> {
+impl<F: Format> QuantizedPanels<'_, F> {
     /// Adds a panel's terms to the sums of 16 features from `n`, for 16 rows from `row`.
     #[inline(always)]
     fn strip<S: Int8>(
@@ -72,8 +72,9 @@ impl<F: Format> Panels<'_, F> {
         assert!(self.sums.len() == PANEL_ROWS * padded);
         let tile = Tile::at::<S>(self.extent, self.packed, row / SIDE);
         let mut room = Room::EMPTY;
-        // SAFETY: the tile has all blocks, rounded up to 16, the panel and the sums these rows, as
-        // asserted; the room's halves are written before they are read, two blocks earlier.
+        // SAFETY: the tile has all blocks, rounded up to 16, and by the assertions the panel and
+        // the sums have these rows; each half of the room is written before it is read, two blocks
+        // later.
         unsafe {
             let sums = self.sums.as_mut_ptr().add(n * padded + row);
             let mut acc = [s.splat(0.0); SIDE];
@@ -106,10 +107,10 @@ impl<F: Format> Panels<'_, F> {
     }
 }
 
-/// The products of two blocks of the panel with those from `at` of the tile.
+/// Multiplies two blocks of the panel with those from `at` of the tile.
 ///
 /// # Safety
-/// The blocks are there.
+/// Both have the blocks.
 #[inline(always)]
 unsafe fn multiply_two(
     tiles: &ByteTiles,
@@ -118,7 +119,7 @@ unsafe fn multiply_two(
     at: usize,
     dots: *mut [Dots; 2],
 ) {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the blocks.
     unsafe {
         let x = tile.quants.add(at * BLOCK * SIDE);
         tiles.multiply(
@@ -130,10 +131,10 @@ unsafe fn multiply_two(
     }
 }
 
-/// Adds the terms of one block to the sums of 16 weight rows, whose scales are so far apart.
+/// Adds the terms of one block to the sums of 16 weight rows, whose scales are `stride` apart.
 ///
 /// # Safety
-/// The products and scales are there.
+/// The dot products and scales are valid.
 #[inline(always)]
 pub(super) unsafe fn add<S: Int8>(
     s: S,
@@ -143,7 +144,7 @@ pub(super) unsafe fn add<S: Int8>(
     own: S::V,
 ) {
     for r in 0..SIDE {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises both.
         unsafe {
             let scale = s.mul(s.splat(*scales.add(r * stride)), own);
             let dots = s.load_ints(dots.cast::<i32>().add(r * SIDE));

@@ -1,15 +1,16 @@
 //! Up to 16 rows of activations, lanes are rows: eight rows of weights at a time are unpacked into
-//! a buffer of the first-level cache, and broadcast four bytes at a time; or, where there is AMX, 16
-//! are multiplied in [tiles](super::wide_tiles).
+//! a buffer in the first-level cache and broadcast four bytes at a time. With AMX, 16 rows of
+//! weights are multiplied in [tiles](super::wide_tiles).
 
+use super::Blocks;
 use super::activations::{Extent, PackTiles, Tile};
 use super::format::Format;
+use super::wide_features::Features;
 #[cfg(target_arch = "x86_64")]
 use super::wide_tiles;
-use super::{Data, Matrix};
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
-use crate::product::{Input, MOST_LANES as LANES, Product, pieces};
+use crate::product::{Input, MAX_LANES as LANES, Matmul, pieces};
 use crate::quant::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
@@ -19,20 +20,20 @@ use std::ops::Range;
 
 /// Rows of weights in the buffer.
 const ROWS: usize = 8;
-/// Blocks of each: 8 rows of 1024 bytes.
+/// Blocks of each row: 8 rows of 1024 bytes.
 const BLOCKS: usize = 32;
-/// A row's blocks are asked for in so many parts, one for each block that is multiplied.
+/// The prefetches of a row are split into parts, one for each block that is multiplied.
 const PARTS: usize = BLOCKS / ROWS;
 /// Blocks of a part.
 const PART: usize = BLOCKS / PARTS;
-/// Apart in the buffer, so that rows do not fall on one set of the cache.
+/// Distance of rows in the buffer, so that they do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
     let extent = Extent::new(input.blocks());
     with_scratch(&PACKED, LANES * extent.words(), |packed| {
         let tiles = PackTiles {
@@ -43,16 +44,16 @@ pub(super) fn project(input: &Input<'_>, matrices: &[Matrix<'_>]) {
         };
         dispatch(input.level, tiles);
         let packed = &*packed;
-        let features = matrices.iter().map(|matrix| matrix.product.out_features);
+        let features = matmuls.iter().map(|matmul| matmul.out_features);
         let at_a_time = match input.level {
             Level::Amx => LANES,
             _ => ROWS,
         };
         pieces::run_by(input.parts, at_a_time, features, |i, range| {
-            let matrix = &matrices[i];
-            match matrix.data {
-                Data::Eight(format) => run(input, packed, format, matrix, range),
-                Data::Four(format) => run(input, packed, format, matrix, range),
+            let matmul = &matmuls[i];
+            match Blocks::of(matmul) {
+                Blocks::Q8(format) => run(input, packed, format, matmul, range),
+                Blocks::Q4(format) => run(input, packed, format, matmul, range),
             }
         });
     });
@@ -62,7 +63,7 @@ fn run<F: Format>(
     input: &Input<'_>,
     packed: &[f32],
     format: F,
-    matrix: &Matrix<'_>,
+    matmul: &Matmul<'_>,
     range: Range<usize>,
 ) {
     let extent = Extent::new(input.blocks());
@@ -74,25 +75,13 @@ fn run<F: Format>(
         rows: input.rows,
         blocks: input.blocks(),
         range,
-        product: matrix.product,
+        matmul,
     };
     #[cfg(target_arch = "x86_64")]
     if let Some(amx) = Amx::of(input.level) {
         return wide_tiles::run(amx, features);
     }
     dispatch(input.level, features);
-}
-
-/// The outputs of some features. `format` has `blocks` blocks of each row as far as `range` reaches,
-/// `packed` the tiles of 16 rows.
-pub(super) struct Features<'a, F> {
-    pub(super) format: F,
-    pub(super) packed: *const f32,
-    pub(super) extent: Extent,
-    rows: usize,
-    pub(super) blocks: usize,
-    pub(super) range: Range<usize>,
-    pub(super) product: &'a Product<'a>,
 }
 
 /// Some blocks of some rows of weights.
@@ -112,7 +101,7 @@ impl<F: Format> Kernel for Features<'_, F> {
         let tiles = self.rows.div_ceil(S::LANES);
         for n in self.range.clone().step_by(ROWS) {
             let count = ROWS.min(self.range.end - n);
-            // Of each tile, `[lane][row of weights]`.
+            // `[lane][row of weights]` of each tile.
             let mut sums = [[s.splat(0.0); ROWS]; LANES];
             for first in (0..self.blocks).step_by(BLOCKS) {
                 let blocks = first..self.blocks.min(first + BLOCKS);
@@ -126,7 +115,7 @@ impl<F: Format> Kernel for Features<'_, F> {
             }
             for tile in 0..tiles {
                 let sums = &mut sums[tile * S::LANES..][..S::LANES];
-                self.finish(s, sums, tile * S::LANES, n..n + count);
+                self.epilogue(s, sums, tile * S::LANES, n..n + count);
             }
         }
     }
@@ -149,7 +138,7 @@ impl<F: Format> Features<'_, F> {
     }
 
     /// Adds the terms of some blocks to the partial sums `[lane][row]` of one tile of activation
-    /// rows; meanwhile memory brings the rows that follow each other from block `ahead` on.
+    /// rows, and prefetches the following rows of weights from block `ahead` on.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -169,7 +158,7 @@ impl<F: Format> Features<'_, F> {
                 self.format.prefetch(s, next, PART, 0);
             }
             let sums = &mut sums[b % S::LANES];
-            // SAFETY: the block is there in both.
+            // SAFETY: both have the block.
             unsafe { self.block(s, buffer, b, &tile, blocks.start + b, sums) };
         }
     }
@@ -177,7 +166,7 @@ impl<F: Format> Features<'_, F> {
     /// Adds the terms of block `b` of the buffer and `at` of the tile.
     ///
     /// # Safety
-    /// Both are there.
+    /// Both exist.
     #[inline(always)]
     unsafe fn block<S: Int8>(
         &self,
@@ -188,7 +177,7 @@ impl<F: Format> Features<'_, F> {
         at: usize,
         sums: &mut [S::V; ROWS],
     ) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises both.
         unsafe {
             let start = match F::is_biased::<S>() {
                 true => s.load_ints(tile.sums.add(at * S::LANES)),
@@ -208,46 +197,6 @@ impl<F: Format> Features<'_, F> {
             for r in 0..ROWS {
                 let scale = s.mul(s.splat(*buffer.scales[r].as_ptr().add(b)), own);
                 sums[r] = s.fma(s.to_floats(dots[r]), scale, sums[r]);
-            }
-        }
-    }
-
-    /// Adds up the partial sums `[lane][row of weights]` of a tile, as a level's `sum` does, and
-    /// writes them to the rows from `first`.
-    #[inline(always)]
-    pub(super) fn finish<S: Int8, const R: usize>(
-        &self,
-        s: S,
-        sums: &mut [[S::V; R]],
-        first: usize,
-        features: Range<usize>,
-    ) {
-        let mut half = S::LANES / 2;
-        while half > 0 {
-            let (lower, upper) = sums.split_at_mut(half);
-            for (lower, upper) in lower
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(upper.as_flattened())
-            {
-                *lower = s.add(*lower, *upper);
-            }
-            half /= 2;
-        }
-        let mut lanes = [[0.0; LANES]; R];
-        for r in 0..R {
-            // SAFETY: a vector has at most 16 elements.
-            unsafe { s.store(lanes[r].as_mut_ptr(), sums[0][r]) };
-        }
-        for lane in 0..S::LANES.min(self.rows - first) {
-            let product = self.product;
-            let at = (first + lane) * product.out_features + features.start;
-            let to = product.out.at(at, features.len());
-            for (r, n) in features.clone().enumerate() {
-                let sum = lanes[r][lane];
-                let sum = product.bias.map_or(sum, |bias| sum + bias[n]);
-                // SAFETY: inside the output, as just checked, and no other thread's.
-                unsafe { *to.add(r) = sum };
             }
         }
     }

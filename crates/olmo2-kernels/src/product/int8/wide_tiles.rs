@@ -1,10 +1,11 @@
-//! Up to 16 rows of activations by AMX: 16 rows of weights at a time, those of 8 bits where they lie.
-//! A tile's sums take two blocks of a lane, one after the other, as [`super::wide`]'s do.
+//! Up to 16 rows of activations by AMX: 16 rows of weights at a time; 8-bit weights are read in
+//! place. A tile's sums add two blocks of a lane, one after the other, in the same order as
+//! [`super::wide`].
 
 use super::activations::Tile;
 use super::format::Format;
 use super::tiles::{Room, add};
-use super::wide::Features;
+use super::wide_features::Features;
 use crate::buffer::{Scratch, with_scratch};
 use crate::quant::BLOCK;
 use crate::simd::{Amx, ByteTiles, Dots, Int8, SIDE, Simd, TileKernel, dispatch_tiles};
@@ -13,7 +14,7 @@ use std::ops::Range;
 
 /// Blocks that are multiplied at a time, two of each lane: 16 rows of 1024 bytes.
 const BLOCKS: usize = 2 * SIDE;
-/// Apart where they are unpacked, so that rows do not fall on one set of the cache.
+/// Distance of unpacked rows, so that they do not fall on one set of the cache.
 const STRIDE: usize = BLOCKS * BLOCK + 64;
 /// Words of 16 rows of unpacked weights.
 const WEIGHTS: usize = SIDE * STRIDE / 4;
@@ -42,7 +43,7 @@ struct Scales([[f32; BLOCKS]; SIDE]);
 /// Partial sums, `[lane][row of weights]`.
 type Sums<S> = [[<S as Simd>::V; SIDE]; SIDE];
 
-/// Blocks of 16 rows: signed weights, so many bytes apart, and their [`Scales`].
+/// Blocks of 16 rows: signed weights, `stride` bytes apart, and their [`Scales`].
 #[derive(Clone, Copy)]
 struct Strip {
     weights: *const u8,
@@ -56,7 +57,7 @@ impl<F: Format> TileKernel for Strips<'_, F> {
         assert!(S::LANES == SIDE);
         let (range, blocks) = (self.features.range.clone(), self.features.blocks);
         let mut scales = Scales([[0.0; BLOCKS]; SIDE]);
-        // A lane's first block puts its sum there; a lane without blocks stays 0.
+        // The first block of a lane overwrites its sum; a lane without blocks stays 0.
         let mut sums: Sums<S> = [[s.splat(0.0); SIDE]; SIDE];
         for n in range.clone().step_by(SIDE) {
             let features = n..range.end.min(n + SIDE);
@@ -65,13 +66,14 @@ impl<F: Format> TileKernel for Strips<'_, F> {
                 let strip = self.fill(s, features.clone(), blocks.clone(), &mut scales);
                 self.multiply(s, tiles, strip, n + SIDE, blocks, &mut sums);
             }
-            self.features.finish(s, &mut sums, 0, features);
+            self.features.epilogue(s, &mut sums, 0, features);
         }
     }
 }
 
 impl<F: Format> Strips<'_, F> {
-    /// Some blocks of some features, and whatever lies behind the last.
+    /// The blocks of some features, unpacked if they cannot be read in place. Rows past the last
+    /// feature are unspecified.
     #[inline(always)]
     fn fill<S: Int8>(
         &mut self,
@@ -86,7 +88,7 @@ impl<F: Format> Strips<'_, F> {
             ..
         } = self.features;
         let first = features.start * row + blocks.start;
-        let is_whole = features.start + SIDE <= self.features.product.out_features;
+        let is_whole = features.start + SIDE <= self.features.matmul.out_features;
         let in_place = if is_whole {
             format.in_place(first)
         } else {
@@ -96,7 +98,7 @@ impl<F: Format> Strips<'_, F> {
         let unpacked = self.unpacked.as_mut_ptr().cast::<u8>();
         for r in 0..features.len() {
             let start = first + r * row;
-            // SAFETY: the row has these blocks; there is room for `BLOCKS`.
+            // SAFETY: the row has these blocks, and the buffer has room for `BLOCKS`.
             unsafe {
                 if in_place.is_none() {
                     let to = unpacked.add(r * STRIDE);
@@ -116,8 +118,8 @@ impl<F: Format> Strips<'_, F> {
         }
     }
 
-    /// Adds the terms of some blocks to the partial sums; meanwhile memory brings those of
-    /// rows from `next` on, one for each lane.
+    /// Adds the terms of some blocks to the partial sums, and prefetches the rows from `next` on,
+    /// one for each lane.
     #[inline(always)]
     fn multiply<S: Int8>(
         &self,
@@ -139,8 +141,8 @@ impl<F: Format> Strips<'_, F> {
         let count = blocks.len();
         let lanes = SIDE.min(count);
         let mut room = Room::EMPTY;
-        // SAFETY: the strip and the tile have these blocks; the room's halves are written before
-        // they are read.
+        // SAFETY: the strip and the tile have these blocks; each half of the room is written before
+        // it is read.
         unsafe {
             let x = tile.quants.add(blocks.start * BLOCK * SIDE);
             multiply_lane(tiles, strip, x, 0, count, room.at(0));
@@ -168,10 +170,10 @@ impl<F: Format> Strips<'_, F> {
     }
 }
 
-/// The products of the blocks of a lane, of which there are one or two.
+/// Multiplies the one or two blocks of a lane.
 ///
 /// # Safety
-/// The strip and the activations have them.
+/// The strip and the activations have the blocks.
 #[inline(always)]
 unsafe fn multiply_lane(
     tiles: &ByteTiles,
@@ -186,7 +188,7 @@ unsafe fn multiply_lane(
     } else {
         lane
     };
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises the blocks.
     unsafe {
         tiles.multiply(
             [

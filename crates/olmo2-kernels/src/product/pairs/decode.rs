@@ -1,95 +1,95 @@
-//! Few rows of activations: four rows of weights at once from far-apart quarters of all, as
-//! [`crate::product::decode`] does and for its reasons.
+//! Few rows of activations: four rows of weights at once from far-apart quarters, as in
+//! [`crate::product::decode`] and for the same reasons.
 
-use super::NUMBERS;
+use super::VALUES;
 use crate::buffer::{Scratch, with_scratch};
 use crate::product::element::elements;
-use crate::product::{Input, Product, pieces};
-use crate::simd::{Int8, PairKernel, Pairs, dispatch_pairs};
+use crate::product::{Input, Matmul, pieces};
+use crate::simd::{Bf16Dot, Bf16DotKernel, Int8, dispatch_bf16_dot};
 use half::bf16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Bytes ahead of the reads that each stream of weights asks for.
+/// Distance in bytes of the prefetches of each stream of weights.
 const AHEAD: usize = 2048;
 
 thread_local! {
     static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    let stride = input.in_features.next_multiple_of(NUMBERS);
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
+    let stride = input.in_features.next_multiple_of(VALUES);
     with_scratch(&PACKED, stride / 2 * input.rows, |packed| {
         let rows = input.x.chunks_exact(input.in_features);
         for (x, to) in rows.zip(packed.chunks_exact_mut(stride / 2)) {
-            dispatch_pairs(input.level, Round { x, to });
+            dispatch_bf16_dot(input.level, RoundRow { x, to });
         }
         let packed = &*packed;
-        let groups = products.iter().map(Product::groups);
+        let groups = matmuls.iter().map(Matmul::groups);
         pieces::run(input.parts, groups, |i, groups| {
-            let product = &products[i];
-            let tiles = Tiles {
+            let matmul = &matmuls[i];
+            let tiles = DecodeBf16 {
                 x: packed,
                 stride,
                 rows: input.rows,
                 in_features: input.in_features,
-                weights: elements(input, product),
+                weights: elements(input, matmul),
                 groups,
-                product,
+                matmul,
             };
-            dispatch_pairs(input.level, tiles);
+            dispatch_bf16_dot(input.level, tiles);
         });
     });
 }
 
-/// Rounds a row to bf16; behind it come zeros, as far as `to` reaches.
-pub(super) struct Round<'a> {
+/// Rounds a row to bf16 and fills the rest of `to` with zeros.
+pub(super) struct RoundRow<'a> {
     pub(super) x: &'a [f32],
     pub(super) to: &'a mut [f32],
 }
 
-impl PairKernel for Round<'_> {
+impl Bf16DotKernel for RoundRow<'_> {
     #[inline(always)]
-    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
-        assert_eq!(self.to.len() * 2, self.x.len().next_multiple_of(NUMBERS));
-        let (whole, rest) = self.x.as_chunks::<NUMBERS>();
-        let mut last = [0.0; NUMBERS];
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, dot: P) {
+        assert_eq!(self.to.len() * 2, self.x.len().next_multiple_of(VALUES));
+        let (whole, rest) = self.x.as_chunks::<VALUES>();
+        let mut last = [0.0; VALUES];
         last[..rest.len()].copy_from_slice(rest);
-        let numbers = whole.iter().chain((!rest.is_empty()).then_some(&last));
-        for (x, to) in numbers.zip(self.to.chunks_exact_mut(NUMBERS / 2)) {
-            // SAFETY: 32 numbers are two vectors of f32, and one of bf16.
+        let values = whole.iter().chain((!rest.is_empty()).then_some(&last));
+        for (x, to) in values.zip(self.to.chunks_exact_mut(VALUES / 2)) {
+            // SAFETY: 32 values are two vectors of f32, and one of bf16.
             unsafe {
                 let (low, high) = (s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
-                s.store_bytes(to.as_mut_ptr().cast(), pairs.round(low, high));
+                s.store_bytes(to.as_mut_ptr().cast(), dot.round(low, high));
             }
         }
     }
 }
 
-/// The outputs of some groups. `x` holds `rows` rows of `stride` bf16, `weights` the product's rows
-/// of `in_features`.
-struct Tiles<'a> {
+/// The outputs of some groups. `x` holds `rows` rows of `stride` bf16, `weights` holds rows of
+/// `in_features`.
+struct DecodeBf16<'a> {
     x: &'a [f32],
     stride: usize,
     rows: usize,
     in_features: usize,
     weights: &'a [bf16],
     groups: Range<usize>,
-    product: &'a Product<'a>,
+    matmul: &'a Matmul<'a>,
 }
 
-impl PairKernel for Tiles<'_> {
+impl Bf16DotKernel for DecodeBf16<'_> {
     #[inline(always)]
-    fn run<S: Int8, P: Pairs<S>>(self, s: S, pairs: P) {
-        assert_eq!(2 * S::LANES, NUMBERS);
+    fn run<S: Int8, P: Bf16Dot<S>>(self, s: S, dot: P) {
+        assert_eq!(2 * S::LANES, VALUES);
         assert!(self.x.len() * 2 >= self.rows * self.stride);
-        assert!(self.weights.len() >= self.product.out_features * self.in_features);
+        assert!(self.weights.len() >= self.matmul.out_features * self.in_features);
         for group in self.groups.clone() {
-            match self.product.far_group(group) {
-                (features, 4) => self.features(s, pairs, features),
+            match self.matmul.far_group(group) {
+                (features, 4) => self.features(s, dot, features),
                 (features, count) => {
                     for &n in &features[..count] {
-                        self.features(s, pairs, [n]);
+                        self.features(s, dot, [n]);
                     }
                 }
             }
@@ -97,10 +97,10 @@ impl PairKernel for Tiles<'_> {
     }
 }
 
-impl Tiles<'_> {
+impl DecodeBf16<'_> {
     /// The outputs of some features for all rows of activations.
     #[inline(always)]
-    fn features<S: Int8, P: Pairs<S>, const R: usize>(&self, s: S, p: P, features: [usize; R]) {
+    fn features<S: Int8, P: Bf16Dot<S>, const R: usize>(&self, s: S, p: P, features: [usize; R]) {
         let mut row = 0;
         while self.rows - row >= 4 {
             self.tile::<S, P, R, 4>(s, p, features, row);
@@ -116,15 +116,15 @@ impl Tiles<'_> {
 
     /// The outputs of `R` features for `M` rows of activations from `row`.
     #[inline(always)]
-    fn tile<S: Int8, P: Pairs<S>, const R: usize, const M: usize>(
+    fn tile<S: Int8, P: Bf16Dot<S>, const R: usize, const M: usize>(
         &self,
         s: S,
-        pairs: P,
+        dot: P,
         features: [usize; R],
         row: usize,
     ) {
-        let vectors = self.in_features / NUMBERS;
-        let rest = self.in_features % NUMBERS;
+        let vectors = self.in_features / VALUES;
+        let rest = self.in_features % VALUES;
         let mut sums = [[s.splat(0.0); M]; R];
         // SAFETY: reads stay below `in_features` in rows of weights, and below `stride` in rows
         // of activations; `run` has checked both lengths.
@@ -135,7 +135,7 @@ impl Tiles<'_> {
             }
             let x = self.x.as_ptr().cast::<u8>().add(row * self.stride * 2);
             for i in 0..vectors {
-                self.vector::<S, P, R, M>(s, pairs, weights, x.add(i * 64), &mut sums);
+                self.vector::<S, P, R, M>(s, dot, weights, x.add(i * 64), &mut sums);
                 for weight in &mut weights {
                     s.prefetch_second(weight.wrapping_add(AHEAD));
                     *weight = weight.add(64);
@@ -147,12 +147,12 @@ impl Tiles<'_> {
                     std::ptr::copy_nonoverlapping(weights[r], last[r].as_mut_ptr(), rest * 2);
                     weights[r] = last[r].as_ptr();
                 }
-                self.vector::<S, P, R, M>(s, pairs, weights, x.add(vectors * 64), &mut sums);
+                self.vector::<S, P, R, M>(s, dot, weights, x.add(vectors * 64), &mut sums);
             }
         }
         for m in 0..M {
             for r in 0..R {
-                self.product.set(row + m, features[r], s.sum(sums[r][m]));
+                self.matmul.set(row + m, features[r], s.sum(sums[r][m]));
             }
         }
     }
@@ -160,17 +160,17 @@ impl Tiles<'_> {
     /// Adds one vector's terms.
     ///
     /// # Safety
-    /// 32 numbers are valid at each of `weights` and in `M` rows of `x`.
+    /// 32 values are valid at each of `weights` and in `M` rows of `x`.
     #[inline(always)]
-    unsafe fn vector<S: Int8, P: Pairs<S>, const R: usize, const M: usize>(
+    unsafe fn vector<S: Int8, P: Bf16Dot<S>, const R: usize, const M: usize>(
         &self,
         s: S,
-        pairs: P,
+        dot: P,
         weights: [*const u8; R],
         x: *const u8,
         sums: &mut [[S::V; M]; R],
     ) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises the values.
         unsafe {
             let mut w = [s.load_bytes(weights[0]); R];
             for r in 1..R {
@@ -179,7 +179,7 @@ impl Tiles<'_> {
             for m in 0..M {
                 let a = s.load_bytes(x.add(m * self.stride * 2));
                 for r in 0..R {
-                    sums[r][m] = pairs.dot(sums[r][m], w[r], a);
+                    sums[r][m] = dot.dot(sums[r][m], w[r], a);
                 }
             }
         }

@@ -1,28 +1,28 @@
-//! Many rows of activations: lanes are rows, packed once in tiles of 16 by pairs; weights are
-//! copied into a panel of the second-level cache and broadcast a pair at a time.
+//! Many rows of activations: lanes are rows, packed once in tiles of 16 as pairs of bf16. Weights
+//! are copied into a panel in the second-level cache and broadcast one pair at a time.
 
-use super::NUMBERS;
-use super::decode::Round;
+use super::VALUES;
+use super::decode::RoundRow;
 use crate::buffer::{Scratch, SharedMut, with_scratch};
 use crate::level::Level;
 use crate::pool;
 use crate::product::element::elements;
-use crate::product::finish::Finish;
-use crate::product::next_panel::{NextPanel, STEP};
-use crate::product::prefill::{PANEL_ROWS, PIECE_ROWS, X_AHEAD};
-use crate::product::{Input, MOST_LANES as LANES, PACKED_ROWS, Product, jobs, pieces};
+use crate::product::finish::Epilogue;
+use crate::product::next_panel::{PanelPrefetch, STEP};
+use crate::product::prefill::{PANEL_ROWS, SCHEDULE_ROWS, X_AHEAD};
+use crate::product::{Input, MAX_LANES as LANES, Matmul, PACKED_ROWS, jobs, pieces};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Amx;
-use crate::simd::{Int8, Kernel, PairKernel, Pairs, dispatch, dispatch_pairs};
+use crate::simd::{Bf16Dot, Bf16DotKernel, Int8, Kernel, dispatch, dispatch_bf16_dot};
 use half::bf16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Pairs of a panel: 96 rows of 1024 pairs are 384 KB.
+/// Pairs of a panel row: 96 rows of 1024 pairs are 384 KB.
 const PAIRS: usize = 1024;
 /// Weight rows of a tile.
 const TILE_ROWS: usize = 12;
-/// Apart in the panel, so that rows do not fall on one set of the cache.
+/// Distance of rows in the panel, so that they do not fall on one set of the cache.
 pub(super) const STRIDE: usize = PAIRS + 16;
 
 thread_local! {
@@ -30,18 +30,18 @@ thread_local! {
     static PANELS: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-pub(super) fn project(input: &Input<'_>, products: &[Product<'_>]) {
-    let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
+pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
+    let pairs = input.in_features.next_multiple_of(VALUES) / 2;
     for first in (0..input.rows).step_by(PACKED_ROWS) {
         let rows = first..input.rows.min(first + PACKED_ROWS);
         let padded = rows.len().next_multiple_of(LANES);
         with_scratch(&PACKED, padded * pairs, |packed| {
             pack(input, rows.clone(), pairs, packed);
             let packed = &*packed;
-            let jobs = jobs(input, products);
-            let features = jobs.iter().map(|(product, _)| product.out_features);
-            pieces::run_by(input.parts, PIECE_ROWS, features, |i, range| {
-                multiply(input, packed, Finish::new(jobs[i], &rows, padded), range);
+            let jobs = jobs(input, matmuls);
+            let features = jobs.iter().map(|(matmul, _)| matmul.out_features);
+            pieces::run_by(input.parts, SCHEDULE_ROWS, features, |i, range| {
+                multiply(input, packed, Epilogue::new(jobs[i], &rows, padded), range);
             });
         });
     }
@@ -60,7 +60,7 @@ fn pack(input: &Input<'_>, rows: Range<usize>, pairs: usize, packed: &mut [f32])
             let count = LANES.min(rows.end - first);
             for (row, to) in rounded.chunks_exact_mut(pairs).enumerate() {
                 let x = &input.x[(first + row.min(count - 1)) * k..][..k];
-                dispatch_pairs(input.level, Round { x, to });
+                dispatch_bf16_dot(input.level, RoundRow { x, to });
             }
             rounded[count * pairs..].fill(0.0);
             let to = to.part(tile * LANES * pairs, LANES * pairs);
@@ -70,7 +70,7 @@ fn pack(input: &Input<'_>, rows: Range<usize>, pairs: usize, packed: &mut [f32])
     });
 }
 
-/// `[LANES, pairs]` to `[pairs, LANES]`; `pairs` is a multiple of 16.
+/// Transposes `[LANES, pairs]` to `[pairs, LANES]`; `pairs` is a multiple of 16.
 struct Transpose<'a> {
     from: &'a [f32],
     pairs: usize,
@@ -83,7 +83,7 @@ impl Kernel for Transpose<'_> {
         assert!(S::LANES == LANES && self.from.len() == LANES * self.pairs);
         let to = self.to.at(0, LANES * self.pairs);
         for i in (0..self.pairs).step_by(LANES) {
-            // SAFETY: blocks of 16 by 16 inside both.
+            // SAFETY: blocks of 16 by 16 are inside both.
             unsafe {
                 s.transpose(
                     self.from.as_ptr().add(i),
@@ -96,58 +96,58 @@ impl Kernel for Transpose<'_> {
     }
 }
 
-fn multiply(input: &Input<'_>, packed: &[f32], finish: Finish<'_>, range: Range<usize>) {
-    let padded = finish.padded;
-    let pairs = input.in_features.next_multiple_of(NUMBERS) / 2;
+fn multiply(input: &Input<'_>, packed: &[f32], epilogue: Epilogue<'_>, range: Range<usize>) {
+    let padded = epilogue.padded;
+    let pairs = input.in_features.next_multiple_of(VALUES) / 2;
     assert_eq!(packed.len(), padded * pairs);
     let (panel, sums) = (PANEL_ROWS * STRIDE, PANEL_ROWS * padded);
-    with_scratch(&PANELS, panel + finish.sums() * sums, |scratch| {
+    with_scratch(&PANELS, panel + epilogue.sums() * sums, |scratch| {
         let (panel, rest) = scratch.split_at_mut(panel);
         let (sums, gate_sums) = rest.split_at_mut(sums);
-        let panels = Panels {
+        let panels = Bf16Panels {
             level: input.level,
             packed,
             padded,
             pairs,
             in_features: input.in_features,
-            weight: elements(input, finish.product),
-            gate: finish.gate.map(|gate| elements(input, gate)),
+            weight: elements(input, epilogue.matmul),
+            gate: epilogue.gate.map(|gate| elements(input, gate)),
             range,
-            next: NextPanel::NOTHING,
+            next: PanelPrefetch::NOTHING,
             panel,
             sums,
             gate_sums,
-            finish,
+            epilogue,
         };
-        dispatch_pairs(input.level, panels);
+        dispatch_bf16_dot(input.level, panels);
     });
 }
 
-/// The outputs of a piece.
-pub(super) struct Panels<'a> {
+/// The outputs of a work item.
+pub(super) struct Bf16Panels<'a> {
     level: Level,
     pub(super) packed: &'a [f32],
     /// Rows in `packed`.
     pub(super) padded: usize,
-    /// Pairs of a row there.
+    /// Pairs of a row in `packed`.
     pub(super) pairs: usize,
     in_features: usize,
     weight: &'a [bf16],
     gate: Option<&'a [bf16]>,
     range: Range<usize>,
-    next: NextPanel,
+    next: PanelPrefetch,
     /// `[PANEL_ROWS][STRIDE]`.
     pub(super) panel: &'a mut [f32],
     /// `[PANEL_ROWS][padded]`.
     pub(super) sums: &'a mut [f32],
-    /// As many, where there is a gate.
+    /// The gate's sums; empty without a gate.
     gate_sums: &'a mut [f32],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
 }
 
-impl PairKernel for Panels<'_> {
+impl Bf16DotKernel for Bf16Panels<'_> {
     #[inline(always)]
-    fn run<S: Int8, P: Pairs<S>>(mut self, s: S, p: P) {
+    fn run<S: Int8, P: Bf16Dot<S>>(mut self, s: S, p: P) {
         assert_eq!(S::LANES, LANES);
         for n in self.range.clone().step_by(PANEL_ROWS) {
             let features = n..self.range.end.min(n + PANEL_ROWS);
@@ -159,15 +159,15 @@ impl PairKernel for Panels<'_> {
             }
             let then = &self.gate.unwrap_or(weight)[features.end * self.in_features..];
             self.sum(s, p, [weight, then], features.clone());
-            self.finish.write(s, features, self.sums, self.gate_sums);
+            self.epilogue.write(s, features, self.sums, self.gate_sums);
         }
     }
 }
 
-impl<'a> Panels<'a> {
-    /// The sums of some features of a weight; after them come the rows of `then`.
+impl<'a> Bf16Panels<'a> {
+    /// Computes the sums of some features of a weight; the panel after them has the rows of `then`.
     #[inline(always)]
-    fn sum<S: Int8, P: Pairs<S>>(
+    fn sum<S: Int8, P: Bf16Dot<S>>(
         &mut self,
         s: S,
         p: P,
@@ -183,14 +183,15 @@ impl<'a> Panels<'a> {
         }
     }
 
-    /// Copies a block of the weight's first rows into the panel, with zeros behind the last.
+    /// Copies a block of the weight's first rows into the panel, and appends zeros to the last
+    /// pairs.
     #[inline(always)]
     fn fill(&mut self, weight: &[bf16], features: usize, pairs: Range<usize>) {
-        let numbers = 2 * pairs.start..self.in_features.min(2 * pairs.end);
+        let values = 2 * pairs.start..self.in_features.min(2 * pairs.end);
         for (n, to) in (0..features).zip(self.panel.chunks_exact_mut(STRIDE)) {
-            let from = &weight[n * self.in_features..][numbers.clone()];
+            let from = &weight[n * self.in_features..][values.clone()];
             let to = to[..pairs.len()].as_mut_ptr().cast::<bf16>();
-            // SAFETY: the panel's row has room for two numbers in each of its pairs.
+            // SAFETY: the panel's row has room for two values in each of its pairs.
             unsafe {
                 std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
                 to.add(from.len())
@@ -199,11 +200,16 @@ impl<'a> Panels<'a> {
         }
     }
 
-    /// The weights of the panel that follows.
-    fn next_panel(&self, weights: [&[bf16]; 2], features: usize, pairs: Range<usize>) -> NextPanel {
+    /// Prefetches the weights of the next panel.
+    fn panel_prefetch(
+        &self,
+        weights: [&[bf16]; 2],
+        features: usize,
+        pairs: Range<usize>,
+    ) -> PanelPrefetch {
         let row = 2 * self.in_features;
         let tiles = self.padded.div_ceil(2 * LANES) * features.div_ceil(TILE_ROWS);
-        NextPanel::new(
+        PanelPrefetch::new(
             weights.map(|weight| weight.as_ptr().cast()),
             row,
             features,
@@ -213,9 +219,10 @@ impl<'a> Panels<'a> {
         )
     }
 
-    /// Adds the terms of the panel, which is of the first of `weights`, to the sums of its features.
+    /// Adds the terms of the panel, which holds the first of `weights`, to the sums of its
+    /// features.
     #[inline(always)]
-    fn multiply<S: Int8, P: Pairs<S>>(
+    fn multiply<S: Int8, P: Bf16Dot<S>>(
         &mut self,
         s: S,
         p: P,
@@ -227,7 +234,7 @@ impl<'a> Panels<'a> {
         if let Some(amx) = Amx::of(self.level) {
             return self.multiply_tiles(amx, features, pairs);
         }
-        self.next = self.next_panel(weights, features, pairs.clone());
+        self.next = self.panel_prefetch(weights, features, pairs.clone());
         let mut row = 0;
         while row + 2 * LANES <= self.padded {
             self.column::<S, P, 2>(s, p, features, row, pairs.clone());
@@ -240,7 +247,7 @@ impl<'a> Panels<'a> {
 
     /// The tiles of `C` vectors of activation rows from `row`.
     #[inline(always)]
-    fn column<S: Int8, P: Pairs<S>, const C: usize>(
+    fn column<S: Int8, P: Bf16Dot<S>, const C: usize>(
         &mut self,
         s: S,
         p: P,
@@ -265,7 +272,7 @@ impl<'a> Panels<'a> {
 
     /// Adds a panel's terms to the sums of `R` features from `n`, for `C` vectors of rows.
     #[inline(always)]
-    fn tile<S: Int8, P: Pairs<S>, const R: usize, const C: usize>(
+    fn tile<S: Int8, P: Bf16Dot<S>, const R: usize, const C: usize>(
         &mut self,
         s: S,
         p: P,

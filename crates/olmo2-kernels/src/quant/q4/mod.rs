@@ -1,7 +1,7 @@
 //! Quantizing to 4 bits with selected codebooks.
 //!
-//! The result is the same bytes on every machine: sums are whole numbers, and what is not is
-//! single operations that every machine rounds alike.
+//! Every machine produces the same bytes: sums are integers, and everything else is single
+//! operations that all machines round alike.
 
 mod search;
 
@@ -10,34 +10,34 @@ use crate::level;
 use crate::simd::{self, Kernel, Simd};
 use search::{Search, Target};
 
-/// The largest scale of a tensor whose largest magnitude is `largest`: what the block with that
-/// magnitude takes at most. 0, and with it a tensor of zeros, where `largest` is below 2^-90 or no
-/// finite number.
-pub fn q4_top(largest: f32) -> f32 {
-    /// Hardly a block wants its largest magnitude at a code below this: trained tables end at 45
-    /// to 63, and where the other end of one serves, at 30 or more.
+/// The largest scale of a tensor with the largest magnitude `max_abs`: an upper bound for the scale
+/// of the block with that magnitude. It is 0, and the tensor becomes zeros, if `max_abs` is below
+/// 2^-90 or not finite.
+pub fn q4_max_scale(max_abs: f32) -> f32 {
+    /// Hardly any block maps its largest magnitude to a code below this. Trained tables end at 45
+    /// to 63; if a block uses the other end of a table, that is at 30 or more.
     const LAST: f32 = 32.0;
-    /// 2^-90: the smallest scale and half of it are to stay normal numbers.
+    /// 2^-90, so that the smallest scale and half of it are normal numbers.
     const SMALLEST: f32 = 8.077_936e-28;
-    match largest.is_finite() && largest >= SMALLEST {
-        true => largest / LAST,
+    match max_abs.is_finite() && max_abs >= SMALLEST {
+        true => max_abs / LAST,
         false => 0.0,
     }
 }
 
-/// Quantizes rows of `in_features` weights of a tensor with the given [`q4_top`] into
-/// `[rows, blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. Rows are split over
-/// the threads; bytes depend neither on their number nor on the SIMD level.
+/// Quantizes rows of `in_features` weights of a tensor with the given [`q4_max_scale`] into `[rows,
+/// blocks, 16]` bytes of codes, `[rows, blocks]` scales and selectors. The threads share the rows;
+/// the bytes depend neither on their number nor on the SIMD level.
 ///
-/// Weights far above `top` are cut off, those far below become 0. A block with a weight that is not
-/// finite becomes 0: the caller refuses such tensors.
+/// Weights far above `max_scale` are clipped, those far below become 0. A block with a weight that
+/// is not finite becomes 0; the caller rejects such tensors.
 ///
 /// # Panics
 /// A length does not fit the others, or `in_features` is 0.
 pub fn quantize_q4(
     rows: &[f32],
     in_features: usize,
-    top: f32,
+    max_scale: f32,
     quants: &mut [u8],
     scales: &mut [u8],
     selectors: &mut [u8],
@@ -49,14 +49,14 @@ pub fn quantize_q4(
     assert_eq!(scales.len(), count * blocks);
     assert_eq!(selectors.len(), count * blocks);
     let each = parallel::rows_each(count);
-    let (level, steps) = (level::level(), steps(top));
+    let (level, steps) = (level::level(), steps(max_scale));
     let parts = rows
         .chunks(each * in_features)
         .zip(quants.chunks_mut(each * blocks * 16))
         .zip(scales.chunks_mut(each * blocks))
         .zip(selectors.chunks_mut(each * blocks));
     parallel::each(parts, |(((rows, quants), scales), selectors)| {
-        let part = Part {
+        let part = QuantizeQ4 {
             search: Search::of_the_codebook(),
             steps: &steps,
             rows,
@@ -69,14 +69,14 @@ pub fn quantize_q4(
     });
 }
 
-/// All scales, falling.
-fn steps(top: f32) -> [f32; 256] {
-    let scales = Q4Scales::new(top);
+/// All scales, descending.
+fn steps(max_scale: f32) -> [f32; 256] {
+    let scales = Q4Scales::new(max_scale);
     std::array::from_fn(|s| scales.get(s as u8))
 }
 
-/// Some rows and where they go.
-struct Part<'a> {
+/// Some rows, and the arrays to write.
+struct QuantizeQ4<'a> {
     search: &'a Search,
     steps: &'a [f32; 256],
     rows: &'a [f32],
@@ -86,7 +86,7 @@ struct Part<'a> {
     selectors: &'a mut [u8],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for QuantizeQ4<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let rows = self.rows.chunks_exact(self.in_features);
@@ -108,19 +108,20 @@ impl Kernel for Part<'_> {
 /// The scale, selector and codes of a block.
 #[inline(always)]
 fn quantize(search: &Search, steps: &[f32; 256], block: &[f32; BLOCK]) -> (u8, u8, [u8; BLOCK]) {
-    let mut largest = 0;
+    let mut max_abs = 0;
     for j in 0..BLOCK {
-        largest = largest.max(block[j].to_bits() & 0x7fff_ffff);
+        max_abs = max_abs.max(block[j].to_bits() & 0x7fff_ffff);
     }
-    let largest = f32::from_bits(largest);
-    // Half of the smallest scale is nearer to 0, and so is what is no number.
-    if !(largest > steps[255] * 0.5 && largest.is_finite()) {
+    let max_abs = f32::from_bits(max_abs);
+    // Values below half of the smallest scale are nearer to 0. The condition also excludes NaN and
+    // infinity.
+    if !(max_abs > steps[255] * 0.5 && max_abs.is_finite()) {
         let (selector, code) = codebook::ZERO;
         return (255, selector, [code; BLOCK]);
     }
-    let target = Target::new(block, largest);
-    // Beyond the smallest scale the tables that would fit best say nothing.
-    let (scale, table) = match largest < steps[255] * 64.0 {
+    let target = Target::new(block, max_abs);
+    // Below the smallest scale, the tables that would fit best at their own scale do not matter.
+    let (scale, table) = match max_abs < steps[255] * 64.0 {
         true => (255, search.best_at(&target, target.units(steps[255]))),
         false => search.best(&target, steps),
     };

@@ -1,48 +1,49 @@
-//! The table and the scale that leave a block the least error. An estimate of each table's error
-//! picks the most promising; these are fitted, and the best of them tried at the scales there are.
+//! The search for the table and the scale with the smallest error for a block. An estimate of each
+//! table's error selects the most promising tables; these are fitted, and the best of them are
+//! tried at the available scales.
 
 use crate::quant::{BLOCK, codebook::TABLES};
 use std::sync::LazyLock;
 
-/// What a block's largest magnitude becomes: weights are whole numbers up to here in the search.
-/// From a code to the next are some two thousand, and sums of products fit 32 bits.
+/// The value that a block's largest magnitude is mapped to: the search uses integers up to this.
+/// Neighboring codes are about two thousand apart, and sums of products fit 32 bits.
 const ONE: i16 = 1 << 14;
-/// Intervals of a weight within which its error is taken to be the same: 512 units each, and one
-/// more for `ONE`, which every block has.
+/// Intervals of a weight within which its error is assumed constant: 512 units each, and one more
+/// for `ONE`, which every block has.
 const BINS: usize = 2 * ONE as usize / 512 + 1;
-/// Estimates of a table's error are made for these shares of the scale that takes `ONE` to its
-/// last number.
+/// Estimates of a table's error are made for these multiples of the scale that maps `ONE` to the
+/// table's last value.
 const SHARES: [f32; 2] = [0.92, 1.0];
-/// Weights are compared with a table's numbers in this fraction of one.
+/// Weights are compared with a table's values in this fraction of one.
 const FINE: i16 = 256;
-/// Tables that are fitted.
+/// Number of tables that are fitted.
 const FITTED: usize = 16;
-/// Of these, how many are tried at the scales there are.
+/// Number of fitted tables that are tried at the available scales.
 const TRIED: usize = 2;
 
-/// A block in whole numbers.
+/// A block in integers.
 pub(super) struct Target {
     weights: [i16; BLOCK],
-    /// The same.
+    /// The same values as floats.
     floats: [f32; BLOCK],
-    /// Whether the weights were negated, which makes the largest magnitude positive.
+    /// Whether the weights were negated, so that the largest magnitude is positive.
     pub(super) flipped: bool,
-    /// Units in 1.0.
+    /// Units per 1.0.
     units: f32,
 }
 
 impl Target {
-    /// `largest` is the largest magnitude in `block`.
+    /// `max_abs` is the largest magnitude in `block`.
     #[inline(always)]
-    pub(super) fn new(block: &[f32; BLOCK], largest: f32) -> Self {
-        let units = f32::from(ONE) / largest;
-        let (mut weights, mut least, mut most) = ([0; BLOCK], 0, 0);
+    pub(super) fn new(block: &[f32; BLOCK], max_abs: f32) -> Self {
+        let units = f32::from(ONE) / max_abs;
+        let (mut weights, mut min, mut max) = ([0; BLOCK], 0, 0);
         for j in 0..BLOCK {
             weights[j] = whole(block[j] * units);
-            least = weights[j].min(least);
-            most = weights[j].max(most);
+            min = weights[j].min(min);
+            max = weights[j].max(max);
         }
-        let flipped = -least > most;
+        let flipped = -min > max;
         let sign = if flipped { -1 } else { 1 };
         let mut floats = [0.0; BLOCK];
         for j in 0..BLOCK {
@@ -63,7 +64,7 @@ impl Target {
         scale * self.units
     }
 
-    /// The weights over a scale in units, in `FINE`; cut off beyond all tables.
+    /// The weights divided by a scale in units, in `FINE`; clipped beyond all tables.
     #[inline(always)]
     fn over(&self, scale: f32) -> [i16; BLOCK] {
         const LIMIT: f32 = 127.0 * FINE as f32;
@@ -78,25 +79,25 @@ impl Target {
     }
 }
 
-/// The nearest whole number of one within 16 bits.
+/// The nearest integer within 16 bits.
 #[inline(always)]
 fn whole(x: f32) -> i16 {
-    /// Added, it leaves that number in the low bits.
+    /// Adding it leaves that integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     (x + ROUND).to_bits() as i16
 }
 
-/// A table, ready to quantize with.
+/// A table, prepared for quantizing.
 struct Shape {
     first: i16,
-    /// From each number to the next.
+    /// The differences between neighboring values.
     steps: [i16; 15],
-    /// Halfway between, in `FINE`.
+    /// The midpoints between neighboring values, in `FINE`.
     middles: [i16; 15],
     last: f32,
 }
 
-/// All tables and what each costs a weight.
+/// All tables, and the error of each for a weight.
 pub(super) struct Search {
     shapes: Vec<Shape>,
     /// `[BINS]`: the squared error of each table at the first of `SHARES`, then at the second.
@@ -108,15 +109,15 @@ pub(super) struct Search {
 struct Fit {
     table: u8,
     scale: f32,
-    /// By how much the sum of squares falls.
+    /// The amount by which the sum of squares falls.
     gain: f64,
 }
 
-/// For each table: the sum of errors, which share has it, the table.
+/// For each table: the sum of errors, the index of its share, and the table.
 struct Estimates([u32; 256]);
 
 impl Estimates {
-    /// The table with the least sum, and the share that has it; the next call gives the next.
+    /// Takes the table with the smallest sum, with its share; the next call takes the next one.
     #[inline(always)]
     fn take_least(&mut self) -> (u8, f32) {
         let mut least = u32::MAX;
@@ -150,7 +151,7 @@ impl Search {
         }
     }
 
-    /// The scale and table with the least error. Tables are those of the target, flipped as it is.
+    /// The scale and table with the smallest error. Tables apply to the target, flipped as it is.
     #[inline(always)]
     pub(super) fn best(&self, target: &Target, steps: &[f32; 256]) -> (u8, u8) {
         let mut fits = [Fit::default(); TRIED];
@@ -158,40 +159,40 @@ impl Search {
         for _ in 0..FITTED {
             let (table, share) = estimates.take_least();
             let mut fit = self.fit(target, table, share);
-            for held in &mut fits {
-                if fit.gain > held.gain {
-                    std::mem::swap(held, &mut fit);
+            for best in &mut fits {
+                if fit.gain > best.gain {
+                    std::mem::swap(best, &mut fit);
                 }
             }
         }
-        let (mut most, mut best) = (f64::NEG_INFINITY, (255, fits[0].table));
+        let (mut max_gain, mut best) = (f64::NEG_INFINITY, (255, fits[0].table));
         for fit in fits {
             let scale = fit.scale / target.units;
             let below = steps.partition_point(|&step| step > scale).clamp(1, 255);
             for at in [below - 1, below] {
                 let gain = self.gain(target, fit.table, target.units(steps[at]));
-                if gain > most {
-                    (most, best) = (gain, (at as u8, fit.table));
+                if gain > max_gain {
+                    (max_gain, best) = (gain, (at as u8, fit.table));
                 }
             }
         }
         best
     }
 
-    /// The table with the least error at a scale in units.
+    /// The table with the smallest error at a scale in units.
     #[inline(always)]
     pub(super) fn best_at(&self, target: &Target, scale: f32) -> u8 {
-        let (mut most, mut best) = (f64::NEG_INFINITY, 0);
+        let (mut max_gain, mut best) = (f64::NEG_INFINITY, 0);
         for table in 0..=255 {
             let gain = self.gain(target, table, scale);
-            if gain > most {
-                (most, best) = (gain, table);
+            if gain > max_gain {
+                (max_gain, best) = (gain, table);
             }
         }
         best
     }
 
-    /// The indices into the table that are nearest at a scale in units.
+    /// The indices of the nearest values of the table, at a scale in units.
     #[inline(always)]
     pub(super) fn codes(&self, target: &Target, table: u8, scale: f32) -> [u8; BLOCK] {
         let (over, middles) = (target.over(scale), &self.shapes[usize::from(table)].middles);
@@ -232,7 +233,7 @@ impl Search {
         Estimates(keys)
     }
 
-    /// Quantizes twice, each time with the scale that suits the codes before.
+    /// Quantizes twice, each time with the best scale for the codes before.
     #[inline(always)]
     fn fit(&self, target: &Target, table: u8, share: f32) -> Fit {
         let shape = &self.shapes[usize::from(table)];
@@ -250,7 +251,7 @@ impl Search {
         fit
     }
 
-    /// By how much the sum of squares falls at a scale in units.
+    /// The amount by which the sum of squares falls at a scale in units.
     #[inline(always)]
     fn gain(&self, target: &Target, table: u8, scale: f32) -> f64 {
         let (product, square) = sums(target, &self.shapes[usize::from(table)], scale);
@@ -259,7 +260,7 @@ impl Search {
     }
 }
 
-/// The sum of weight times code, and of the codes' squares, when each weight takes the nearest.
+/// The sum of weight times code, and of the codes' squares, if each weight takes the nearest code.
 #[inline(always)]
 fn sums(target: &Target, shape: &Shape, scale: f32) -> (i32, i32) {
     let over = target.over(scale);
@@ -267,7 +268,7 @@ fn sums(target: &Target, shape: &Shape, scale: f32) -> (i32, i32) {
     for j in 0..BLOCK {
         let mut code = shape.first;
         for k in 0..15 {
-            // A mask: compilers make branches of the alternative.
+            // A mask, because compilers turn the alternative into branches.
             code += -i16::from(over[j] > shape.middles[k]) & shape.steps[k];
         }
         codes[j] = code;
@@ -280,14 +281,14 @@ fn sums(target: &Target, shape: &Shape, scale: f32) -> (i32, i32) {
     (product, square)
 }
 
-/// The squared error of a weight in the middle of a bin, in 2^-18 of `ONE` squared: the sum over a
-/// block of a fitting table is a tenth of what 16 bits hold.
+/// The squared error of a weight in the middle of a bin, in units of 2^-18 of `ONE` squared. The
+/// sum over a block is about a tenth of the range of 16 bits if the table fits.
 fn estimate(bin: usize, share: f32, table: &[i8; 16]) -> u16 {
     let x = match bin + 1 == BINS {
         true => 1.0,
         false => (bin as f32 + 0.5) * 2.0 / (BINS - 1) as f32 - 1.0,
     };
-    // Tables whose last number is small or negative are no match for a positive largest weight.
+    // Tables whose last value is small or negative cannot represent a positive largest weight.
     let scale = share / f32::from(table[15]).max(1.0);
     let off = |&t: &i8| (x - scale * f32::from(t)) * (x - scale * f32::from(t));
     let least = table.iter().map(off).fold(f32::INFINITY, f32::min);

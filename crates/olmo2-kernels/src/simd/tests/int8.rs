@@ -1,19 +1,19 @@
 //! Operations on bytes and integers.
 
 use super::at_every_level;
-use crate::quant::{LEAST_TOP, Q4Scales};
+use crate::quant::{MIN_MAX_SCALE, Q4Scales};
 use crate::simd::{Int8, Kernel};
 
 /// Bytes of the longest register.
-const MOST: usize = 64;
+const MAX_BYTES: usize = 64;
 
-/// Bytes of all values and no order, the same each time.
-fn bytes(seed: u8) -> [u8; MOST] {
+/// Bytes of all values in no particular order, the same each time.
+fn bytes(seed: u8) -> [u8; MAX_BYTES] {
     std::array::from_fn(|i| (i as u8).wrapping_mul(37).wrapping_add(seed))
 }
 
 fn stored<S: Int8>(s: S, b: S::B) -> Vec<u8> {
-    let mut out = [0; MOST];
+    let mut out = [0; MAX_BYTES];
     // SAFETY: the longest register fits.
     unsafe { s.store_bytes(out.as_mut_ptr(), b) };
     out[..16 * S::GROUPS].to_vec()
@@ -39,7 +39,7 @@ impl Kernel for Dots {
     fn run<S: Int8>(self, s: S) {
         for (seed, start) in [(0, 0), (3, 1000), (101, -70_000)] {
             let weights = bytes(seed);
-            // -128 is no activation.
+            // Activations are never -128.
             let a = bytes(seed ^ 0x55).map(|a| (a as i8).max(-127) as u8);
             let biased = weights.map(|w| (i32::from(w) % (2 * S::BIAS)) as u8);
             let sums = [start; 16];
@@ -77,8 +77,8 @@ impl Kernel for Scales {
     #[inline(always)]
     fn run<S: Int8>(self, s: S) {
         let all: [u8; 256] = std::array::from_fn(|i| i as u8);
-        for top in [LEAST_TOP, 0.7, 1.0, f32::MAX] {
-            let scales = Q4Scales::new(top);
+        for max_scale in [MIN_MAX_SCALE, 0.7, 1.0, f32::MAX] {
+            let scales = Q4Scales::new(max_scale);
             for some in all.chunks_exact(S::LANES) {
                 // SAFETY: `LANES` bytes.
                 let found = floats(s, unsafe { s.q4_scales(some.as_ptr(), &scales) });
@@ -121,7 +121,7 @@ impl Kernel for Shuffles {
             .map(|t| std::array::from_fn(|i| t ^ (i as u8 * 16)))
             .collect();
         let selectors = [0, 255, 7, 130];
-        // SAFETY: 256 tables and four selectors are there.
+        // SAFETY: 256 tables and four selectors are valid.
         let chosen = unsafe { s.tables(tables.as_ptr(), selectors.as_ptr()) };
         let found = stored(s, s.lookup(chosen, s.nibbles(first).0));
         for i in 0..width {
@@ -165,23 +165,23 @@ impl Kernel for Integers {
         );
 
         let halves: [f32; 16] = std::array::from_fn(|i| i as f32 / 2.0 - 3.0);
-        // SAFETY: 16 numbers are there.
+        // SAFETY: 16 values are valid.
         let rounded = ints(s, s.to_ints(unsafe { s.load(halves.as_ptr()) }));
         for lane in 0..S::LANES {
             assert_eq!(rounded[lane] as f32, halves[lane].round_ties_even());
         }
-        // SAFETY: `GROUPS` numbers, at most four, are there.
-        let (numbers, repeated) =
+        // SAFETY: `GROUPS` values, at most four, are valid.
+        let (values, repeated) =
             unsafe { (s.repeat_ints(rows[3].as_ptr()), s.repeat(halves.as_ptr())) };
-        let (numbers, repeated) = (ints(s, numbers), floats(s, repeated));
+        let (values, repeated) = (ints(s, values), floats(s, repeated));
         for lane in 0..S::LANES {
-            assert_eq!(numbers[lane], rows[3][lane % S::GROUPS]);
+            assert_eq!(values[lane], rows[3][lane % S::GROUPS]);
             assert_eq!(repeated[lane], halves[lane % S::GROUPS]);
         }
         let sums = s.sum_groups(s.to_floats(x[0]));
         for (row, sum) in sums.into_iter().enumerate() {
-            let numbers = &rows[0][row * S::GROUPS..][..S::GROUPS];
-            assert_eq!(sum, numbers.iter().sum::<i32>() as f32);
+            let values = &rows[0][row * S::GROUPS..][..S::GROUPS];
+            assert_eq!(sum, values.iter().sum::<i32>() as f32);
         }
     }
 }

@@ -15,7 +15,7 @@ struct Exp;
 impl Kernel for Exp {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let exp = |x: f32| s.largest(s.exp(s.splat(x)));
+        let exp = |x: f32| s.max_element(s.exp(s.splat(x)));
         let mut worst = 0.0_f64;
         for i in -87_300..=88_300 {
             let x = i as f32 * 1e-3;
@@ -42,7 +42,7 @@ impl Kernel for Moves {
         let n = S::LANES;
         let from: Vec<f32> = (0..n * 20).map(|i| i as f32).collect();
         let mut to = vec![-1.0; n * 18];
-        // SAFETY: `n` rows of 20 and of 18 are there, and `n` is at most 16.
+        // SAFETY: `n` rows of 20 and of 18 are valid, and `n` is at most 16.
         unsafe { s.transpose(from.as_ptr(), 20, to.as_mut_ptr(), 18) };
         for (i, x) in to.iter().enumerate() {
             let (row, column) = (i / 18, i % 18);
@@ -66,7 +66,7 @@ impl Kernel for Moves {
                     .all(|(i, &x)| x == if i < count { (i + 1) as f32 } else { -1.0 })
             );
             if count > 0 {
-                assert_eq!(s.largest(v), count as f32);
+                assert_eq!(s.max_element(v), count as f32);
             }
         }
     }

@@ -1,4 +1,6 @@
-//! burn-flex: attention over a cache that kernels write in place and read as it is stored.
+//! Attention over a cache that kernels write in place and read as it is stored.
+//!
+//! burn's `slice_assign` on Flex copies the whole cache each time.
 
 use std::ops::Range;
 
@@ -6,99 +8,92 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use half::bf16;
-use olmo2_kernels::attention::cache_blocks;
-use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef};
+use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef, cache_blocks};
 
-use super::matmul::{contiguous, f32s, from_flex, from_vec, reads_in_place, same, to_flex};
-use crate::cache::{KvCache, LayerCache, Stored};
-use crate::forward::batch::Row;
+use super::norm::normed_and_rotated;
+use super::tensor::{as_flex, contiguous, f32s, from_vec};
+use crate::backend::plain;
+use crate::backend::request::{Attention, Norm};
+use crate::backend::rotation::Rotation;
+use crate::cache::{KvStorage, LayerStorage, Run};
 
-/// Writes keys and values into the cache in place and attends over it, in f32; `None` where the
-/// cache is one that kernels do not read.
-///
-/// burn's `slice_assign` on Flex copies the whole cache each time.
-///
-/// # Shapes
-/// - `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: `[batch, seq, kv_heads, head_dim]`
-/// - returns: `[batch, seq, heads * head_dim]` in the dtype of `q`, zero in padding
-pub(crate) fn attend<B: Backend>(
-    cache: &mut KvCache<B>,
-    layer: usize,
-    rows: &[Row],
-    [q, k, v]: [&Tensor<B, 4>; 3],
+/// Declines without a cache, and over a cache that the kernels do not read. Computes in f32 whatever
+/// the dtype of activations.
+pub(in crate::backend) fn attention<B: Backend>(
+    attention: &Attention<'_, B>,
+    storage: &mut Option<&mut LayerStorage<B>>,
 ) -> Option<Tensor<B, 3>> {
-    if !reads_in_place::<B>() || !cache.holds(layer, is_read_by_kernels) {
-        return None;
-    }
-    let [batch, seq, heads, head_dim] = q.dims();
+    let Attention { runs, shape, .. } = attention;
+    let storage = storage.as_deref_mut()?;
+    let mut keys = FlexCache::new(&mut storage.k)?;
+    let mut values = FlexCache::new(&mut storage.v)?;
     let shape = AttentionShape {
-        heads,
-        kv_heads: k.dims()[2],
-        head_dim,
-        capacity: cache.allocated(),
-        scale: (head_dim as f32).powf(-0.5),
+        heads: shape.heads,
+        kv_heads: shape.kv_heads,
+        head_dim: shape.head_dim,
+        capacity: keys.capacity(),
+        scale: (shape.head_dim as f32).powf(-0.5),
     };
-    let dtype = q.dtype();
-    let [q, k, v] = [q, k, v].map(|x| contiguous(&x.clone().cast(DType::F32)));
-    let cached = cache.take(layer);
-    let (mut keys, mut values) = (Held::new(cached.k), Held::new(cached.v));
-    keys.write(&shape, rows, seq, f32s(&k));
-    values.write(&shape, rows, seq, f32s(&v));
-    let mut out = vec![0.0; batch * seq * heads * head_dim];
-    read(&shape, rows, f32s(&q), [&keys, &values], &mut out);
-    let (k, v) = (keys.into_stored(), values.into_stored());
-    cache.put(layer, LayerCache { k, v });
-    Some(from_vec(out, [batch, seq, heads * head_dim]).cast(dtype))
+    let rotated = |x, norm| rotated(x, norm, attention.rotation);
+    keys.write(&shape, runs, &rotated(&attention.k, &attention.k_norm));
+    let v = contiguous(&attention.v.clone().cast(DType::F32));
+    values.write(&shape, runs, f32s(&v));
+    let q = rotated(&attention.q, &attention.q_norm);
+    let out = attend(&shape, runs, &q, [&keys, &values]);
+    let out = from_vec(out, attention.q.dims());
+    Some(out.cast(attention.q.dtype()))
 }
 
-fn is_read_by_kernels<B: Backend>(stored: &Stored<B>) -> bool {
-    match stored {
-        Stored::Float(x) => matches!(x.dtype(), DType::F32 | DType::BF16),
-        Stored::Q8 { .. } => true,
-    }
+/// Queries or keys, normed and rotated: `[tokens, heads, head_dim]`.
+fn rotated<B: Backend>(x: &Tensor<B, 3>, norm: &Norm<B>, rotation: &Rotation<B>) -> Vec<f32> {
+    normed_and_rotated(x, norm, rotation).unwrap_or_else(|| {
+        let rotated = plain::norm_rotate(x, norm, rotation).cast(DType::F32);
+        f32s(&contiguous(&rotated)).to_vec()
+    })
 }
 
-/// Keys or values of one layer, of all slots.
-enum Held {
-    F32(FlexTensor),
-    Bf16(FlexTensor),
+/// Keys or values of one layer, of all slots, `[slots, kv_heads, capacity, head_dim]`.
+enum FlexCache<'a> {
+    F32(&'a mut FlexTensor),
+    Bf16(&'a mut FlexTensor),
     Q8 {
-        quants: FlexTensor,
-        scales: FlexTensor,
+        quants: &'a mut FlexTensor,
+        scales: &'a mut FlexTensor,
     },
 }
 
-impl Held {
-    /// # Panics
-    /// If the backend is not Flex, or no kernel reads this.
-    fn new<B: Backend>(stored: Stored<B>) -> Self {
-        match stored {
-            Stored::Float(x) if x.dtype() == DType::BF16 => Self::Bf16(to_flex(x)),
-            Stored::Float(x) => Self::F32(to_flex(x)),
-            Stored::Q8 { quants, scales } => Self::Q8 {
-                quants: same(quants.into_primitive()),
-                scales: to_flex(scales),
-            },
+impl<'a> FlexCache<'a> {
+    /// `None` for a type that the kernels do not read.
+    fn new<B: Backend>(storage: &'a mut KvStorage<B>) -> Option<Self> {
+        match storage {
+            KvStorage::Float(x) => {
+                let x = as_flex(x)?;
+                match x.dtype() {
+                    DType::F32 => Some(Self::F32(x)),
+                    DType::BF16 => Some(Self::Bf16(x)),
+                    _ => None,
+                }
+            }
+            KvStorage::Q8 { quants, scales } => Some(Self::Q8 {
+                quants: as_flex(quants)?,
+                scales: as_flex(scales)?,
+            }),
         }
     }
 
-    fn into_stored<B: Backend>(self) -> Stored<B> {
-        match self {
-            Self::F32(x) | Self::Bf16(x) => Stored::Float(from_flex(x)),
-            Self::Q8 { quants, scales } => Stored::Q8 {
-                quants: Tensor::from_primitive(same(quants)),
-                scales: from_flex(scales),
-            },
-        }
+    /// Positions that a slot has room for.
+    fn capacity(&self) -> usize {
+        let (Self::F32(x) | Self::Bf16(x) | Self::Q8 { quants: x, .. }) = self;
+        x.layout().shape()[2]
     }
 
-    /// Writes each row's tokens, `[seq, kv_heads, head_dim]`, behind those of its slot.
+    /// Writes each run's tokens, `[tokens, kv_heads, head_dim]`, behind those of its slot.
     ///
     /// A clone of the cache shares its memory, which is copied here before the first write.
-    fn write(&mut self, shape: &AttentionShape, rows: &[Row], seq: usize, new: &[f32]) {
+    fn write(&mut self, shape: &AttentionShape, runs: &[Run], new: &[f32]) {
         let width = shape.kv_heads * shape.head_dim;
-        for (row, new) in rows.iter().zip(new.chunks_exact(seq * width)) {
-            let [of_elements, of_scales] = slot_ranges(shape, row.slot);
+        for run in runs {
+            let [of_elements, of_scales] = slot_ranges(shape, run.slot);
             let slot = match self {
                 Self::F32(x) => CacheMut::F32(&mut x.storage_mut()[of_elements]),
                 Self::Bf16(x) => CacheMut::Bf16(&mut x.storage_mut()[of_elements]),
@@ -107,7 +102,8 @@ impl Held {
                     scales: &mut scales.storage_mut()[of_scales],
                 },
             };
-            olmo2_kernels::store(shape, row.start, &new[row.padding * width..], slot);
+            let new = &new[run.row * width..][..run.tokens * width];
+            olmo2_kernels::store(shape, run.start, new, slot);
         }
     }
 
@@ -131,30 +127,24 @@ fn slot_ranges(shape: &AttentionShape, slot: usize) -> [Range<usize>; 2] {
         .map(|width| slot * positions * width..(slot + 1) * positions * width)
 }
 
-/// Attends each row over its slot.
-fn read(
+/// Attends each run over its slot, all in one parallel region; `[tokens, heads, head_dim]`.
+fn attend(
     shape: &AttentionShape,
-    rows: &[Row],
+    runs: &[Run],
     q: &[f32],
-    [keys, values]: [&Held; 2],
-    out: &mut [f32],
-) {
+    [keys, values]: [&FlexCache<'_>; 2],
+) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
-    let row_len = q.len() / rows.len();
-    let steps: Vec<_> = rows
+    let steps: Vec<_> = runs
         .iter()
-        .zip(q.chunks_exact(row_len))
-        .map(|(row, q)| AttentionStep {
-            q: &q[row.padding * width..],
-            k: keys.slot(shape, row.slot),
-            v: values.slot(shape, row.slot),
-            offset: row.start,
+        .map(|run| AttentionStep {
+            q: &q[run.row * width..][..run.tokens * width],
+            k: keys.slot(shape, run.slot),
+            v: values.slot(shape, run.slot),
+            offset: run.start,
             first: 0,
         })
         .collect();
-    let outputs = rows.iter().zip(out.chunks_exact_mut(row_len));
-    let mut outputs: Vec<_> = outputs
-        .map(|(row, out)| &mut out[row.padding * width..])
-        .collect();
-    olmo2_kernels::attend(shape, &steps, &mut outputs);
+    // The runs' rows lie one after the other, and so do the outputs.
+    olmo2_kernels::attend(shape, &steps)
 }

@@ -1,40 +1,141 @@
-//! Scaled dot-product attention in burn's operations, for every backend.
+//! Scaled dot-product attention in burn's operations, runs of one length at a time.
+//!
+//! burn's `module::attention` is left aside: its fallback takes the softmax in the model's dtype.
 
 use burn::prelude::*;
 use burn::tensor::{DType, activation::softmax};
 
-/// Attention is over a multiple of this many keys; the mask hides those that are not there.
-///
-/// Shapes repeat, and with them compiled kernels. And some products of cubek 0.2, to which burn 0.21
-/// is bound, are right over an even number of stages only (ARCHITECTURE.md); stages are powers of two,
-/// at most 128.
-pub(crate) const KEY_BUCKET: usize = 256;
+use crate::backend::norm_rotate;
+use crate::backend::request::Attention;
+use crate::cache::{KEY_BUCKET, KvStorage, LayerStorage, Run};
 
-/// How many keys to attend over where there are `len`.
-pub(crate) fn attended_keys(len: usize) -> usize {
-    len.next_multiple_of(KEY_BUCKET)
+pub(in crate::backend) fn attention<B: Backend>(
+    attention: &Attention<'_, B>,
+    storage: &mut Option<&mut LayerStorage<B>>,
+) -> Tensor<B, 3> {
+    let (shape, rotation) = (attention.shape, attention.rotation);
+    let q = norm_rotate(&attention.q, &attention.q_norm, rotation);
+    let k = norm_rotate(&attention.k, &attention.k_norm, rotation);
+    let [_, tokens, _] = attention.v.dims();
+    let v = attention.v.clone();
+    let v = v.reshape([1, tokens, shape.kv_heads, shape.head_dim]);
+    let outputs = groups(attention.runs).map(|runs| {
+        let qkv = [&q, &k, &v].map(|x| of_runs(x, runs));
+        attend_group(attention, runs, qkv, storage.as_deref_mut())
+    });
+    let mut outputs: Vec<_> = outputs.collect();
+    match outputs.len() {
+        1 => outputs.remove(0),
+        _ => Tensor::cat(outputs, 1),
+    }
 }
 
-/// Keys or values `[batch, kv_heads, len, head_dim]`, with zeros behind them.
-pub(crate) fn pad_keys<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+/// Neighbors of one length, whose attention is one batch.
+fn groups(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
+    runs.chunk_by(|a, b| a.tokens == b.tokens)
+}
+
+/// The rows of a group, `[1, tokens, heads, head_dim]` to `[runs, tokens of a run, heads, head_dim]`.
+fn of_runs<B: Backend>(x: &Tensor<B, 4>, runs: &[Run]) -> Tensor<B, 4> {
+    let [_, tokens, heads, dim] = x.dims();
+    let (start, len) = (runs[0].row, runs[0].tokens * runs.len());
+    let x = x.clone();
+    let x = match len == tokens {
+        true => x,
+        false => x.slice([0..1, start..start + len, 0..heads, 0..dim]),
+    };
+    x.reshape([runs.len(), runs[0].tokens, heads, dim])
+}
+
+/// Attention of runs of one length, `[1, tokens, heads * head_dim]`.
+fn attend_group<B: Backend>(
+    attention: &Attention<'_, B>,
+    runs: &[Run],
+    [q, k, v]: [Tensor<B, 4>; 3],
+    storage: Option<&mut LayerStorage<B>>,
+) -> Tensor<B, 3> {
+    let [k, v] = [k, v].map(|x| x.swap_dims(1, 2));
+    let [k, v] = match storage {
+        Some(storage) => {
+            write(&mut storage.k, runs, k);
+            write(&mut storage.v, runs, v);
+            [&storage.k, &storage.v].map(|x| read(x, runs))
+        }
+        None => [k, v].map(pad_keys),
+    };
+    let mask = (attention.mask)(runs, k.dims()[2]);
+    let out = scaled_dot_product(q, k, v, mask);
+    let [runs, seq, width] = out.dims();
+    out.reshape([1, runs * seq, width])
+}
+
+/// Keys or values `[runs, kv_heads, len, head_dim]`, padded with zeros to a multiple of the bucket.
+fn pad_keys<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
     let len = x.dims()[2];
-    match attended_keys(len) - len {
+    match len.next_multiple_of(KEY_BUCKET) - len {
         0 => x,
         missing => x.pad([(0, missing), (0, 0)], 0.0),
     }
 }
 
+/// Whether the runs lie in neighboring slots, in order.
+fn in_order(runs: &[Run]) -> bool {
+    let first = runs[0].slot;
+    let mut runs = runs.iter().enumerate();
+    runs.all(|(i, run)| run.slot == first + i)
+}
+
+/// Writes each run's tokens behind those of its slot, `new` being `[runs, kv_heads, tokens,
+/// head_dim]`; one operation where all runs start alike in neighboring slots.
+fn write<B: Backend>(storage: &mut KvStorage<B>, runs: &[Run], new: Tensor<B, 4>) {
+    let [count, heads, _, dim] = new.dims();
+    let first = &runs[0];
+    let alike = in_order(runs) && runs.iter().all(|run| run.start == first.start);
+    storage.update_float(|cached| {
+        let new = new.cast(cached.dtype());
+        let place = |run: &Run, slots: usize| {
+            let slots = run.slot..run.slot + slots;
+            [slots, 0..heads, run.start..run.end(), 0..dim]
+        };
+        if alike {
+            return cached.slice_assign(place(first, count), new);
+        }
+        runs.iter().enumerate().fold(cached, |cached, (i, run)| {
+            let tokens = new.clone().slice([i..i + 1]);
+            cached.slice_assign(place(run, 1), tokens)
+        })
+    });
+}
+
+/// Keys or values of the runs' slots, `[runs, kv_heads, keys, head_dim]`: a multiple of the bucket
+/// that holds all of them. The room ends the keys only in f16 on flex, where burn's operations
+/// attend over a capacity that is not rounded up.
+fn read<B: Backend>(storage: &KvStorage<B>, runs: &[Run]) -> Tensor<B, 4> {
+    let x = storage.float();
+    let [_, heads, room, dim] = x.dims();
+    let longest = runs.iter().map(Run::end).max().unwrap_or(0);
+    let keys = longest.next_multiple_of(KEY_BUCKET).min(room);
+    let first = runs[0].slot;
+    let (x, first) = match in_order(runs) {
+        true => (x, first),
+        false => {
+            let slots = runs.iter().map(|run| run.slot as i32).collect::<Vec<_>>();
+            let device = x.device();
+            (x.select(0, Tensor::from_data(slots.as_slice(), &device)), 0)
+        }
+    };
+    x.slice([first..first + runs.len(), 0..heads, 0..keys, 0..dim])
+}
+
 /// `softmax(q k^T / sqrt(head_dim)) v`, the softmax in f32; heads of a group share keys and values
 /// without a copy of them.
-///
-/// burn's `module::attention` is left aside: its fallback takes the softmax in the model's dtype.
 ///
 /// # Shapes
 /// - `q`: `[batch, seq, heads, head_dim]`
 /// - `k`, `v`: `[batch, kv_heads, keys, head_dim]`
 /// - `mask`: `[batch or 1, 1, seq, keys]`, true where a key is hidden
 /// - returns: `[batch, seq, heads * head_dim]`
-pub(crate) fn attention<B: Backend>(
+fn scaled_dot_product<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
@@ -50,7 +151,6 @@ pub(crate) fn attention<B: Backend>(
     let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32) * (head_dim as f64).powf(-0.5);
     let scores = scores.reshape([batch, heads, seq, keys]);
     let scores = match mask {
-        // The least finite number: a row of padding, which sees nothing, must not become NaN.
         Some(mask) => scores.mask_fill(mask.expand([batch, heads, seq, keys]), f32::MIN),
         None => scores,
     };

@@ -1,4 +1,4 @@
-//! Files that appear complete or not at all.
+//! Files that are complete or absent.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::RecordError;
 
-/// Ends the name under which a file is written.
+/// The end of the name of an incomplete file.
 pub(crate) const UNFINISHED: &str = ".unfinished";
 
-/// Writes a file under another name, synchronizes it with the disk, and renames it.
+/// Writes a file under another name, syncs it, and renames it.
 ///
-/// After a failure nothing is left; after a crash, a file whose name ends in [`UNFINISHED`].
+/// A failure leaves nothing; a crash may leave a file whose name ends in [`UNFINISHED`].
 pub(crate) fn write<T>(
     path: &Path,
     content: impl FnOnce(&mut File) -> Result<T, RecordError>,
@@ -39,14 +39,14 @@ pub(crate) fn write<T>(
     Ok(value)
 }
 
-/// The name under which a file is written until it is complete.
+/// The name of a file until it is complete.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(UNFINISHED);
     name.into()
 }
 
-/// Makes a renaming last. Only Unix opens a folder as a file.
+/// Syncs a folder, so that a rename survives a crash. Only Unix opens a folder as a file.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder)?.sync_all(),

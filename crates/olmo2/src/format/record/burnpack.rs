@@ -1,11 +1,11 @@
-//! The header of a burnpack file (`.bpk`), written and read without trust in the file.
+//! The header of a burnpack file (`.bpk`): writer, and reader that does not trust the file.
 //!
 //! burn-store 0.21 owns the format (its `burnpack/mod.rs` draws it): magic, version, the length of
-//! the metadata, the metadata as CBOR, then each tensor at the next multiple of 256. Its own writer
-//! holds every tensor whole, hides the system's error and cannot hash or be stopped on the way;
-//! its reader hides the offsets and panics on some damaged ones, within 255 bytes of the file's
-//! end. So both ends are here; tests hold the bytes against burn-store's writer, and read them
-//! with burn-store's reader.
+//! the metadata, the metadata as CBOR, then each tensor at the next multiple of 256. Its writer
+//! holds every tensor whole, hides the system's error and can neither hash nor stop on the way; its
+//! reader hides the offsets and panics on some damaged ones, within 255 bytes of the end of the
+//! file. Hence this code; tests compare its bytes with burn-store's writer and read them with
+//! burn-store's reader.
 
 use burn::tensor::DType;
 
@@ -32,14 +32,14 @@ pub(crate) struct Descriptor {
     pub(crate) offsets: (u64, u64),
 }
 
-/// The next place where a tensor may start.
+/// The next offset at which a tensor may start.
 pub(crate) fn align(offset: u64) -> u64 {
     offset.next_multiple_of(ALIGNMENT)
 }
 
 /// Everything before the data, padded to where the first tensor starts.
 ///
-/// `tensors` hold their place: `offsets` as [`align`] gives them, one after another.
+/// `tensors` have their offsets, each [aligned](align) and after the one before.
 pub(crate) fn encode(tensors: &[Descriptor]) -> Vec<u8> {
     let mut sorted: Vec<&Descriptor> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -74,7 +74,7 @@ pub(crate) fn encode(tensors: &[Descriptor]) -> Vec<u8> {
 /// Reads the metadata of a file: the tensors, sorted by name, and where the data starts.
 ///
 /// # Errors
-/// What is wrong with the file, as a sentence.
+/// The fault of the file, as a sentence.
 pub(crate) fn decode(file: &[u8]) -> Result<(Vec<Descriptor>, u64), String> {
     let Some((fixed, rest)) = file.split_first_chunk::<FIXED>() else {
         return Err(format!(
@@ -125,7 +125,7 @@ const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 
-/// A data item's head, in the shortest form: type and number.
+/// Writes the head of a data item in its shortest form: major type and number.
 fn head(out: &mut Vec<u8>, major: u8, number: u64) {
     let major = major << 5;
     match number {
@@ -151,8 +151,8 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// A reader of the CBOR that burnpack's metadata is made of. It allocates what it has read, never
-/// what a head announces.
+/// A reader for the CBOR of burnpack's metadata. It allocates for what it has read, never for a
+/// length that a head announces.
 struct Cbor<'a> {
     rest: &'a [u8],
     len: usize,
@@ -168,7 +168,7 @@ impl<'a> Cbor<'a> {
                         tensors.push(self.descriptor()?);
                     }
                 }
-                // Free text of whoever wrote the file.
+                // Free text of the writer.
                 "metadata" => {
                     for _ in 0..self.head(MAP)? {
                         self.text()?;
@@ -246,7 +246,7 @@ impl<'a> Cbor<'a> {
         Ok(text)
     }
 
-    /// The number in the head of an item of that type.
+    /// The number in the head of an item of this major type.
     fn head(&mut self, major: u8) -> Result<u64, String> {
         let Some((&first, rest)) = self.rest.split_first() else {
             return Err("the metadata ends too early".into());

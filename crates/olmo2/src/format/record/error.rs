@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::hint::Hint;
 use crate::quantize::QuantizeError;
 use crate::storage::StoredDtype;
 use crate::weights::WeightsError;
 
 /// Why a record could not be written.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RecordError {
-    /// A file cannot be written, renamed or synchronized.
+    /// A file cannot be written, synced or renamed.
     #[error("cannot write `{path}`: {source}", path = path.display())]
     Io {
         /// The file or folder.
@@ -20,36 +22,36 @@ pub enum RecordError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The source, or a record that stands already.
+    /// The weights of the source, or of an existing record.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The source cannot be quantized as asked for.
+    /// The source cannot be quantized as requested.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
-    /// A finite number of the source has no finite neighbor in the type that was asked for.
-    #[error("`{file}`: tensor `{tensor}`: expected numbers within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
+    /// A finite value of the source is beyond the range of the requested dtype.
+    #[error("`{file}`: tensor `{tensor}`: expected values within the range of {dtype}, found {found} at element {element}", file = file.display(), dtype = dtype.name())]
     Overflow {
         /// The file of the source.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// The type that was asked for.
+        /// The requested dtype.
         dtype: StoredDtype,
-        /// The number.
+        /// The value.
         found: f32,
-        /// Where it stands, row by row.
+        /// Its index in row-major order.
         element: u64,
     },
-    /// A record of another source, or in another type, stands in the folder.
+    /// The folder holds a record of another source or in another format.
     #[error("`{folder}` holds another record: {what}: expected {expected}, found {found}", folder = folder.display())]
     OtherRecord {
         /// The folder.
         folder: PathBuf,
         /// What differs: source, dtype or quantization.
         what: &'static str,
-        /// What was asked for.
+        /// The requested value.
         expected: String,
-        /// What the receipt says.
+        /// The value in the receipt.
         found: String,
     },
     /// Another process writes to the folder.
@@ -58,7 +60,7 @@ pub enum RecordError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The caller's progress asked for an end.
+    /// [`ConvertProgress`](super::ConvertProgress) stopped the conversion.
     #[error("stopped")]
     Stopped,
 }
@@ -68,29 +70,34 @@ impl RecordError {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
+}
 
-    /// One sentence on what to do about it.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RecordError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { source, .. } => return io_hint(source.kind()).map(Into::into),
-            Self::Weights(error) => return error.hint(),
-            Self::Quantize(error) => return Some(error.hint()),
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
-            Self::Stopped => "run it again: it goes on where it stopped",
-            Self::Busy { .. } => return None,
+            Self::Stopped => "run it again: it resumes",
+            _ => return self.inner()?.hint(),
         };
         Some(hint.into())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Weights(e) => Some(e),
+            Self::Quantize(e) => Some(e),
+            _ => None,
+        }
     }
 }
 
 fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
-        io::ErrorKind::StorageFull => {
-            Some("make room and run it again: it goes on where it stopped")
-        }
+        io::ErrorKind::StorageFull => Some("make room and run it again: it resumes"),
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            Some("a record is a folder: choose a path where no file stands")
+            Some("a record is a folder: choose a path that is not a file")
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("choose a folder that you may write to")

@@ -1,4 +1,4 @@
-//! One part: planned from the layout, then streamed into its file and hashed on the way.
+//! Writes one part: planned from the layout, then streamed to its file and hashed on the way.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,36 +9,35 @@ use burn::tensor::DType;
 use super::atomic;
 use super::burnpack::{Descriptor, align, encode};
 use super::error::RecordError;
-use super::receipt::{PartReceipt, TensorReceipt};
-use super::write::Formats;
+use super::receipt::{Formats, PartReceipt, TensorReceipt};
 use crate::quantize::{FloatMatrix, QuantizeError, stream};
-use crate::storage::{Piece, QuantFormat};
-use crate::storage::{StoredDtype, StoredFormat, element};
+use crate::storage::blocks::ArraySpec;
+use crate::storage::{QuantFormat, StoredDtype, StoredFormat, element};
 use crate::weights::layout::Part;
 use crate::weights::{StoredWeight, Weights};
 
 /// Bytes of the source that are cast, hashed and written at a time.
 const CHUNK: usize = 1 << 20;
 
-/// What a part's file will hold.
+/// The content of a part's file.
 pub(super) struct PartPlan<'a> {
     pub(super) file: String,
     pub(super) receipt: Vec<TensorReceipt>,
-    tensors: Vec<Planned<'a>>,
+    tensors: Vec<PlannedTensor<'a>>,
 }
 
-/// A tensor of the source, and the arrays that it becomes.
-struct Planned<'a> {
+/// A tensor of the source, and the arrays to write.
+struct PlannedTensor<'a> {
     source: FloatMatrix<'a>,
     format: Option<QuantFormat>,
     arrays: Vec<Descriptor>,
 }
 
 impl<'a> PartPlan<'a> {
-    /// Places the tensors one after another, in the formats that were asked for.
+    /// Places the tensors one after another, in the requested formats.
     ///
     /// # Errors
-    /// The source is quantized already.
+    /// The source is quantized.
     pub(super) fn new(
         part: &Part,
         weights: &'a Weights,
@@ -77,7 +76,7 @@ impl<'a> PartPlan<'a> {
             });
             let source = FloatMatrix { name, file, tensor };
             let arrays = place(&source, format, dtype, &mut at);
-            plan.tensors.push(Planned {
+            plan.tensors.push(PlannedTensor {
                 source,
                 format,
                 arrays,
@@ -95,7 +94,7 @@ impl<'a> PartPlan<'a> {
         self.tensors.iter().flat_map(|planned| &planned.arrays)
     }
 
-    /// Writes the part into a folder; `on_bytes` may end it with an error.
+    /// Writes the part to a folder; `on_bytes` may stop with an error.
     pub(super) fn write(
         &self,
         folder: &Path,
@@ -120,14 +119,14 @@ impl<'a> PartPlan<'a> {
     }
 }
 
-/// The arrays of one tensor behind `at`, which moves to their end.
+/// The arrays of one tensor, placed from `at` on, which moves to their end.
 fn place(
     source: &FloatMatrix<'_>,
     format: Option<QuantFormat>,
     dtype: DType,
     at: &mut u64,
 ) -> Vec<Descriptor> {
-    let mut put = |name: String, dtype: DType, shape: Vec<usize>, len: u64| {
+    let mut put_at = |name: String, dtype: DType, shape: Vec<usize>, len: u64| {
         let start = align(*at);
         *at = start + len;
         Descriptor {
@@ -141,16 +140,17 @@ fn place(
     let Some(format) = format else {
         let len = tensor.bytes.len() / tensor.dtype.size() * dtype.size();
         let (name, shape) = (source.name.to_owned(), tensor.shape.clone());
-        return vec![put(name, dtype, shape, len as u64)];
+        return vec![put_at(name, dtype, shape, len as u64)];
     };
-    let pieces = format.pieces(source.shape()).into_iter();
-    let name = |piece: &Piece| format!("{}.{}", source.name, piece.name);
-    pieces
-        .map(|piece| put(name(&piece), piece.dtype, piece.shape.clone(), piece.len()))
-        .collect()
+    let arrays = format.arrays(source.shape()).into_iter();
+    let put = |array: ArraySpec| {
+        let (name, len) = (format!("{}.{}", source.name, array.name), array.byte_len());
+        put_at(name, array.dtype, array.shape, len)
+    };
+    arrays.map(put).collect()
 }
 
-impl Planned<'_> {
+impl PlannedTensor<'_> {
     fn write_floats(
         &self,
         out: &mut HashedFile<'_>,

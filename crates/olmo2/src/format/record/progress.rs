@@ -1,4 +1,4 @@
-//! What a conversion tells its caller on the way.
+//! The progress of a conversion.
 
 use std::ops::ControlFlow;
 
@@ -8,14 +8,14 @@ use super::receipt::PartReceipt;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum ConvertEvent<'a> {
-    /// All was checked, and the work begins.
+    /// The source is checked, and the work begins.
     Started {
         /// Bytes of all parts' tensors; `Checked` and `Written` add up to about that.
         bytes: u64,
         /// Number of parts.
         parts: usize,
     },
-    /// A part that stands from an earlier run is read again.
+    /// A part of an earlier run is read again.
     Checked {
         /// Bytes since the last event.
         bytes: u64,
@@ -25,7 +25,7 @@ pub enum ConvertEvent<'a> {
         /// Bytes since the last event.
         bytes: u64,
     },
-    /// A part stands from an earlier run, and is intact.
+    /// A part of an earlier run is intact.
     Kept {
         /// The part.
         part: &'a PartReceipt,
@@ -37,14 +37,14 @@ pub enum ConvertEvent<'a> {
     },
 }
 
-/// Listens to a conversion, and may end it.
+/// Receives the progress of a conversion, and may stop it.
 pub trait ConvertProgress {
-    /// Called at each step, every megabyte while bytes move. A `Break` ends the conversion with
-    /// [`RecordError::Stopped`](super::RecordError::Stopped); what is complete stays.
+    /// Called at each step, and every megabyte of a part. A `Break` stops the conversion with
+    /// [`RecordError::Stopped`](super::RecordError::Stopped); complete parts stay.
     fn event(&mut self, event: ConvertEvent<'_>) -> ControlFlow<()>;
 }
 
-/// Listens to nothing.
+/// Ignores the progress.
 impl ConvertProgress for () {
     fn event(&mut self, _: ConvertEvent<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())

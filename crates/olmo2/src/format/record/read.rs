@@ -1,18 +1,20 @@
-//! Records to weights: each part mapped, its header held against the layout.
+//! Reads a record: each part is mapped, and its header checked against the layout.
 
 use std::path::Path;
 
 use burn::tensor::DType;
 
-use crate::Olmo2Config;
-use crate::storage::{Packed, Piece, QuantFormat};
-use crate::weights::layout::{Part, TensorSpec, parts};
+use crate::config::Olmo2Config;
+use crate::storage::blocks::ArraySpec;
+use crate::storage::name::one_of;
+use crate::storage::{Packed, QuantFormat};
+use crate::weights::layout::{Part, RECEIPT, TensorSpec, parts};
 use crate::weights::{StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError};
 
 use super::burnpack::{Descriptor, align, decode};
-use super::receipt::{RECEIPT, Receipt};
+use super::receipt::Receipt;
 
-/// Maps the parts of a record. Only headers are read: [`verify`](super::verify) reads the rest.
+/// Maps the parts of a record. Only headers are read: [`check`](super::check) reads the rest.
 pub(crate) fn open(
     folder: &Path,
     config: &Olmo2Config,
@@ -20,7 +22,7 @@ pub(crate) fn open(
 ) -> Result<Weights, WeightsError> {
     let path = folder.join(RECEIPT);
     let layout = parts(config);
-    // Both are held together before any file is opened: a long list costs nothing.
+    // Before any file is opened, so that a long list costs nothing.
     if receipt.parts.len() > layout.len() {
         let (expected, found) = (layout.len(), receipt.parts.len());
         return Err(WeightsError::mismatch(
@@ -49,7 +51,7 @@ pub(crate) fn open(
     builder.finish(folder)
 }
 
-/// Adds the tensors of one part, which must lie in it exactly as this version writes them.
+/// Adds the tensors of one part, which must have the layout that this version writes.
 fn add_part(
     builder: &mut WeightsBuilder,
     path: &Path,
@@ -64,10 +66,10 @@ fn add_part(
         .map(|spec| format_in(path, &found, spec))
         .collect::<Result<Vec<_>, _>>()?;
     let specs = part.tensors.iter().zip(formats);
-    let wanted: Vec<Wanted<'_>> = specs
-        .map(|(spec, format)| Wanted::new(spec, format))
+    let tensors: Vec<ExpectedTensor<'_>> = specs
+        .map(|(spec, format)| ExpectedTensor::new(spec, format))
         .collect();
-    refuse_surplus(path, &wanted, &found)?;
+    refuse_surplus(path, &tensors, &found)?;
     let file = builder.file(path);
     let mut reader = PartReader {
         path,
@@ -76,13 +78,13 @@ fn add_part(
         start,
         at: 0,
     };
-    for wanted in &wanted {
-        builder.add(file, &wanted.spec.name, reader.weight(wanted)?)?;
+    for tensor in &tensors {
+        builder.add(file, &tensor.spec.name, reader.weight(tensor)?)?;
     }
-    let arrays: usize = wanted.iter().map(|wanted| wanted.arrays.len()).sum();
+    let arrays: usize = tensors.iter().map(|tensor| tensor.arrays.len()).sum();
     if found.len() != arrays {
         let twice = found.len() - arrays;
-        return Err(damaged(format!("{twice} of its tensors are there twice")));
+        return Err(damaged(format!("{twice} of its tensors appear twice")));
     }
     let expected = start.saturating_add(reader.at);
     if expected != bytes.len() as u64 {
@@ -92,61 +94,73 @@ fn add_part(
     Ok(())
 }
 
-/// The blocks that a header holds a matrix in; `None` for floats, and for what is not there.
+/// The format of the blocks in which a part holds a matrix, by the name and dtype of the
+/// first array. `None` for floats, and for a tensor that is missing.
 fn format_in(
     path: &Path,
     found: &[Descriptor],
     spec: &TensorSpec,
 ) -> Result<Option<QuantFormat>, WeightsError> {
-    let quants = format!("{}.quants", spec.name);
-    let is_float = found.iter().any(|tensor| tensor.name == spec.name);
-    let tensor = found.iter().find(|tensor| tensor.name == quants);
-    match tensor.filter(|_| spec.shape.len() == 2 && !is_float) {
-        None => Ok(None),
-        Some(tensor) => match tensor.dtype {
-            DType::I8 => Ok(Some(QuantFormat::Q8)),
-            DType::U8 => Ok(Some(QuantFormat::Q4)),
-            other => {
-                let found = format!("{other:?}");
-                let expected = "I8 or U8";
-                Err(WeightsError::mismatch(
-                    path, "dtype", &quants, expected, found,
-                ))
-            }
-        },
+    let find = |name: &str| found.iter().find(|tensor| tensor.name == name);
+    if spec.shape.len() != 2 || find(&spec.name).is_some() {
+        return Ok(None);
     }
+    let mut other = None;
+    let mut dtypes = Vec::new();
+    for format in QuantFormat::ALL {
+        let first = format.first_array();
+        match find(&format!("{}.{}", spec.name, first.name)) {
+            Some(tensor) if tensor.dtype == first.dtype => return Ok(Some(format)),
+            Some(tensor) => {
+                other = Some(tensor);
+                dtypes.push(format!("{:?}", first.dtype));
+            }
+            None => {}
+        }
+    }
+    let Some(Descriptor { name, dtype, .. }) = other else {
+        return Ok(None);
+    };
+    let found = format!("{dtype:?}");
+    Err(WeightsError::mismatch(
+        path,
+        "dtype",
+        name,
+        one_of(&dtypes),
+        found,
+    ))
 }
 
-/// A tensor of the layout, and the arrays that it lies in.
-struct Wanted<'a> {
+/// A tensor of the layout, and the arrays that should hold it.
+struct ExpectedTensor<'a> {
     spec: &'a TensorSpec,
     format: Option<QuantFormat>,
-    arrays: Vec<Array>,
+    arrays: Vec<ExpectedArray>,
 }
 
-/// An array of a part; floats may be of any type.
-struct Array {
+/// An array of a part; `dtype` is `None` for floats, which may have any.
+struct ExpectedArray {
     name: String,
     shape: Vec<usize>,
     dtype: Option<DType>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ExpectedTensor<'a> {
     fn new(spec: &'a TensorSpec, format: Option<QuantFormat>) -> Self {
         let arrays = match format {
-            None => vec![Array {
+            None => vec![ExpectedArray {
                 name: spec.name.clone(),
                 shape: spec.shape.clone(),
                 dtype: None,
             }],
             Some(format) => {
-                let pieces = format.pieces([spec.shape[0], spec.shape[1]]).into_iter();
-                let array = |piece: Piece| Array {
-                    name: format!("{}.{}", spec.name, piece.name),
-                    shape: piece.shape,
-                    dtype: Some(piece.dtype),
+                let arrays = format.arrays([spec.shape[0], spec.shape[1]]).into_iter();
+                let array = |array: ArraySpec| ExpectedArray {
+                    name: format!("{}.{}", spec.name, array.name),
+                    shape: array.shape,
+                    dtype: Some(array.dtype),
                 };
-                pieces.map(array).collect()
+                arrays.map(array).collect()
             }
         };
         Self {
@@ -159,10 +173,10 @@ impl<'a> Wanted<'a> {
 
 fn refuse_surplus(
     path: &Path,
-    wanted: &[Wanted<'_>],
+    expected: &[ExpectedTensor<'_>],
     found: &[Descriptor],
 ) -> Result<(), WeightsError> {
-    let arrays = || wanted.iter().flat_map(|wanted| &wanted.arrays);
+    let arrays = || expected.iter().flat_map(|expected| &expected.arrays);
     let is_surplus = |tensor: &&Descriptor| !arrays().any(|array| array.name == tensor.name);
     match found.iter().find(is_surplus) {
         None => Ok(()),
@@ -174,7 +188,7 @@ fn refuse_surplus(
     }
 }
 
-/// Takes the arrays of a part one after another.
+/// Reads the arrays of a part in order.
 struct PartReader<'a> {
     path: &'a Path,
     bytes: &'a bytes::Bytes,
@@ -186,48 +200,40 @@ struct PartReader<'a> {
 }
 
 impl PartReader<'_> {
-    fn weight(&mut self, wanted: &Wanted<'_>) -> Result<StoredWeight, WeightsError> {
-        let arrays = wanted.arrays.iter().map(|array| self.array(array));
+    fn weight(&mut self, expected: &ExpectedTensor<'_>) -> Result<StoredWeight, WeightsError> {
+        let arrays = expected.arrays.iter().map(|array| self.array(array));
         let mut arrays = arrays.collect::<Result<Vec<StoredTensor>, _>>()?;
-        let (Some(format), &[out, input]) = (wanted.format, &wanted.spec.shape[..]) else {
+        let (Some(format), &[out, input]) = (expected.format, &expected.spec.shape[..]) else {
             return Ok(StoredWeight::Float(arrays.remove(0)));
         };
         let arrays = arrays.into_iter().map(|array| array.bytes).collect();
         let packed = Packed::new(format, [out, input], arrays);
         packed.map(StoredWeight::Packed).map_err(|fault| {
-            let name = format!("{}.{}", wanted.spec.name, fault.piece);
+            let name = format!("{}.{}", expected.spec.name, fault.array);
             WeightsError::mismatch(self.path, fault.what, &name, fault.expected, fault.found)
         })
     }
 
-    fn array(&mut self, wanted: &Array) -> Result<StoredTensor, WeightsError> {
-        let Some(tensor) = self.found.iter().find(|tensor| tensor.name == wanted.name) else {
+    fn array(&mut self, spec: &ExpectedArray) -> Result<StoredTensor, WeightsError> {
+        let Some(tensor) = self.found.iter().find(|tensor| tensor.name == spec.name) else {
             return Err(WeightsError::Missing {
                 file: self.path.to_owned(),
-                tensor: wanted.name.clone(),
-                shape: wanted.shape.clone(),
+                tensor: spec.name.clone(),
+                shape: spec.shape.clone(),
             });
         };
-        if let Some(dtype) = wanted.dtype {
-            let differ = |what, expected, found| {
-                Err(WeightsError::mismatch(
-                    self.path,
-                    what,
-                    &wanted.name,
-                    expected,
-                    found,
-                ))
-            };
+        if let Some(dtype) = spec.dtype {
             if tensor.dtype != dtype {
                 let (expected, found) = (format!("{dtype:?}"), format!("{:?}", tensor.dtype));
-                return differ("dtype", expected, found);
+                return Err(self.mismatch("dtype", &spec.name, expected, found));
             }
-            if tensor.shape != wanted.shape {
-                let (expected, found) = (&wanted.shape, &tensor.shape);
-                return differ("shape", format!("{expected:?}"), format!("{found:?}"));
+            if tensor.shape != spec.shape {
+                let (expected, found) = (&spec.shape, &tensor.shape);
+                let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+                return Err(self.mismatch("shape", &spec.name, expected, found));
             }
         }
-        self.check_place(wanted, tensor)?;
+        self.check_place(spec, tensor)?;
         self.at = tensor.offsets.1;
         Ok(StoredTensor {
             dtype: tensor.dtype,
@@ -236,48 +242,50 @@ impl PartReader<'_> {
         })
     }
 
-    /// Arrays follow each other in the order of the layout, each at the next aligned place.
-    fn check_place(&self, wanted: &Array, tensor: &Descriptor) -> Result<(), WeightsError> {
-        if tensor.shape != wanted.shape {
-            // Of floats the builder says it better.
+    /// Arrays follow each other in the order of the layout, each at the next aligned offset.
+    fn check_place(&self, spec: &ExpectedArray, tensor: &Descriptor) -> Result<(), WeightsError> {
+        if tensor.shape != spec.shape {
+            // The builder names both shapes of floats.
             return Ok(());
         }
         let multiply = |product: u64, &dim: &usize| product.checked_mul(dim as u64);
         let size = tensor.dtype.size() as u64;
-        let len = wanted.shape.iter().try_fold(size, multiply);
+        let len = spec.shape.iter().try_fold(size, multiply);
         let end = len.and_then(|len| align(self.at).checked_add(len));
         let expected = (align(self.at), end.unwrap_or(u64::MAX));
         if tensor.offsets == expected {
             return Ok(());
         }
         let (expected, found) = (show(expected), show(tensor.offsets));
-        Err(WeightsError::mismatch(
-            self.path,
-            "offsets",
-            &wanted.name,
-            expected,
-            found,
-        ))
+        Err(self.mismatch("offsets", &spec.name, expected, found))
     }
 
-    /// Bytes of a tensor, if the file holds them.
+    /// The bytes of a tensor, if its offsets are within the file.
     fn slice(&self, tensor: &Descriptor) -> Result<bytes::Bytes, WeightsError> {
-        let held = self.bytes.len() as u64;
+        let size = self.bytes.len() as u64;
         let from = self.start.checked_add(tensor.offsets.0);
         let to = self.start.checked_add(tensor.offsets.1);
         match (from, to) {
-            (Some(from), Some(to)) if from <= to && to <= held => {
+            (Some(from), Some(to)) if from <= to && to <= size => {
                 Ok(self.bytes.slice(from as usize..to as usize))
             }
             _ => {
-                let data = held.saturating_sub(self.start);
+                let data = size.saturating_sub(self.start);
                 let expected = format!("offsets within {data} bytes of data");
-                let (name, found) = (&tensor.name, show(tensor.offsets));
-                Err(WeightsError::mismatch(
-                    self.path, "offsets", name, expected, found,
-                ))
+                let found = show(tensor.offsets);
+                Err(self.mismatch("offsets", &tensor.name, expected, found))
             }
         }
+    }
+
+    fn mismatch(
+        &self,
+        what: &'static str,
+        name: &str,
+        expected: String,
+        found: String,
+    ) -> WeightsError {
+        WeightsError::mismatch(self.path, what, name, expected, found)
     }
 }
 

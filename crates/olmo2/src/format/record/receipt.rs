@@ -1,4 +1,4 @@
-//! The receipt of a record: what each part holds, where it came from, and its hash.
+//! The receipt of a record: source, formats, and the tensors and hash of each part.
 
 use std::path::Path;
 
@@ -6,31 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantize::Quantize;
 use crate::storage::{StoredDtype, StoredFormat};
-use crate::weights::WeightsError;
-use crate::weights::read_small;
+use crate::weights::layout::RECEIPT;
+use crate::weights::{WeightsError, read_small};
 
-/// Name of the receipt in a record's folder.
-pub const RECEIPT: &str = "olmo2-record.json";
-
-/// The format that this version writes, and the only one that it reads.
+/// The version of the record format that this code writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// The receipt of a record of 4096 layers stays below.
+/// The receipt of a record of 4096 layers is smaller.
 const MAX_RECEIPT: u64 = 16 << 20;
 
-/// What is written beside the parts, as `olmo2-record.json`.
+/// The content of `olmo2-record.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
     /// Name and version of the writer.
     pub tool: String,
-    /// Where the weights came from.
+    /// The source of the weights.
     pub source: Source,
-    /// `f32`, `bf16` or `f16` where the conversion was asked for one; otherwise each tensor has
-    /// the type of its source.
+    /// The dtype of floats that the conversion requested; `None` if each tensor keeps the dtype of
+    /// its source.
     pub dtype: Option<StoredDtype>,
-    /// Which matrices the conversion was asked to quantize.
+    /// The matrices that the conversion quantized.
     #[serde(default, skip_serializing_if = "Quantize::is_none")]
     pub quantize: Quantize,
     /// Config, tokenizer and the like, copied as they are.
@@ -40,7 +37,16 @@ pub struct Receipt {
     pub parts: Vec<PartReceipt>,
 }
 
-/// What is copied beside the weights; only the first must be there.
+/// The formats that a conversion writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Formats {
+    /// Dtype of the weights that stay floats; `None` keeps the dtype of the source.
+    pub(crate) dtype: Option<StoredDtype>,
+    /// The matrices to quantize.
+    pub(crate) quantize: Quantize,
+}
+
+/// The files that are copied beside the parts; only the first must exist.
 pub(crate) const COPIED: [&str; 6] = [
     "config.json",
     "generation_config.json",
@@ -59,15 +65,15 @@ pub struct CopiedFile {
     pub blake3: String,
 }
 
-/// Where the weights of a record came from.
+/// The source of the weights of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// A folder, or an id of the hub.
     pub label: String,
-    /// The hub's revision, where there is one.
+    /// The revision on the hub, for a source from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The files that were read; a conversion goes on only if they are still the same.
+    /// The files of the weights; a conversion resumes only if they are unchanged.
     pub files: Vec<SourceFile>,
 }
 
@@ -78,7 +84,7 @@ pub struct SourceFile {
     pub name: String,
     /// Bytes.
     pub size: u64,
-    /// Last change, in microseconds since 1970.
+    /// Time of the last change, in microseconds since 1970.
     pub modified_us: u64,
 }
 
@@ -91,28 +97,28 @@ pub struct PartReceipt {
     pub size: u64,
     /// BLAKE3 of the file, in hexadecimal.
     pub blake3: String,
-    /// In the order of the file.
+    /// The tensors, in the order of the file.
     pub tensors: Vec<TensorReceipt>,
 }
 
 /// One tensor of a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorReceipt {
-    /// Name, in the source and here.
+    /// Name, in the source and in the part.
     pub name: String,
-    /// Type of the elements here, or format of the blocks.
+    /// Dtype of the elements in the part, or format of the blocks.
     pub dtype: StoredFormat,
     /// File of the source.
     pub source_file: String,
-    /// Type of the elements there.
+    /// Dtype of the elements in the source.
     pub source_dtype: StoredDtype,
 }
 
 impl Receipt {
-    /// Reads the receipt of a folder; `None` where there is none.
+    /// Reads the receipt of a folder; `None` if the folder has none.
     ///
     /// # Errors
-    /// The file cannot be read, is no receipt, or is one of another version.
+    /// The file cannot be read, is not a receipt, or has another version.
     pub fn read(folder: &Path) -> Result<Option<Self>, WeightsError> {
         let path = folder.join(RECEIPT);
         if !path.exists() {
@@ -120,7 +126,7 @@ impl Receipt {
         }
         let text = read_small(&path, MAX_RECEIPT)?;
         let damaged = |error: serde_json::Error| WeightsError::damaged(&path, error.to_string());
-        // The version first: fields of a later format would only confuse.
+        // The version first: errors on fields of a later format would mislead.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -136,6 +142,14 @@ impl Receipt {
             ));
         }
         serde_json::from_slice(&text).map(Some).map_err(damaged)
+    }
+
+    /// The formats of the conversion.
+    pub(crate) fn formats(&self) -> Formats {
+        Formats {
+            dtype: self.dtype,
+            quantize: self.quantize,
+        }
     }
 
     /// The entry of a part, if it is complete.

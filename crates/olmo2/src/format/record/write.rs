@@ -1,4 +1,4 @@
-//! Weights to a record: part after part, each listed in the receipt once it is complete.
+//! Writes weights to a record, part after part; the receipt lists a part once it is complete.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -7,33 +7,33 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::atomic;
+use super::check::hash_file;
 use super::error::RecordError;
 use super::part::PartPlan;
 use super::progress::{ConvertEvent, ConvertProgress};
 use super::receipt::{
-    CopiedFile, FORMAT_VERSION, PartReceipt, RECEIPT, Receipt, Source, SourceFile,
+    CopiedFile, FORMAT_VERSION, Formats, PartReceipt, Receipt, Source, SourceFile,
 };
-use super::verify::hash_file;
-use crate::Olmo2Config;
-use crate::quantize::{Quantize, QuantizeError};
+use crate::config::Olmo2Config;
+use crate::quantize::QuantizeError;
 use crate::storage::StoredDtype;
-use crate::weights::layout::parts;
+use crate::weights::layout::{RECEIPT, parts};
 use crate::weights::{Weights, WeightsError};
 
-/// What became of the parts of a record.
+/// The parts of a record, after a run that wrote it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Parts that were written.
+    /// Parts that this run wrote.
     pub written: usize,
-    /// Parts that stood from an earlier run.
+    /// Parts that an earlier run wrote.
     pub kept: usize,
-    /// Bytes of all parts' files.
+    /// Bytes of all parts.
     pub bytes: u64,
 }
 
-/// Holds a folder for this process while a record is written.
+/// Locks a folder for this process while it writes a record.
 ///
-/// The lock lies on the folder itself, which only Unix opens as a file, and ends with the process.
+/// The lock is on the folder itself, which only Unix opens as a file, and ends with the process.
 pub(crate) fn lock(folder: &Path) -> Result<Option<File>, RecordError> {
     if !cfg!(unix) {
         return Ok(None);
@@ -44,12 +44,12 @@ pub(crate) fn lock(folder: &Path) -> Result<Option<File>, RecordError> {
         Err(TryLockError::WouldBlock) => Err(RecordError::Busy {
             folder: folder.to_owned(),
         }),
-        // A file system without locks: two writers at once are then the user's to avoid.
+        // A file system without locks: the user must avoid two writers at once.
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
-/// The source as a receipt names it: the weights' files with their sizes and times.
+/// The source for a receipt: the files of the weights with their sizes and times.
 pub(crate) fn source(
     weights: &Weights,
     label: String,
@@ -73,11 +73,11 @@ pub(crate) fn source(
     })
 }
 
-/// Writes the parts of a record that are not there yet.
+/// Writes the missing parts of a record.
 ///
-/// A part from an earlier run is kept if the receipt lists it with the same tensors, and its file,
-/// read again in full, has the size and the hash of the receipt: reading costs a fraction of
-/// writing, and a resumed record is as good as a fresh one.
+/// A part of an earlier run is kept if the receipt lists it with the same tensors, and its file has
+/// the size and hash of the receipt. The file is read in full for that: reading costs a fraction of
+/// writing, and a resumed record is as reliable as a fresh one.
 pub(crate) fn write(
     folder: &Path,
     config: &Olmo2Config,
@@ -85,54 +85,43 @@ pub(crate) fn write(
     mut receipt: Receipt,
     progress: &mut dyn ConvertProgress,
 ) -> Result<Written, RecordError> {
-    let formats = Formats {
-        dtype: receipt.dtype,
-        quantize: receipt.quantize,
-    };
+    let formats = receipt.formats();
     let plans = plan(config, weights, &formats)?;
     let bytes = plans.iter().map(PartPlan::bytes).sum();
     let parts = plans.len();
-    tell(progress, ConvertEvent::Started { bytes, parts })?;
+    report(progress, ConvertEvent::Started { bytes, parts })?;
     let standing = |plan: &PartPlan<'_>| receipt.part(&plan.file).cloned();
     let mut done: Vec<Option<PartReceipt>> = plans.iter().map(standing).collect();
-    let mut report = Written::default();
+    let mut total = Written::default();
     for (index, plan) in plans.iter().enumerate() {
         if let Some(part) = &done[index]
             && is_intact(folder, part, plan, progress)?
         {
-            tell(progress, ConvertEvent::Kept { part })?;
-            report.kept += 1;
-            report.bytes += part.size;
+            report(progress, ConvertEvent::Kept { part })?;
+            total.kept += 1;
+            total.bytes += part.size;
             continue;
         }
-        let written = |bytes| tell(progress, ConvertEvent::Written { bytes });
+        let written = |bytes| report(progress, ConvertEvent::Written { bytes });
         let part = plan.write(folder, written)?;
         done[index] = Some(part.clone());
         receipt.parts = done.iter().flatten().cloned().collect();
         store(folder, &receipt)?;
-        report.written += 1;
-        report.bytes += part.size;
-        tell(progress, ConvertEvent::Finished { part: &part })?;
+        total.written += 1;
+        total.bytes += part.size;
+        report(progress, ConvertEvent::Finished { part: &part })?;
     }
-    // An entry too many, of a part that was kept twice or that the model does not have.
+    // The receipt may list a part twice, or one that the model does not have.
     let parts: Vec<PartReceipt> = done.into_iter().flatten().collect();
     if receipt.parts != parts {
         receipt.parts = parts;
         store(folder, &receipt)?;
     }
-    Ok(report)
+    Ok(total)
 }
 
-/// What a conversion was asked to store weights in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Formats {
-    /// Type of what stays in floats; `None` keeps the source's.
-    pub(crate) dtype: Option<StoredDtype>,
-    pub(crate) quantize: Quantize,
-}
-
-/// Holds the source against the formats before anything is written.
-pub(crate) fn check(
+/// Checks that the source can be stored in the formats, before anything is written.
+pub(crate) fn check_source(
     config: &Olmo2Config,
     weights: &Weights,
     formats: &Formats,
@@ -150,11 +139,11 @@ fn plan<'a>(
     parts(config).iter().map(plan).collect()
 }
 
-/// The receipt of an earlier run, if it is one of the same conversion; otherwise a new one, which
-/// makes the folder a record.
+/// The receipt of an earlier run of the same conversion, or a new one, which makes the folder a
+/// record.
 ///
-/// The source is the same if its files have the same names, sizes and times: another checkpoint
-/// of the same shape must not lend its layers to a half-finished record.
+/// The source is the same if its files have the same names, sizes and times: a record must not mix
+/// layers of two checkpoints of the same shape.
 pub(crate) fn begin(
     folder: &Path,
     source: Source,
@@ -196,7 +185,7 @@ pub(crate) fn begin(
         return other("source", expected, found);
     }
     if receipt.copied.is_empty() {
-        // Of a version that did not list them.
+        // An older version wrote the receipt and did not list them.
         receipt.copied = copied;
         store(folder, &receipt)?;
     } else if receipt.copied != copied {
@@ -207,7 +196,7 @@ pub(crate) fn begin(
     Ok(receipt)
 }
 
-/// The first file that only one of two lists has.
+/// The first file that is in only one of two lists.
 fn changed(a: &[CopiedFile], b: &[CopiedFile]) -> String {
     let lone = |a: &[CopiedFile], b: &[CopiedFile]| {
         let file = a.iter().find(|file| !b.contains(file));
@@ -216,7 +205,7 @@ fn changed(a: &[CopiedFile], b: &[CopiedFile]) -> String {
     lone(a, b).or_else(|| lone(b, a)).unwrap_or_default()
 }
 
-/// How two sources differ: by their names, if those do, otherwise by the first file that does.
+/// How two sources differ: by name, or else by the first file that differs.
 fn difference(a: &Source, b: &Source) -> (String, String) {
     if a.label != b.label {
         return (format!("`{}`", a.label), format!("`{}`", b.label));
@@ -264,7 +253,7 @@ fn is_intact(
     }
 }
 
-fn tell(progress: &mut dyn ConvertProgress, event: ConvertEvent<'_>) -> Result<(), RecordError> {
+fn report(progress: &mut dyn ConvertProgress, event: ConvertEvent<'_>) -> Result<(), RecordError> {
     match progress.event(event) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(RecordError::Stopped),

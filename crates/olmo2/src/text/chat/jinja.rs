@@ -37,7 +37,7 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// The words of `raise_exception`, if that is where an error comes from.
+/// The message of `raise_exception`, if that is the cause of an error.
 pub(super) fn raised(error: &Error) -> Option<String> {
     let mut source = error.source();
     while let Some(error) = source {
@@ -166,7 +166,7 @@ fn separators(pair: &Value) -> Result<(String, String), Error> {
         })
 }
 
-/// JSON on one line, with Python's separators, `, ` and `: ` unless told otherwise.
+/// JSON on one line, with Python's separators: `, ` and `: ` by default.
 struct Separated {
     item: String,
     key: String,

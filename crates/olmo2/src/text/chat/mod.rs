@@ -4,8 +4,8 @@
 //! `tokenizer_config.json`, and none for a base model. It is rendered as transformers 5.23 does
 //! (`utils/chat_template_utils.py`), by minijinja, and on a budget: a template is code from a
 //! download. The budget is minijinja's fuel, which stops endless loops and huge texts, but in 3.1
-//! does not count the items of lists that are added to themselves: no shield against a template
-//! made to do harm.
+//! does not count the items of lists that are added to themselves: so it does not protect against a
+//! malicious template.
 
 mod jinja;
 
@@ -15,8 +15,9 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 
+use crate::hint::Hint;
 use crate::text::tokenizer::{
-    SpecialTexts, TemplateField, TokenizerConfig, TokenizerError, read_if_there,
+    SpecialTexts, TemplateField, TokenizerConfig, TokenizerError, read_if_exists,
 };
 
 /// One turn of a conversation, as a template sees it.
@@ -24,7 +25,7 @@ use crate::text::tokenizer::{
 pub struct Message {
     /// Who speaks: `system`, `user` or `assistant` for OLMo 2.
     pub role: String,
-    /// What is said.
+    /// Its text.
     pub content: String,
 }
 
@@ -37,23 +38,23 @@ impl Message {
         }
     }
 
-    /// What the model is told to be.
+    /// The system message, which says how the model should behave.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new("system", content)
     }
 
-    /// What the user says.
+    /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new("user", content)
     }
 
-    /// What the model said.
+    /// An answer of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new("assistant", content)
     }
 }
 
-/// A compiled chat template, with the special tokens that it may print.
+/// A compiled chat template, with the special tokens that it may contain.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -77,9 +78,10 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A file that can't be read, else as [`from_bytes`](Self::from_bytes).
-    pub fn from_folder(folder: &Path) -> Result<Option<Self>, ChatError> {
-        let template = read_if_there(folder, "chat_template.jinja")?;
-        let config = read_if_there(folder, "tokenizer_config.json")?;
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>, ChatError> {
+        let folder = folder.as_ref();
+        let template = read_if_exists(folder, "chat_template.jinja")?;
+        let config = read_if_exists(folder, "tokenizer_config.json")?;
         Self::from_bytes(template.as_deref(), config.as_deref())
     }
 
@@ -125,18 +127,18 @@ impl ChatTemplate {
         })
     }
 
-    /// The template's own text.
+    /// The template's source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The text of a conversation, to be encoded as it is: a bos in it is the template's doing.
+    /// The text of a conversation, to be encoded as it is: the template adds a bos if it needs one.
     /// `add_generation_prompt` opens the assistant's next turn at the end.
     ///
     /// # Errors
-    /// [`ChatError::Refused`] with the template's own words, if it calls `raise_exception`;
-    /// [`ChatError::Render`] where it fails; [`ChatError::OutOfFuel`] where it does not end, or
-    /// makes far more text than it was given.
+    /// [`ChatError::Refused`] with the template's message if it calls `raise_exception`;
+    /// [`ChatError::Render`] if it fails; [`ChatError::OutOfFuel`] if it does not end or makes far
+    /// more text than the conversation has.
     pub fn render(
         &self,
         messages: &[Message],
@@ -173,7 +175,7 @@ fn default_template(field: TemplateField) -> Result<String, ChatError> {
         .ok_or(ChatError::NoDefault { names })
 }
 
-/// What a rendering may cost: one unit is an instruction, or 64 bytes made or read. OLMo 2's
+/// The budget of a rendering: one unit is an instruction, or 64 bytes made or read. OLMo 2's
 /// template takes about 30 a message; the largest in use, with tools, a few hundred. The bytes
 /// allow for 16 copies of the conversation.
 fn fuel(messages: &[Message]) -> u64 {
@@ -184,38 +186,38 @@ fn fuel(messages: &[Message]) -> u64 {
     20_000 + 1_000 * messages.len() as u64 + bytes as u64 / 4
 }
 
-/// Why a conversation can't be put into text.
+/// Why a conversation could not be turned into text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
     /// A file that can't be read, or a malformed `tokenizer_config.json`.
     #[error(transparent)]
     Config(#[from] TokenizerError),
-    /// A template that is not text.
+    /// A template that is not UTF-8.
     #[error("`chat_template.jinja` is not UTF-8")]
     NotUtf8,
-    /// Several templates, and no telling which.
+    /// Several templates, none of them called `default`.
     #[error("the chat template must be called `default`, found {}", quoted(names))]
     NoDefault {
         /// The templates' names.
         names: Vec<String>,
     },
-    /// A template that is no Jinja.
+    /// A template with a syntax error.
     #[error("the chat template is not valid: {message}")]
     Syntax {
-        /// What is wrong, and where.
+        /// The error and its place.
         message: String,
     },
     /// The template called `raise_exception`.
     #[error("the chat template refuses this conversation: {message}")]
     Refused {
-        /// Its words.
+        /// The template's message.
         message: String,
     },
     /// The template failed.
     #[error("the chat template failed: {message}")]
     Render {
-        /// What went wrong, and where.
+        /// The error and its place.
         message: String,
     },
     /// The template used up its budget.
@@ -234,16 +236,24 @@ impl ChatError {
         let message = error.to_string();
         Self::Render { message }
     }
+}
 
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ChatError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Config(error) => return error.hint(),
+            Self::Config(e) => return e.hint(),
             Self::Refused { .. } => return None,
             Self::NoDefault { .. } => "put the wanted one into `chat_template.jinja`",
             _ => "put a template that works into `chat_template.jinja`",
         };
         Some(hint.to_owned())
+    }
+
+    fn inner(&self) -> Option<&(dyn Hint + 'static)> {
+        match self {
+            Self::Config(e) => Some(e),
+            _ => None,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! What can be wrong with a tokenizer, or with what it is given.
+//! Errors of a tokenizer and of its input.
 
 use std::path::PathBuf;
 
 use crate::config::json::JsonError;
+use crate::hint::Hint;
 
 /// Why a tokenizer can't be read, or can't encode a text.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum TokenizerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file that is not JSON of the expected form.
@@ -24,20 +25,20 @@ pub enum TokenizerError {
     Part {
         /// The key.
         part: &'static str,
-        /// What is wrong.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A kind of tokenizer that is no byte-level BPE.
+    /// A tokenizer other than byte-level BPE.
     #[error("`{part}` in `tokenizer.json` must be {expected}, found `{found}`")]
     Unsupported {
         /// The key.
         part: &'static str,
-        /// What is supported.
+        /// The supported kinds.
         expected: &'static str,
-        /// What the file has.
+        /// The kind in the file.
         found: String,
     },
-    /// An id that no vocabulary has.
+    /// An id of 2^24 or more.
     #[error("token `{token}` has id {id}, expected an id below 2^24")]
     IdTooLarge {
         /// The token.
@@ -53,7 +54,7 @@ pub enum TokenizerError {
         /// Two tokens that have it.
         tokens: [String; 2],
     },
-    /// A vocabulary that can't spell every text.
+    /// A byte without a token: some texts could not be encoded.
     #[error("the vocabulary has no token for byte {byte:#04x}")]
     MissingByte {
         /// The byte.
@@ -114,9 +115,10 @@ impl TokenizerError {
             message: error.to_string(),
         }
     }
+}
 
-    /// What the user can do about it, for the CLI's `hint:` line.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TokenizerError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { .. } => "a model runs without a tokenizer, on token ids",
             Self::Json(_) | Self::Part { .. } => {

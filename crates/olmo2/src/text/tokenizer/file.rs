@@ -1,4 +1,4 @@
-//! `tokenizer.json`, read by types of our own and checked before the `tokenizers` crate sees it.
+//! `tokenizer.json`, read and checked before it is passed to the `tokenizers` crate.
 //!
 //! The crate's own reader (0.23.2) panics on some malformed files (a merge longer than the longest
 //! token), drops a byte that the vocabulary lacks from every text, and gives an added token
@@ -67,7 +67,7 @@ enum Merge {
     Line(String),
 }
 
-/// Builds the engine and tells one more than its largest id.
+/// Builds the engine; also returns one more than its largest id.
 ///
 /// # Errors
 /// [`TokenizerError`] for JSON that is not a byte-level BPE tokenizer, or contradicts itself.
@@ -93,7 +93,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Engine, usize), TokenizerError> {
     Ok((engine, largest as usize + 1))
 }
 
-/// Refuses what is no byte-level BPE, or was not read for panics.
+/// Refuses all but byte-level BPE, and parts whose code was not checked for panics.
 fn check_parts(file: &File) -> Result<(), TokenizerError> {
     let model = &file.model;
     let unsupported = |part: &'static str, expected: &'static str, found: &str| {
@@ -153,7 +153,8 @@ fn kinds(part: Option<&Value>) -> Vec<&str> {
     all
 }
 
-/// Every id once and below the limit, every byte there. Returns the largest id.
+/// Checks that ids are distinct and below the limit and that each byte has a token. Returns the
+/// largest id.
 fn check_vocab(vocab: &HashMap<String, u32>) -> Result<u32, TokenizerError> {
     let mut owners: HashMap<u32, &str> = HashMap::with_capacity(vocab.len());
     for (token, &id) in vocab {
@@ -172,7 +173,7 @@ fn check_vocab(vocab: &HashMap<String, u32>) -> Result<u32, TokenizerError> {
             return Err(TokenizerError::MissingByte { byte });
         }
     }
-    // 256 bytes are there, so there is a largest id.
+    // All 256 bytes have an id, so a largest one exists.
     Ok(owners.into_keys().max().unwrap_or(0))
 }
 
@@ -225,7 +226,7 @@ fn build_model(model: Model) -> Result<BPE, TokenizerError> {
         .map_err(|error| TokenizerError::engine(&error))
 }
 
-/// Reads an optional part by the crate's own type.
+/// Parses an optional part into the crate's type.
 fn part<T: serde::de::DeserializeOwned>(
     part: &'static str,
     value: Option<Value>,
@@ -236,7 +237,8 @@ fn part<T: serde::de::DeserializeOwned>(
         .map_err(|source| TokenizerError::Part { part, source })
 }
 
-/// Adds the tokens and holds the crate, which counts new ids up by itself, to those of the file.
+/// Adds the tokens and checks that the crate, which numbers new tokens itself, gave them the ids of
+/// the file.
 fn add_tokens(engine: &mut Engine, mut added: Vec<AddedEntry>) -> Result<(), TokenizerError> {
     added.sort_by_key(|entry| entry.id);
     let mut contents = HashSet::new();

@@ -1,4 +1,4 @@
-//! Text to token ids and back: the `tokenizers` crate behind checks of our own.
+//! Text to token ids and back: the `tokenizers` crate, with checks of its input.
 //!
 //! OLMo 2's tokenizers are byte-level BPE (dolma2, a variant of cl100k), and nothing else is
 //! accepted: every text can be spelled, and a token is a run of bytes, so that decoding is joining.
@@ -38,20 +38,21 @@ struct Inner {
 /// Whether special tokens, such as `<|endoftext|>`, are part of decoded text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialTokens {
-    /// They are, by their own text.
+    /// They are part of it, spelled out.
     Keep,
-    /// They are no text.
+    /// They are left out.
     Skip,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and, where there is one, `tokenizer_config.json` in a folder.
+    /// Reads `tokenizer.json` in a folder and, if it exists, `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`TokenizerError::Io`] for a file that can't be read, else as [`from_bytes`](Self::from_bytes).
-    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let folder = folder.as_ref();
         let json = read(folder, "tokenizer.json")?;
-        let config = read_if_there(folder, "tokenizer_config.json")?;
+        let config = read_if_exists(folder, "tokenizer_config.json")?;
         Self::from_bytes(&json, config.as_deref())
     }
 
@@ -117,8 +118,8 @@ impl Tokenizer {
         }
     }
 
-    /// The text of ids. Bytes that are no UTF-8 become U+FFFD; ids that the vocabulary does not
-    /// have are no text.
+    /// The text of ids. Bytes that are not UTF-8 become U+FFFD; ids that are not in the
+    /// vocabulary are left out.
     pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
@@ -127,7 +128,7 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Decodes ids as they come.
+    /// Decodes ids one after another.
     pub fn decode_stream(&self, special: SpecialTokens) -> DecodeStream {
         DecodeStream::new(self.clone(), special)
     }
@@ -171,7 +172,7 @@ impl Tokenizer {
         self.inner.engine.token_to_id(token)
     }
 
-    /// The bytes that an id stands for, perhaps no UTF-8 on their own.
+    /// The bytes of a token; they need not be UTF-8 on their own.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.id_to_token(id)?;
         let mut bytes = Vec::new();
@@ -209,7 +210,7 @@ pub(crate) fn read(folder: &Path, name: &str) -> Result<Vec<u8>, TokenizerError>
 }
 
 /// `None` if the folder has no such file.
-pub(crate) fn read_if_there(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, TokenizerError> {
+pub(crate) fn read_if_exists(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, TokenizerError> {
     match read(folder, name) {
         Err(TokenizerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(None)
@@ -219,4 +220,4 @@ pub(crate) fn read_if_there(folder: &Path, name: &str) -> Result<Option<Vec<u8>>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use super::error::TokenizerError;
 
-/// Looks for stop strings in text that comes in pieces. Text that may be the beginning of a stop
+/// Finds stop strings in text that comes in pieces. Text that may be the beginning of a stop
 /// string is held back until the next pieces decide. The result does not depend on how the text
 /// is cut: the text ends before the stop string that is complete first, and before the longest of
 /// those that are complete at the same character.
@@ -11,17 +11,17 @@ use super::error::TokenizerError;
 #[derive(Debug, Clone)]
 pub struct StopStrings {
     stops: Vec<Stop>,
-    /// Text that a stop string may begin in.
-    held: String,
+    /// The end of the text, which may be the beginning of a stop string.
+    pending: String,
     stopped_by: Option<usize>,
 }
 
-/// What a piece of text gave.
+/// The result of one [`StopStrings::push`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StopCheck {
-    /// Text that may be printed.
+    /// Text that belongs to no stop string.
     pub text: String,
-    /// Which stop string was found, if one was: by its place in the list.
+    /// Index of the stop string that was found, if any.
     pub stopped_by: Option<usize>,
 }
 
@@ -35,47 +35,47 @@ impl StopStrings {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             stops,
-            held: String::new(),
+            pending: String::new(),
             stopped_by: None,
         })
     }
 
-    /// Takes the next piece. After a stop string was found, there is no more text.
+    /// Takes the next piece. After a stop string was found, no more text is returned.
     pub fn push(&mut self, piece: &str) -> StopCheck {
         if self.stopped_by.is_none() {
-            let start = self.held.len();
-            self.held.push_str(piece);
+            let start = self.pending.len();
+            self.pending.push_str(piece);
             for (i, byte) in piece.bytes().enumerate() {
                 if let Some(stop) = self.advance(byte) {
                     self.stopped_by = Some(stop);
                     // A stop string starts with a character's first byte: no character is cut.
                     let end = start + i + 1 - self.stops[stop].text.len();
-                    self.held.truncate(end);
+                    self.pending.truncate(end);
                     return self.check(end);
                 }
             }
         }
         let open = self.stops.iter().map(|stop| stop.matched).max();
-        let end = self.held.len().saturating_sub(open.unwrap_or(0));
+        let end = self.pending.len().saturating_sub(open.unwrap_or(0));
         self.check(end)
     }
 
-    /// The text that is still held back, when no more will come.
+    /// The text that is still held back, once no more pieces come.
     pub fn finish(&mut self) -> String {
         self.stops.iter_mut().for_each(|stop| stop.matched = 0);
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.pending)
     }
 
-    /// Which stop string was found: by its place in the list.
+    /// Index of the stop string that was found.
     pub fn stopped_by(&self) -> Option<usize> {
         self.stopped_by
     }
 
-    /// Lets go of the held text up to `end`.
+    /// Releases the text that was held back, up to byte `end`.
     fn check(&mut self, end: usize) -> StopCheck {
-        let rest = self.held.split_off(end);
+        let rest = self.pending.split_off(end);
         StopCheck {
-            text: std::mem::replace(&mut self.held, rest),
+            text: std::mem::replace(&mut self.pending, rest),
             stopped_by: self.stopped_by,
         }
     }
@@ -94,7 +94,7 @@ impl StopStrings {
     }
 }
 
-/// One stop string and how much of it the text ends with.
+/// One stop string, and how many of its first bytes the text ends with.
 #[derive(Debug, Clone)]
 struct Stop {
     text: Vec<u8>,

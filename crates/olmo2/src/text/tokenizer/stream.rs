@@ -3,8 +3,8 @@
 use super::{SpecialTokens, Tokenizer};
 
 /// Turns one token after another into text. The bytes of a character that is split over tokens
-/// wait until it is whole; bytes that can't become one are U+FFFD. All pieces together are what
-/// [`Tokenizer::decode`] makes of all tokens. A push costs the length of its own token.
+/// wait until it is whole; bytes that can't become one are U+FFFD. All pieces together equal the
+/// result of [`Tokenizer::decode`] for all tokens. A push costs the length of its own token.
 #[derive(Debug, Clone)]
 pub struct DecodeStream {
     tokenizer: Tokenizer,
@@ -22,8 +22,7 @@ impl DecodeStream {
         }
     }
 
-    /// The text that this token completes, if any. An id that the vocabulary does not have is no
-    /// text.
+    /// The text that this token completes, if any. An id that is not in the vocabulary is left out.
     pub fn push(&mut self, id: u32) -> Option<String> {
         self.tokenizer
             .append_bytes(id, self.special, &mut self.pending);
@@ -31,15 +30,15 @@ impl DecodeStream {
         (!text.is_empty()).then_some(text)
     }
 
-    /// What is left at the end: U+FFFD for a character that was begun and not completed. The
-    /// stream may then be used again.
+    /// The rest at the end: U+FFFD for a character that was not completed. The stream can then be
+    /// used again.
     pub fn finish(&mut self) -> Option<String> {
         let pending = std::mem::take(&mut self.pending);
         (!pending.is_empty()).then(|| String::from_utf8_lossy(&pending).into_owned())
     }
 }
 
-/// Takes all from `bytes` but a character's beginning at the end, with U+FFFD for each longest
+/// Takes all of `bytes` but the beginning of a character at the end, with U+FFFD for each longest
 /// part of a character that is not followed by the rest of it (as `String::from_utf8_lossy`).
 fn take_characters(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();

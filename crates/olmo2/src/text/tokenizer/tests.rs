@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::bytes::BYTE_CHARS;
 use super::*;
+use crate::hint::Hint;
 
 const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -50,7 +51,7 @@ fn load(json: &Value) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::from_bytes(json.to_string().as_bytes(), Some(CONFIG))
 }
 
-fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     load(&tiny()).expect("the tiny tokenizer is valid")
 }
 

@@ -1,0 +1,11 @@
+//! The command line: clap's structs (`typed`) and their meaning (`meant`). No other file but
+//! `completions` uses clap.
+
+mod backend;
+mod examples;
+mod meant;
+mod quantize;
+mod typed;
+
+pub(crate) use meant::{Request, resolve};
+pub(crate) use typed::Cli;

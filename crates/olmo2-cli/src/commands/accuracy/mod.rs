@@ -1,0 +1,195 @@
+//! `accuracy`: the error of each weight format, as a table.
+
+mod distance;
+
+use std::io::{self, Write};
+
+use burn::prelude::*;
+use olmo2::hub::Files;
+use olmo2::{
+    CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2, Olmo2Config,
+    Precision, QuantFormat, Quantize, StoredWeight, Weights,
+};
+
+use super::to_host::to_host;
+use crate::backend::{self, OnBackend};
+use crate::messages::{Failure, Result, Verbosity, plain};
+use crate::model::find;
+use crate::request::AccuracyRequest;
+use distance::Distance;
+
+/// Ids of the demo model's held-out text, `[4][256]`: what no training step saw. A test of
+/// `olmo2-demo` checks them against its corpus.
+const HELD_OUT: &str = include_str!("held_out.json");
+
+pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
+    let checkpoint = find(&request.model, Files::Model)?;
+    let config = checkpoint.config()?;
+    let weights = checkpoint.weights(&config)?;
+    let rows = match request.model.name {
+        None => serde_json::from_str(HELD_OUT).map_err(plain)?,
+        Some(_) => vec![fixed(request.tokens, &config)],
+    };
+    let tokens: usize = rows.iter().map(Vec::len).sum();
+    let (device, verbosity) = (request.device, request.model.verbosity);
+    let (backend, _) = backend::prepare(device.backend, device.threads, verbosity)?;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "{} on {tokens} tokens, against f32:\n\n\
+         | format | bits a weight | error of weights | error of logits | KL, nats | top 1 |\n\
+         |---|---|---|---|---|---|",
+        checkpoint.name()
+    )?;
+    backend.dispatch(Accuracy {
+        config,
+        weights,
+        rows,
+        verbosity,
+    })
+}
+
+struct Accuracy {
+    config: Olmo2Config,
+    weights: Weights,
+    rows: Vec<Vec<u32>>,
+    verbosity: Verbosity,
+}
+
+impl OnBackend for Accuracy {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let expected = self.logits::<B>(&self.weights, Precision::F32, &device)?;
+        let capabilities = Capabilities::of::<B>(&device);
+        for (name, precision, quantize) in formats() {
+            if let Err(error) = capabilities.check_precision(precision) {
+                self.verbosity
+                    .note(format_args!("no row `{name}`: {error}"));
+                continue;
+            }
+            let weights = match quantize {
+                None => self.weights.clone(),
+                Some(quantize) => self.weights.quantized(&quantize)?,
+            };
+            let (bits, rmse) = stored(&weights, &self.weights)?;
+            let found = self.logits::<B>(&weights, precision, &device)?;
+            let distance = Distance::between(&found, &expected, self.config.vocab_size);
+            writeln!(
+                io::stdout(),
+                "| {name} | {bits:.2} | {:.2}% | {:.2}% | {:.2e} | {:.1}% |",
+                100.0 * rmse,
+                100.0 * distance.error,
+                distance.divergence,
+                100.0 * distance.agreement,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Accuracy {
+    /// Logits of all rows, `[tokens, vocab]`.
+    fn logits<B: Backend>(
+        &self,
+        weights: &Weights,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Vec<f32>> {
+        let options = LoadOptions {
+            precision,
+            ..LoadOptions::default()
+        };
+        let model = Olmo2::<B>::from_weights(&self.config, weights, &options, device)?;
+        let mut all = Vec::new();
+        for row in &self.rows {
+            let mut cache = model.new_cache(CacheOptions {
+                capacity: row.len(),
+                ..CacheOptions::default()
+            });
+            let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
+            all.extend(to_host(output.logits.ok_or_else(no_logits)?)?);
+        }
+        Ok(all)
+    }
+}
+
+fn no_logits() -> Failure {
+    Failure::message("the model returned no logits")
+}
+
+/// Ids spread over the vocabulary.
+fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
+    let vocab = config.vocab_size.min(DOLMA2_TOKENS);
+    (0..count)
+        .map(|i| ((i * 7919 + 13) % vocab) as u32)
+        .collect()
+}
+
+/// Each with its compute type and what is quantized.
+fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
+    let (q4, q8) = (
+        Quantize::all(QuantFormat::Q4),
+        Quantize::all(QuantFormat::Q8),
+    );
+    let mixed = Quantize {
+        layers: q4.layers,
+        ..q8
+    };
+    [
+        ("as stored, `--dtype bf16`", Precision::Bf16, None),
+        ("q8", Precision::F32, Some(q8)),
+        ("q4", Precision::F32, Some(q4)),
+        ("q4, head and embedding in q8", Precision::F32, Some(mixed)),
+    ]
+}
+
+/// Bits of a weight in matrices, and the error of weights relative to `floats`.
+fn stored(weights: &Weights, floats: &Weights) -> Result<(f64, f64)> {
+    let [mut bits, mut count, mut error, mut size] = [0.0; 4];
+    for (name, weight) in weights.iter() {
+        let &[out, input] = weight.shape() else {
+            continue;
+        };
+        bits += 8.0 * weight.byte_len() as f64;
+        count += (out * input) as f64;
+        let Some(packed) = weight.packed() else {
+            continue;
+        };
+        let source = floats.get(name).and_then(StoredWeight::float);
+        let not_in_floats = || Failure::message(format!("`{name}` is not in floats"));
+        let source = source.ok_or_else(not_in_floats)?;
+        let (mut exact, mut found) = (vec![0.0; input], vec![0.0; input]);
+        for row in 0..out {
+            source.row(row, &mut exact);
+            packed.row(row, &mut found);
+            for (exact, found) in exact.iter().zip(&found) {
+                error += f64::from(exact - found).powi(2);
+                size += f64::from(*exact).powi(2);
+            }
+        }
+    }
+    let rmse = if size > 0.0 {
+        (error / size).sqrt()
+    } else {
+        0.0
+    };
+    Ok((bits / count, rmse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More bits, less error, on the embedded model.
+    #[test]
+    fn eight_bits_lose_less_than_four() {
+        let config = olmo2::demo::config().expect("a config");
+        let floats = olmo2::demo::weights(&config).expect("weights");
+        let error = |format| {
+            let weights = floats.quantized(&Quantize::all(format)).expect("floats");
+            stored(&weights, &floats).expect("the same model")
+        };
+        let ((q8_bits, q8), (q4_bits, q4)) = (error(QuantFormat::Q8), error(QuantFormat::Q4));
+        assert!((8.5..8.51).contains(&q8_bits) && (4.5..4.51).contains(&q4_bits));
+        assert!(q8 < 0.01 && q8 < q4 && q4 < 0.15, "{q8} and {q4}");
+    }
+}

@@ -1,0 +1,172 @@
+//! `logits`: the logits of every position, and the hidden states, in a safetensors file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::prelude::*;
+use olmo2::hub::Files;
+use olmo2::{Chunks, LogitRows, Olmo2, prefill};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize_to_file};
+
+use super::to_host::to_host;
+use crate::backend::OnBackend;
+use crate::messages::{Context, Failure, Result, count, plain};
+use crate::model::{Model, Sequences, find};
+use crate::prompt::Prompt;
+use crate::request::LogitsRequest;
+
+pub(super) fn run(request: &LogitsRequest) -> Result<()> {
+    let out = destination(&request.out)?;
+    let prompt = Prompt::read_trimmed(&request.prompt)?;
+    let checkpoint = find(&request.run.model, Files::Model)?;
+    let tokenizer = match &prompt {
+        Prompt::Text(_) => checkpoint.tokenizer()?,
+        Prompt::Ids(_) => None,
+    };
+    let ids = prompt.into_ids(&checkpoint, tokenizer.as_ref())?;
+    let model = Model::open(checkpoint, &request.run, Sequences::one(ids.len()))?;
+    let limit = model.positions();
+    if ids.len() > limit {
+        return Err(Failure::new(
+            format!(
+                "{} do not fit {}",
+                count(ids.len(), "token"),
+                count(limit, "position")
+            ),
+            "shorten the input, or raise `--context` as far as the model goes",
+        ));
+    }
+    model.backend.dispatch(Logits {
+        request,
+        out,
+        model,
+        ids,
+    })
+}
+
+struct Logits<'a> {
+    request: &'a LogitsRequest,
+    out: PathBuf,
+    model: Model,
+    ids: Vec<u32>,
+}
+
+impl OnBackend for Logits<'_> {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let model = self.model.load::<B>(&device)?;
+        let tensors = self.tensors(&model)?;
+        write(&self.out, &tensors)?;
+        let (out, seq) = (
+            self.request.out.display(),
+            count(self.ids.len(), "position"),
+        );
+        let verbosity = self.model.verbosity;
+        verbosity.detail(format_args!("`{out}`: {seq}"));
+        Ok(())
+    }
+}
+
+impl Logits<'_> {
+    /// Runs the model in chunks and gathers what it returns.
+    fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<F32>> {
+        let config = model.config();
+        let mut cache = model.new_cache(self.model.cache);
+        let chunks = Chunks {
+            hidden_states: self.request.hidden,
+            ..Chunks::new(|_| LogitRows::All)
+        };
+        let (seq, layers) = (self.ids.len(), config.num_hidden_layers);
+        let mut logits = Vec::with_capacity(4 * seq * config.vocab_size);
+        let mut hidden = vec![Vec::new(); layers + 1];
+        prefill(model, &mut cache, &self.ids, &chunks, |_, output| {
+            if let Some(rows) = output.logits {
+                append(&mut logits, &to_host(rows)?);
+            }
+            for (all, states) in hidden.iter_mut().zip(output.hidden_states) {
+                append(all, &to_host(states)?);
+            }
+            Ok::<_, Failure>(())
+        })?;
+        let mut tensors = vec![F32 {
+            name: "logits",
+            shape: vec![seq, config.vocab_size],
+            bytes: logits,
+        }];
+        if self.request.hidden {
+            tensors.push(F32 {
+                name: "hidden",
+                shape: vec![layers + 1, seq, config.hidden_size],
+                bytes: hidden.concat(),
+            });
+        }
+        Ok(tensors)
+    }
+}
+
+/// A named tensor of a file, and its values.
+struct F32 {
+    name: &'static str,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// Appends values in the byte order of safetensors.
+fn append(bytes: &mut Vec<u8>, values: &[f32]) {
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}
+
+/// The file to write: the target of a link, and only a regular file, since it is replaced.
+fn destination(out: &Path) -> Result<PathBuf> {
+    let hint = "name a file that is new, or may be replaced";
+    if out == Path::new("-") {
+        return Err(Failure::usage(
+            "`--out -`: expected a file, found stdout",
+            hint,
+        ));
+    }
+    let refused = |what| {
+        let message = format!("`{}` {what}", out.display());
+        Err(Failure::usage(message, hint))
+    };
+    match (out.canonicalize(), out.symlink_metadata()) {
+        (Ok(path), _) if path.is_file() => Ok(path),
+        (Ok(_), _) => refused("exists and is not a regular file"),
+        (Err(_), Ok(_)) => refused("is a link to a file that does not exist"),
+        (Err(_), Err(_)) => Ok(out.to_owned()),
+    }
+}
+
+/// Writes under another name and renames, so that `out` is whole or not there.
+fn write(out: &Path, tensors: &[F32]) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|tensor| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes);
+            let view = view.map_err(plain)?;
+            Ok((tensor.name, view))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let part = part_name(out);
+    let written = create(&part, views).and_then(|()| Ok(fs::rename(&part, out)?));
+    if written.is_err() {
+        // The half-written file is useless; the error that led here is returned.
+        let _ = fs::remove_file(&part);
+    }
+    written.with_context(|| format!("cannot write `{}`", out.display()))
+}
+
+/// Writes a file with the permissions that every new file gets: `safetensors` makes its own for
+/// its owner alone.
+fn create(path: &Path, views: Vec<(&'static str, TensorView<'_>)>) -> Result<()> {
+    let ordinary = fs::File::create(path)?.metadata()?.permissions();
+    serialize_to_file(views, None, path).map_err(plain)?;
+    Ok(fs::set_permissions(path, ordinary)?)
+}
+
+/// `out` with the process's id appended: two runs do not write the same file.
+fn part_name(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    name.into()
+}

@@ -1,0 +1,193 @@
+//! What one layer's keys and values lie in: the backend's own tensors, which kernels write in place.
+
+use std::mem;
+
+use burn::prelude::*;
+use burn::tensor::{DType, Numeric, TensorPrimitive};
+use olmo2_kernels::cache_blocks;
+
+use super::dtype::CacheDtype;
+
+/// Keys and values of one layer.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerStorage<B: Backend> {
+    pub(crate) k: KvStorage<B>,
+    pub(crate) v: KvStorage<B>,
+}
+
+/// Keys or values of one layer, `[slots, kv_heads, positions, head_dim]`.
+///
+/// Primitives, not [`Tensor`]s: a backend's kernels get at them by `&mut`.
+#[derive(Debug, Clone)]
+pub(crate) enum KvStorage<B: Backend> {
+    /// Floats.
+    Float(B::FloatTensorPrimitive),
+    /// Written and read by own kernels alone.
+    Q8 {
+        /// I8.
+        quants: B::IntTensorPrimitive,
+        /// BF16, `[slots, kv_heads, positions, blocks of 32]`.
+        scales: B::FloatTensorPrimitive,
+    },
+}
+
+/// How a backend makes the tensors of a cache.
+#[derive(Debug)]
+pub(crate) struct Allocator<B: Backend> {
+    /// Zeros of a float type.
+    pub(crate) floats: fn([usize; 4], DType, &B::Device) -> Tensor<B, 4>,
+    /// Zeros of an integer type.
+    pub(crate) ints: fn([usize; 4], DType, &B::Device) -> Tensor<B, 4, Int>,
+}
+
+impl<B: Backend> Clone for Allocator<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Allocator<B> {}
+
+impl<B: Backend> LayerStorage<B> {
+    /// Zeros; `shape` is that of the keys, and of the values.
+    pub(super) fn zeros(
+        shape: [usize; 4],
+        dtype: CacheDtype,
+        activations: DType,
+        allocator: Allocator<B>,
+        device: &B::Device,
+    ) -> Self {
+        let zeros = || KvStorage::zeros(shape, dtype, activations, allocator, device);
+        Self {
+            k: zeros(),
+            v: zeros(),
+        }
+    }
+
+    /// Makes room for `positions` in each slot.
+    pub(super) fn grow(&mut self, positions: usize, allocator: Allocator<B>) {
+        for storage in [&mut self.k, &mut self.v] {
+            storage.grow(positions, allocator);
+        }
+    }
+
+    /// Makes the first `len` positions of slot `to` those of slot `from`.
+    pub(super) fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+        for storage in [&mut self.k, &mut self.v] {
+            storage.copy_prefix(from, to, len);
+        }
+    }
+}
+
+impl<B: Backend> KvStorage<B> {
+    fn zeros(
+        shape: [usize; 4],
+        dtype: CacheDtype,
+        activations: DType,
+        allocator: Allocator<B>,
+        device: &B::Device,
+    ) -> Self {
+        let float = |shape, dtype| primitive((allocator.floats)(shape, dtype, device));
+        match dtype {
+            CacheDtype::F32 => Self::Float(float(shape, activations)),
+            CacheDtype::Bf16 => Self::Float(float(shape, DType::BF16)),
+            CacheDtype::Q8 => {
+                let [slots, heads, positions, dim] = shape;
+                let blocks = [slots, heads, positions, cache_blocks(dim)];
+                Self::Q8 {
+                    quants: (allocator.ints)(shape, DType::I8, device).into_primitive(),
+                    scales: float(blocks, DType::BF16),
+                }
+            }
+        }
+    }
+
+    fn grow(&mut self, positions: usize, allocator: Allocator<B>) {
+        match self {
+            Self::Float(x) => update::<B>(x, |x| grown(x, positions, allocator.floats)),
+            Self::Q8 { quants, scales } => {
+                update_ints::<B>(quants, |x| grown(x, positions, allocator.ints));
+                update::<B>(scales, |x| grown(x, positions, allocator.floats));
+            }
+        }
+    }
+
+    fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+        match self {
+            Self::Float(x) => update::<B>(x, |x| with_prefix(x, from, to, len)),
+            Self::Q8 { quants, scales } => {
+                update_ints::<B>(quants, |x| with_prefix(x, from, to, len));
+                update::<B>(scales, |x| with_prefix(x, from, to, len));
+            }
+        }
+    }
+
+    /// The floats, `[slots, kv_heads, positions, head_dim]`.
+    ///
+    /// # Panics
+    /// In 8 bits, which no backend has but those whose own kernels read them.
+    pub(crate) fn float(&self) -> Tensor<B, 4> {
+        match self {
+            Self::Float(x) => tensor(x.clone()),
+            Self::Q8 { .. } => panic!("own kernels alone read an 8-bit cache"),
+        }
+    }
+
+    /// Replaces the floats by what `f` makes of them; they have one owner meanwhile, so that a
+    /// backend that can writes in place.
+    ///
+    /// # Panics
+    /// As [`float`](Self::float).
+    pub(crate) fn update_float(&mut self, f: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 4>) {
+        match self {
+            Self::Float(x) => update::<B>(x, f),
+            Self::Q8 { .. } => panic!("own kernels alone write an 8-bit cache"),
+        }
+    }
+}
+
+fn tensor<B: Backend>(primitive: B::FloatTensorPrimitive) -> Tensor<B, 4> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn primitive<B: Backend>(tensor: Tensor<B, 4>) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+fn update<B: Backend>(
+    x: &mut B::FloatTensorPrimitive,
+    f: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 4>,
+) {
+    let device = tensor::<B>(x.clone()).device();
+    let empty = primitive(Tensor::<B, 4>::empty([0; 4], &device));
+    *x = primitive(f(tensor(mem::replace(x, empty))));
+}
+
+fn update_ints<B: Backend>(
+    x: &mut B::IntTensorPrimitive,
+    f: impl FnOnce(Tensor<B, 4, Int>) -> Tensor<B, 4, Int>,
+) {
+    let owned = Tensor::<B, 4, Int>::from_primitive(x.clone());
+    *x = f(owned).into_primitive();
+}
+
+fn grown<B: Backend, K: Numeric<B>>(
+    old: Tensor<B, 4, K>,
+    positions: usize,
+    zeros: impl Fn([usize; 4], DType, &B::Device) -> Tensor<B, 4, K>,
+) -> Tensor<B, 4, K> {
+    let [slots, heads, held, dim] = old.dims();
+    let new = zeros([slots, heads, positions, dim], old.dtype(), &old.device());
+    new.slice_assign([0..slots, 0..heads, 0..held, 0..dim], old)
+}
+
+fn with_prefix<B: Backend, K: Numeric<B>>(
+    x: Tensor<B, 4, K>,
+    from: usize,
+    to: usize,
+    len: usize,
+) -> Tensor<B, 4, K> {
+    let [_, heads, _, dim] = x.dims();
+    let part = x.clone().slice([from..from + 1, 0..heads, 0..len, 0..dim]);
+    x.slice_assign([to..to + 1, 0..heads, 0..len, 0..dim], part)
+}
