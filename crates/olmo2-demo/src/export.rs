@@ -1,14 +1,17 @@
 //! The finished model as a Hugging Face folder: bf16 `model.safetensors`, configs, tokenizer.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use ::safetensors::tensor::TensorView;
+use ::safetensors::{Dtype, serialize};
 use anyhow::{Context, Result, anyhow};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::DType;
 use olmo2::Olmo2;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use crate::shape::CONTEXT;
@@ -121,25 +124,35 @@ fn tensors<B: Backend>(model: &Olmo2<B>) -> Result<Vec<Stored>> {
     Ok(collect.tensors)
 }
 
-/// The safetensors format: the header's length, the header, the tensors one after another.
+/// The bytes of `model.safetensors`.
 fn safetensors(tensors: &[Stored]) -> Result<Vec<u8>> {
-    let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
-    let mut offset = 0;
-    for tensor in tensors {
-        let end = offset + tensor.bytes.len();
-        header.insert(
-            tensor.name.clone(),
-            json!({"dtype": "BF16", "shape": tensor.shape, "data_offsets": [offset, end]}),
-        );
-        offset = end;
+    let views = tensors.iter().map(|tensor| {
+        let view = TensorView::new(Dtype::BF16, tensor.shape.clone(), &tensor.bytes)?;
+        Ok((tensor.name.as_str(), view))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    Ok(serialize(views, Some(metadata))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::safetensors::SafeTensors;
+
+    use super::*;
+
+    #[test]
+    fn the_embedded_model_is_written_byte_for_byte() {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../olmo2/assets/demo");
+        let file = fs::read(Path::new(demo).join("model.safetensors")).unwrap();
+        let parsed = SafeTensors::deserialize(&file).unwrap();
+        let stored = |(name, view): (String, TensorView<'_>)| Stored {
+            name,
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        };
+        let mut tensors: Vec<Stored> = parsed.tensors().into_iter().map(stored).collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        assert!(safetensors(&tensors).unwrap() == file);
     }
-    let mut header = serde_json::to_vec(&header)?;
-    // Spaces up to a multiple of 8, so that the data is aligned.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(&header);
-    for tensor in tensors {
-        file.extend_from_slice(&tensor.bytes);
-    }
-    Ok(file)
 }

@@ -25,14 +25,14 @@ pub(crate) fn join(pieces: &[Piece]) -> String {
     text
 }
 
-pub(crate) fn capitalise(text: &str) -> String {
+pub(crate) fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })
 }
 
-pub(crate) fn uncapitalise(text: &str) -> String {
+pub(crate) fn uncapitalize(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(chars).collect()

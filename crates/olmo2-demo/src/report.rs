@@ -64,15 +64,15 @@ fn draw(
         .y_desc("nats a token")
         .light_line_style(WHITE)
         .draw()?;
-    for (points, colour, label) in [
+    for (points, color, label) in [
         (train, RGBColor(150, 150, 150), "training"),
         (held_out, RGBColor(200, 40, 60), "held out"),
     ] {
         chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
             .label(label)
             .legend(move |(x, y)| {
-                PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2))
+                PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2))
             });
     }
     chart

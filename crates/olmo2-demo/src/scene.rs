@@ -14,7 +14,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::characters;
 use crate::grammar::{Grammar, Kind, Plot, Step, Table};
 use crate::piece::Piece;
-use crate::prose::{article, capitalise, finish, join, plural, uncapitalise};
+use crate::prose::{article, capitalize, finish, join, plural, uncapitalize};
 use crate::stage::Stage;
 
 /// The state of one document.
@@ -103,7 +103,7 @@ impl<'g> Scene<'g> {
             let subject = self.subject(&prefix.to_lowercase())?;
             let capital = prefix.starts_with(char::is_uppercase);
             return Ok(if capital {
-                capitalise(&subject)
+                capitalize(&subject)
             } else {
                 subject
             });
@@ -120,7 +120,7 @@ impl<'g> Scene<'g> {
             return self.expand(variant);
         }
         if name.starts_with(char::is_uppercase) {
-            return Ok(capitalise(&self.reference(&uncapitalise(name))?));
+            return Ok(capitalize(&self.reference(&uncapitalize(name))?));
         }
         bail!("nothing is called `{name}`")
     }
@@ -129,7 +129,7 @@ impl<'g> Scene<'g> {
     fn applied(&mut self, word: &str, name: &str) -> Result<String> {
         Ok(match word {
             "a" => self.with_article(&format!("{{{name}}}"))?,
-            "A" => capitalise(&self.with_article(&format!("{{{name}}}"))?),
+            "A" => capitalize(&self.with_article(&format!("{{{name}}}"))?),
             "s" => plural(&self.reference(name)?),
             "any" => {
                 let rows = &self.table(name)?.rows;

@@ -32,7 +32,7 @@ pub(crate) struct Shape {
 }
 
 /// 2.8 million parameters, 5.6 MB in bf16. Every `in` dimension is a multiple of 32, the block of
-/// the quantised formats. Few heads, because on a CPU the scores cost as much as the products.
+/// the quantized formats. Few heads, because on a CPU the scores cost as much as the products.
 pub(crate) const DEMO: Shape = Shape {
     hidden: 256,
     intermediate: 480,
@@ -69,7 +69,7 @@ pub(crate) fn config_json(shape: Shape, end_of_text: u32, pad: u32) -> Value {
     })
 }
 
-/// A model with weights drawn from `seed`: burn's own initialisation has one generator for the
+/// A model with weights drawn from `seed`: burn's own initialization has one generator for the
 /// whole process, so it would depend on what ran before.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! One optimisation step: the library's model under `Autodiff`, the batch shared by threads.
+//! One optimization step: the library's model under `Autodiff`, the batch shared by threads.
 
 use anyhow::{Context, Result};
 use burn::backend::{Autodiff, Flex};

@@ -1,13 +1,13 @@
 //! The corpus grammar as data: lists, rules, tables and plots, read from the text files beside it.
 //!
 //! ```text
-//! @list colour            words, separated by commas
+//! @list color             words, separated by commas
 //! @rule greeting          one template a line
 //! @table food name verb   rows, cells separated by ` | `
 //! == lost 10 story        a plot: name, weight, kind (story, text, chat, part)
 //! cast h any              binds a character (see `characters.rs`) to a prefix
 //! pick food               binds a row's cells to the column names (`pick food as x`: `x.name`)
-//! let thing = {a colour}  binds one expansion
+//! let thing = {a color}   binds one expansion
 //! :: 60                   a beat, said with this chance; the lines below are its variants
 //! -- 30                   a paragraph break with this chance
 //! >> user                 a turn of a chat begins
@@ -18,13 +18,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 const FILES: [(&str, &str); 7] = [
-    ("words.txt", include_str!("grammar/words.txt")),
-    ("common.txt", include_str!("grammar/common.txt")),
-    ("stories.txt", include_str!("grammar/stories.txt")),
-    ("fables.txt", include_str!("grammar/fables.txt")),
-    ("more.txt", include_str!("grammar/more.txt")),
-    ("texts.txt", include_str!("grammar/texts.txt")),
-    ("chat.txt", include_str!("grammar/chat.txt")),
+    ("words.txt", include_str!("words.txt")),
+    ("common.txt", include_str!("common.txt")),
+    ("stories.txt", include_str!("stories.txt")),
+    ("fables.txt", include_str!("fables.txt")),
+    ("more.txt", include_str!("more.txt")),
+    ("texts.txt", include_str!("texts.txt")),
+    ("chat.txt", include_str!("chat.txt")),
 ];
 
 /// Rows of cells under named columns.
