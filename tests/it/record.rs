@@ -174,7 +174,7 @@ fn converting_again_holds_the_config_against_the_receipt() {
     fs::write(&stray, "{{ messages }}").unwrap();
     let error = check(folder.path(), &config, |_| ()).expect_err("a file more");
     assert!(
-        error.to_string().contains("`chat_template.jinja` stands"),
+        error.to_string().contains("`chat_template.jinja` exists"),
         "{error}"
     );
     convert(&again, &mut ()).expect("mended");
