@@ -12,7 +12,7 @@ use serde_json::Value;
 fn dolma2() -> &'static Tokenizer {
     static ONCE: OnceLock<Tokenizer> = OnceLock::new();
     ONCE.get_or_init(|| {
-        Tokenizer::from_folder(&golden_folder("tokenizer")).expect("the golden one is valid")
+        Tokenizer::from_folder(golden_folder("tokenizer")).expect("the golden one is valid")
     })
 }
 

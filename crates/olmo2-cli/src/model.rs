@@ -31,7 +31,7 @@ pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
         let is_usage = matches!(error, CheckpointError::RevisionOfFolder { .. });
         let failure = Failure::from(error);
         match is_usage {
-            true => failure.as_usage(),
+            true => failure.into_usage(),
             false => failure,
         }
     })

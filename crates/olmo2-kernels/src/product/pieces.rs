@@ -71,7 +71,7 @@ pub(super) fn run(
 pub(super) fn run_by(
     parts: usize,
     step: usize,
-    totals: impl Iterator<Item = usize> + Clone + Sync,
+    totals: &(impl Iterator<Item = usize> + Clone + Sync),
     work: impl Fn(usize, Range<usize>) + Sync,
 ) {
     let steps = totals.clone().map(|total| total.div_ceil(step));
@@ -109,7 +109,7 @@ mod tests {
         for (parts, step) in [(1, 1), (2, 8), (3, 48)] {
             let totals = [0, 1, 47, 48, 1001];
             let done = totals.map(|_| AtomicUsize::new(0));
-            run_by(parts, step, totals.into_iter(), |i, item| {
+            run_by(parts, step, &totals.into_iter(), |i, item| {
                 assert!(item.start.is_multiple_of(step) && item.end <= totals[i]);
                 done[i].fetch_add(item.len(), Ordering::Relaxed);
             });

@@ -44,7 +44,7 @@ pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
             let packed = &*packed;
             let jobs = jobs(input, matmuls);
             let features = jobs.iter().map(|(matmul, _)| matmul.out_features);
-            pieces::run_by(input.parts, SCHEDULE_ROWS, features, |i, range| {
+            pieces::run_by(input.parts, SCHEDULE_ROWS, &features, |i, range| {
                 multiply(input, packed, Epilogue::new(jobs[i], &rows, padded), range);
             });
         });

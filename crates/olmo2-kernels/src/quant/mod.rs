@@ -5,8 +5,7 @@
 //! - [`Q8`], 8.5 bits a weight: `w = scale * quant`, an f16 scale for each block.
 //! - [`Q4`], 4.5 bits a weight: `w = scale * codebook[selector][code]`. Each block selects one of
 //!   256 tables of 16 values ([`codebook`]) and one of 256 scales, 1/32 of an octave apart, from
-//! the
-//!   tensor's `max_scale` down.
+//!   the tensor's `max_scale` down.
 
 pub mod codebook;
 mod parallel;

@@ -56,6 +56,9 @@ pub(crate) struct AttentionShape {
     pub(crate) head_dim: usize,
 }
 
+/// The mask of some runs over a number of keys.
+pub(crate) type MaskOf<'a, B> = dyn Fn(&[Run], usize) -> Option<Tensor<B, 4, Bool>> + 'a;
+
 /// The attention of one layer: queries, keys and values as the projections leave them.
 pub(crate) struct Attention<'a, B: Backend> {
     /// `[1, tokens, heads * head_dim]`.
@@ -74,5 +77,5 @@ pub(crate) struct Attention<'a, B: Backend> {
     /// The mask `[runs or 1, 1, tokens of a run, keys]` of runs of one length over `keys` keys,
     /// true where a key is hidden; `None` where every query sees every key. Kernels that know the
     /// causal rule do without.
-    pub(crate) mask: &'a dyn Fn(&[Run], usize) -> Option<Tensor<B, 4, Bool>>,
+    pub(crate) mask: &'a MaskOf<'a, B>,
 }

@@ -31,13 +31,17 @@ pub(crate) enum KvStorage<B: Backend> {
     },
 }
 
+/// Makes zeros of a shape and type.
+type Zeros<B, K> =
+    fn([usize; 4], DType, &<B as burn::tensor::backend::BackendTypes>::Device) -> Tensor<B, 4, K>;
+
 /// How a backend makes the tensors of a cache.
 #[derive(Debug)]
 pub(crate) struct Allocator<B: Backend> {
     /// Zeros of a float type.
-    pub(crate) floats: fn([usize; 4], DType, &B::Device) -> Tensor<B, 4>,
+    pub(crate) floats: Zeros<B, Float>,
     /// Zeros of an integer type.
-    pub(crate) ints: fn([usize; 4], DType, &B::Device) -> Tensor<B, 4, Int>,
+    pub(crate) ints: Zeros<B, Int>,
 }
 
 impl<B: Backend> Clone for Allocator<B> {

@@ -18,6 +18,10 @@ pub struct RmsNorm<B: Backend> {
     eps: f64,
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "modules of burn take their input by value"
+)]
 impl<B: Backend> RmsNorm<B> {
     /// A norm of ones.
     pub fn new(width: usize, eps: f64, device: &B::Device) -> Self {

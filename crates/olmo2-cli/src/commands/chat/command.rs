@@ -59,7 +59,7 @@ impl Input {
                 let (name, value) = pair.ok_or_else(|| lacks("/set", "a name and a value"))?;
                 Self::Set(name.into(), value.trim().into())
             }
-            ("save" | "save!", "") => return Err(lacks("/save", "a file").into()),
+            ("save" | "save!", "") => return Err(lacks("/save", "a file")),
             ("save" | "save!", path) => Self::Save {
                 file: expanded(path),
                 replace: name == "save!",

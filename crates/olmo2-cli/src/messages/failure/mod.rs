@@ -58,11 +58,11 @@ impl Failure {
 
     /// A command line that clap accepts and that makes no sense.
     pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(message, hint).as_usage()
+        Self::new(message, hint).into_usage()
     }
 
     /// The same, blamed on the command line.
-    pub(crate) fn as_usage(self) -> Self {
+    pub(crate) fn into_usage(self) -> Self {
         Self {
             code: USAGE,
             ..self

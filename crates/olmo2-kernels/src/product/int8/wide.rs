@@ -49,7 +49,7 @@ pub(super) fn matmul(input: &Input<'_>, matmuls: &[Matmul<'_>]) {
             Level::Amx => LANES,
             _ => ROWS,
         };
-        pieces::run_by(input.parts, at_a_time, features, |i, range| {
+        pieces::run_by(input.parts, at_a_time, &features, |i, range| {
             let matmul = &matmuls[i];
             match Blocks::of(matmul) {
                 Blocks::Q8(format) => run(input, packed, format, matmul, range),

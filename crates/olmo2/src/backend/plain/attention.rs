@@ -101,7 +101,7 @@ fn write<B: Backend>(storage: &mut KvStorage<B>, runs: &[Run], new: Tensor<B, 4>
             return cached.slice_assign(place(first, count), new);
         }
         runs.iter().enumerate().fold(cached, |cached, (i, run)| {
-            let tokens = new.clone().slice([i..i + 1]);
+            let tokens = new.clone().narrow(0, i, 1);
             cached.slice_assign(place(run, 1), tokens)
         })
     });
