@@ -194,7 +194,7 @@ on_every_backend!(
 mod own_kernels {
     use super::*;
     use burn::backend::Autodiff;
-    use olmo2::{GenerateParams, Session, demo};
+    use olmo2::{GenerateParams, LoadOptions, Precision, QuantFormat, Quantize, Session, demo};
     use olmo2_tests::backends::Flex;
     use olmo2_tests::divergence;
 
@@ -205,6 +205,26 @@ mod own_kernels {
         assert_eq!(has(&Capabilities::of::<Flex>(&device)), [true; 3]);
         let autodiff = Capabilities::of::<Autodiff<Flex>>(&device);
         assert_eq!(has(&autodiff), [true, true, false]);
+    }
+
+    /// f32, except where own kernels read bf16 and f32 was given up already.
+    #[test]
+    fn the_default_is_bf16_where_f32_was_given_up() {
+        fn default<B: Backend>(precision: Precision, quantize: Option<Quantize>) -> CacheDtype {
+            let options = LoadOptions {
+                precision,
+                quantize,
+            };
+            let model: Olmo2<B> = demo::load(&options, &Default::default()).expect("a model");
+            model.new_cache(CacheOptions::default()).dtype()
+        }
+        let q8 = Some(Quantize::all(QuantFormat::Q8));
+        assert_eq!(default::<Flex>(Precision::F32, None), CacheDtype::F32);
+        assert_eq!(default::<Flex>(Precision::F16, None), CacheDtype::F32);
+        assert_eq!(default::<Flex>(Precision::Bf16, None), CacheDtype::Bf16);
+        assert_eq!(default::<Flex>(Precision::F32, q8), CacheDtype::Bf16);
+        let autodiff = default::<Autodiff<Flex>>(Precision::F32, q8);
+        assert_eq!(autodiff, CacheDtype::F32, "its blocks are widened at load");
     }
 
     /// Burn's operations on a bf16 cache give what the kernels give.

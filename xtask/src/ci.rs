@@ -16,7 +16,7 @@ pub(crate) struct CiArgs {
     /// Mend the format instead of only checking it.
     #[arg(long)]
     fix: bool,
-    /// Leave out what builds burn another time: the Vulkan tests and the checks of other backends.
+    /// Leave out AddressSanitizer, the Vulkan tests and the checks of other features.
     #[arg(long)]
     fast: bool,
 }

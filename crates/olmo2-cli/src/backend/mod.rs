@@ -76,7 +76,14 @@ impl BackendKind {
 
     /// Whether weights and cache are in this machine's main memory.
     pub(crate) fn is_cpu(self) -> bool {
-        ["flex", "ndarray"].contains(&self.name())
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => true,
+            #[cfg(feature = "ndarray")]
+            Self::NdArray => true,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            _ => false,
+        }
     }
 
     /// What the backend can do on its default device.
@@ -196,7 +203,7 @@ fn first_that_starts<K: Copy + std::fmt::Display>(
 /// # Errors
 /// A pool that runs already.
 fn set_threads(threads: Option<usize>) -> Result<usize> {
-    let threads = threads.map_or_else(olmo2_kernels::pool::physical_cores, usize::from);
+    let threads = threads.unwrap_or_else(olmo2_kernels::pool::physical_cores);
     olmo2_kernels::pool::set_threads(threads);
     // flex computes with rayon's global pool.
     rayon::ThreadPoolBuilder::new()

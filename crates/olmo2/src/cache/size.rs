@@ -43,7 +43,7 @@ impl CacheOptions {
         let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
         let positions = self.usable_positions(config);
         let longest = longest.unwrap_or(positions).min(positions);
-        let max = positions.next_multiple_of(KEY_BUCKET);
+        let max = positions.next_multiple_of(KEY_BUCKET).max(KEY_BUCKET);
         let allocated = longest.next_power_of_two().clamp(KEY_BUCKET, max) as u64;
         (allocated * self.slots as u64).saturating_mul(position as u64)
     }

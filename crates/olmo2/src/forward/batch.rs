@@ -73,7 +73,8 @@ impl Batch {
         kinds: &LayerKinds,
         cache: Option<&KvCache<B>>,
     ) -> Self {
-        rows.sort_by_key(|row| row.tokens.len() > DECODE_TOKENS);
+        // Short runs come first, and runs of one length, whose attention is one batch, together.
+        rows.sort_by_key(|row| row.tokens.len());
         let (mut runs, mut token_of, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let rope_len = cache.map_or(0, |cache| cache.rope_len(row.slot));

@@ -14,6 +14,10 @@ pub(super) fn check_tokens<B: Backend>(
     let lengths = match tokens {
         Tokens::Host(ids) => {
             let seq = ids.first().map_or(0, Vec::len);
+            if seq == 0 {
+                let rows = ids.len();
+                return Err(InputError::Empty { rows, seq });
+            }
             check_shape("ids", ids, &vec![seq; ids.len()])?;
             vec![seq; ids.len()]
         }

@@ -1,4 +1,4 @@
-//! What a forward pass takes and returns, and the checks before any work is done.
+//! What a forward pass takes and returns.
 
 use burn::prelude::*;
 use thiserror::Error;
@@ -171,7 +171,7 @@ pub enum InputError {
         /// Entries given.
         found: usize,
     },
-    /// An id that no row of the embedding belongs to.
+    /// A token id of `vocab_size` or more.
     #[error("token id {id} at position {position}: expected ids below {vocab_size}")]
     TokenId {
         /// The id.

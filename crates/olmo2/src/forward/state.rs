@@ -96,7 +96,7 @@ impl<'a, B: Backend> ForwardState<'a, B> {
         backend::attention(&attention, storage)
     }
 
-    /// Lets the cache know that the pass is done.
+    /// Records in the cache that the pass is done.
     pub(crate) fn finish(self) {
         if let Some(cache) = self.cache {
             cache.advance(&self.batch.runs);

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2, Olmo2Config,
-    Precision, QuantFormat, Quantize, StoredWeight, Weights,
+    CacheDtype, CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2,
+    Olmo2Config, Precision, QuantFormat, Quantize, StoredWeight, Weights,
 };
 
 use super::to_host::to_host;
@@ -58,20 +58,27 @@ struct Accuracy {
 
 impl OnBackend for Accuracy {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let expected = self.logits::<B>(&self.weights, Precision::F32, &device)?;
+        let (f32, cache) = (Precision::F32, CacheDtype::F32);
+        let expected = self.logits::<B>(&self.weights, f32, cache, &device)?;
         let capabilities = Capabilities::of::<B>(&device);
-        for (name, precision, quantize) in formats() {
-            if let Err(error) = capabilities.check_precision(precision) {
-                self.verbosity
-                    .note(format_args!("no row `{name}`: {error}"));
+        for row in rows() {
+            let name = row.name;
+            if let Err(error) = capabilities.check_precision(row.precision) {
+                let note = format_args!("no row `{name}`: {error}");
+                self.verbosity.note(note);
                 continue;
             }
-            let weights = match quantize {
+            if let Err(error) = capabilities.check_cache(row.cache) {
+                let note = format_args!("no row `{name}`: {error}");
+                self.verbosity.note(note);
+                continue;
+            }
+            let weights = match row.quantize {
                 None => self.weights.clone(),
                 Some(quantize) => self.weights.quantized(&quantize)?,
             };
             let (bits, rmse) = stored(&weights, &self.weights)?;
-            let found = self.logits::<B>(&weights, precision, &device)?;
+            let found = self.logits::<B>(&weights, row.precision, row.cache, &device)?;
             let distance = Distance::between(&found, &expected, self.config.vocab_size);
             writeln!(
                 io::stdout(),
@@ -92,6 +99,7 @@ impl Accuracy {
         &self,
         weights: &Weights,
         precision: Precision,
+        cache: CacheDtype,
         device: &B::Device,
     ) -> Result<Vec<f32>> {
         let options = LoadOptions {
@@ -103,6 +111,7 @@ impl Accuracy {
         for row in &self.rows {
             let mut cache = model.new_cache(CacheOptions {
                 capacity: row.len(),
+                dtype: Some(cache),
                 ..CacheOptions::default()
             });
             let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
@@ -124,8 +133,21 @@ fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
         .collect()
 }
 
-/// Each with its compute type and what is quantized.
-fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
+/// A row of the table: what differs from weights as they are stored, f32 and an f32 cache.
+struct Row {
+    name: &'static str,
+    precision: Precision,
+    quantize: Option<Quantize>,
+    cache: CacheDtype,
+}
+
+fn rows() -> [Row; 5] {
+    let row = |name, quantize| Row {
+        name,
+        precision: Precision::F32,
+        quantize,
+        cache: CacheDtype::F32,
+    };
     let (q4, q8) = (
         Quantize::all(QuantFormat::Q4),
         Quantize::all(QuantFormat::Q8),
@@ -135,10 +157,17 @@ fn formats() -> [(&'static str, Precision, Option<Quantize>); 4] {
         ..q8
     };
     [
-        ("as stored, `--dtype bf16`", Precision::Bf16, None),
-        ("q8", Precision::F32, Some(q8)),
-        ("q4", Precision::F32, Some(q4)),
-        ("q4, head and embedding in q8", Precision::F32, Some(mixed)),
+        Row {
+            precision: Precision::Bf16,
+            ..row("as stored, `--dtype bf16`", None)
+        },
+        Row {
+            cache: CacheDtype::Bf16,
+            ..row("as stored, `--cache-dtype bf16`", None)
+        },
+        row("q8", Some(q8)),
+        row("q4", Some(q4)),
+        row("q4, head and embedding in q8", Some(mixed)),
     ]
 }
 

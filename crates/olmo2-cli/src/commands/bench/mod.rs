@@ -26,6 +26,9 @@ use machine::Machine;
 use peak::Sampler;
 use report::Report;
 
+/// Tokens of each sequence in a pass of prefill at least: shorter runs count as decoding.
+const MIN_PREFILL: usize = 17;
+
 pub(super) fn run(request: &BenchRequest) -> Result<()> {
     // Before anything is loaded: loading is part of the peak.
     let sampler = Sampler::start();
@@ -212,7 +215,8 @@ impl<B: Backend> Runs<'_, B> {
 
     /// Adds `tokens` to each sequence, and waits for the logits of the last.
     fn prefill(&mut self, tokens: usize) -> Result<()> {
-        let chunk = chunk_len(self.model.config(), tokens, PREFILL_CHUNK / self.batch);
+        let of_each = (PREFILL_CHUNK / self.batch).max(MIN_PREFILL);
+        let chunk = chunk_len(self.model.config(), tokens, of_each);
         let mut left = tokens;
         while left > 0 {
             let seq = left.min(chunk);

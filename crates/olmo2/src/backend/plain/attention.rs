@@ -121,6 +121,7 @@ fn read<B: Backend>(storage: &KvStorage<B>, runs: &[Run]) -> Tensor<B, 4> {
         false => {
             let slots = runs.iter().map(|run| run.slot as i32).collect::<Vec<_>>();
             let device = x.device();
+            let x = x.narrow(2, 0, keys);
             (x.select(0, Tensor::from_data(slots.as_slice(), &device)), 0)
         }
     };
