@@ -20,6 +20,7 @@ fn each_format_has_a_line_and_more_bits_lose_less() {
     let expected = [
         "format",
         "as stored, `--dtype bf16`",
+        "as stored, `--cache-dtype bf16`",
         "q8",
         "q4",
         "q4, head and embedding in q8",
@@ -27,5 +28,6 @@ fn each_format_has_a_line_and_more_bits_lose_less() {
     assert_eq!(names, expected);
     let divergence = |row: usize| rows[row][5].parse::<f64>().expect("a number");
     assert!(divergence(2) < divergence(3), "{told:?}");
-    assert!(divergence(4) < divergence(3), "{told:?}");
+    assert!(divergence(3) < divergence(4), "{told:?}");
+    assert!(divergence(5) < divergence(4), "{told:?}");
 }
