@@ -98,7 +98,7 @@ pub(super) fn attention<B: Backend>(
         counts.attentions_answered += usize::from(first);
         first
     });
-    answers.then(|| plain::attention(attention, storage))
+    answers.then(|| plain::attention(attention.clone(), storage.as_deref_mut()))
 }
 
 pub(super) fn zeros<B: Backend>(

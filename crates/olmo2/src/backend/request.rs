@@ -38,7 +38,7 @@ pub(crate) struct MatmulWeight<'a, B: Backend> {
 }
 
 /// `x / sqrt(mean(x^2) + eps) * weight`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Norm<B: Backend> {
     /// `[width]`.
     pub(crate) weight: Tensor<B, 1>,
@@ -60,6 +60,7 @@ pub(crate) struct AttentionShape {
 pub(crate) type MaskOf<'a, B> = dyn Fn(&[Run], usize) -> Option<Tensor<B, 4, Bool>> + 'a;
 
 /// The attention of one layer: queries, keys and values as the projections leave them.
+#[derive(Clone)]
 pub(crate) struct Attention<'a, B: Backend> {
     /// `[1, tokens, heads * head_dim]`.
     pub(crate) q: Tensor<B, 3>,

@@ -1,7 +1,5 @@
 //! What one layer's keys and values lie in: the backend's own tensors, which kernels write in place.
 
-use std::mem;
-
 use burn::prelude::*;
 use burn::tensor::{DType, Numeric, TensorPrimitive};
 use olmo2_kernels::cache_blocks;
@@ -20,14 +18,14 @@ pub(crate) struct LayerStorage<B: Backend> {
 /// Primitives, not [`Tensor`]s: a backend's kernels get at them by `&mut`.
 #[derive(Debug, Clone)]
 pub(crate) enum KvStorage<B: Backend> {
-    /// Floats.
-    Float(B::FloatTensorPrimitive),
+    /// Floats; `None` only while they are replaced.
+    Float(Option<B::FloatTensorPrimitive>),
     /// Written and read by own kernels alone.
     Q8 {
         /// I8.
         quants: B::IntTensorPrimitive,
         /// BF16, `[slots, kv_heads, positions, blocks of 32]`.
-        scales: B::FloatTensorPrimitive,
+        scales: Option<B::FloatTensorPrimitive>,
     },
 }
 
@@ -93,14 +91,14 @@ impl<B: Backend> KvStorage<B> {
     ) -> Self {
         let float = |shape, dtype| primitive((allocator.floats)(shape, dtype, device));
         match dtype {
-            CacheDtype::F32 => Self::Float(float(shape, activations)),
-            CacheDtype::Bf16 => Self::Float(float(shape, DType::BF16)),
+            CacheDtype::F32 => Self::Float(Some(float(shape, activations))),
+            CacheDtype::Bf16 => Self::Float(Some(float(shape, DType::BF16))),
             CacheDtype::Q8 => {
                 let [slots, heads, positions, dim] = shape;
                 let blocks = [slots, heads, positions, cache_blocks(dim)];
                 Self::Q8 {
                     quants: (allocator.ints)(shape, DType::I8, device).into_primitive(),
-                    scales: float(blocks, DType::BF16),
+                    scales: Some(float(blocks, DType::BF16)),
                 }
             }
         }
@@ -132,7 +130,7 @@ impl<B: Backend> KvStorage<B> {
     /// In 8 bits, which no backend has but those whose own kernels read them.
     pub(crate) fn float(&self) -> Tensor<B, 4> {
         match self {
-            Self::Float(x) => tensor(x.clone()),
+            Self::Float(x) => tensor(x.clone().expect("it is not being replaced")),
             Self::Q8 { .. } => panic!("own kernels alone read an 8-bit cache"),
         }
     }
@@ -159,12 +157,12 @@ fn primitive<B: Backend>(tensor: Tensor<B, 4>) -> B::FloatTensorPrimitive {
 }
 
 fn update<B: Backend>(
-    x: &mut B::FloatTensorPrimitive,
+    x: &mut Option<B::FloatTensorPrimitive>,
     f: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 4>,
 ) {
-    let device = tensor::<B>(x.clone()).device();
-    let empty = primitive(Tensor::<B, 4>::empty([0; 4], &device));
-    *x = primitive(f(tensor(mem::replace(x, empty))));
+    // No other owner meanwhile, and no tensor without elements in its place: burn's fusion computes
+    // wrongly where one stands in its stream.
+    *x = x.take().map(|owned| primitive(f(tensor(owned))));
 }
 
 fn update_ints<B: Backend>(

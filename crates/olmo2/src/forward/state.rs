@@ -93,7 +93,7 @@ impl<'a, B: Backend> ForwardState<'a, B> {
             mask: &|runs, keys| kind.masks.of(runs, keys),
         };
         let storage = self.cache.as_mut().map(|cache| cache.layer_mut(layer));
-        backend::attention(&attention, storage)
+        backend::attention(attention, storage)
     }
 
     /// Records in the cache that the pass is done.

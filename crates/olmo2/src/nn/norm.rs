@@ -18,10 +18,6 @@ pub struct RmsNorm<B: Backend> {
     eps: f64,
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "modules of burn take their input by value"
-)]
 impl<B: Backend> RmsNorm<B> {
     /// A norm of ones.
     pub fn new(width: usize, eps: f64, device: &B::Device) -> Self {
@@ -36,7 +32,7 @@ impl<B: Backend> RmsNorm<B> {
     /// # Shapes
     /// - `x`: `[.., width]`, returned in the same shape and dtype
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        backend::rms_norm(&x, &self.as_norm(), None)
+        backend::rms_norm(x, &self.as_norm(), None)
     }
 
     /// `residual + forward(x)`.
@@ -48,7 +44,7 @@ impl<B: Backend> RmsNorm<B> {
         residual: Tensor<B, D>,
         x: Tensor<B, D>,
     ) -> Tensor<B, D> {
-        backend::rms_norm(&x, &self.as_norm(), Some(&residual))
+        backend::rms_norm(x, &self.as_norm(), Some(residual))
     }
 
     /// What the seam is given of this norm.

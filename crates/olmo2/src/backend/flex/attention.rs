@@ -67,7 +67,7 @@ impl<'a> FlexCache<'a> {
     fn new<B: Backend>(storage: &'a mut KvStorage<B>) -> Option<Self> {
         match storage {
             KvStorage::Float(x) => {
-                let x = as_flex(x)?;
+                let x = as_flex(x.as_mut()?)?;
                 match x.dtype() {
                     DType::F32 => Some(Self::F32(x)),
                     DType::BF16 => Some(Self::Bf16(x)),
@@ -76,7 +76,7 @@ impl<'a> FlexCache<'a> {
             }
             KvStorage::Q8 { quants, scales } => Some(Self::Q8 {
                 quants: as_flex(quants)?,
-                scales: as_flex(scales)?,
+                scales: as_flex(scales.as_mut()?)?,
             }),
         }
     }

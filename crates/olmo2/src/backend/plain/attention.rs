@@ -6,28 +6,37 @@ use burn::prelude::*;
 use burn::tensor::{DType, activation::softmax};
 
 use crate::backend::norm_rotate;
-use crate::backend::request::Attention;
+use crate::backend::request::{Attention, MaskOf};
 use crate::cache::{KEY_BUCKET, KvStorage, LayerStorage, Run};
 
 pub(in crate::backend) fn attention<B: Backend>(
-    attention: &Attention<'_, B>,
-    storage: &mut Option<&mut LayerStorage<B>>,
+    attention: Attention<'_, B>,
+    mut storage: Option<&mut LayerStorage<B>>,
 ) -> Tensor<B, 3> {
-    let (shape, rotation) = (attention.shape, attention.rotation);
-    let q = norm_rotate(&attention.q, &attention.q_norm, rotation);
-    let k = norm_rotate(&attention.k, &attention.k_norm, rotation);
-    let [_, tokens, _] = attention.v.dims();
-    let v = attention.v.clone();
+    let Attention {
+        q,
+        k,
+        v,
+        q_norm,
+        k_norm,
+        shape,
+        rotation,
+        runs,
+        mask,
+    } = attention;
+    let [_, tokens, _] = v.dims();
+    let rotated = |x: Tensor<B, 3>, norm| norm_rotate(&x, norm, rotation);
+    let (q, k) = (rotated(q, &q_norm), rotated(k, &k_norm));
     let v = v.reshape([1, tokens, shape.kv_heads, shape.head_dim]);
-    let outputs = groups(attention.runs).map(|runs| {
-        let qkv = [&q, &k, &v].map(|x| of_runs(x, runs));
-        attend_group(attention, runs, qkv, storage.as_deref_mut())
-    });
-    let mut outputs: Vec<_> = outputs.collect();
-    match outputs.len() {
-        1 => outputs.remove(0),
-        _ => Tensor::cat(outputs, 1),
+    if groups(runs).count() == 1 {
+        let qkv = [q, k, v].map(|x| of_runs(x, runs));
+        return attend_group(mask, runs, qkv, storage);
     }
+    let outputs = groups(runs).map(|runs| {
+        let qkv = [&q, &k, &v].map(|x| of_runs(x.clone(), runs));
+        attend_group(mask, runs, qkv, storage.as_deref_mut())
+    });
+    Tensor::cat(outputs.collect(), 1)
 }
 
 /// Neighbors of one length, whose attention is one batch.
@@ -36,10 +45,9 @@ fn groups(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
 }
 
 /// The rows of a group, `[1, tokens, heads, head_dim]` to `[runs, tokens of a run, heads, head_dim]`.
-fn of_runs<B: Backend>(x: &Tensor<B, 4>, runs: &[Run]) -> Tensor<B, 4> {
+fn of_runs<B: Backend>(x: Tensor<B, 4>, runs: &[Run]) -> Tensor<B, 4> {
     let [_, tokens, heads, dim] = x.dims();
     let (start, len) = (runs[0].row, runs[0].tokens * runs.len());
-    let x = x.clone();
     let x = match len == tokens {
         true => x,
         false => x.slice([0..1, start..start + len, 0..heads, 0..dim]),
@@ -49,7 +57,7 @@ fn of_runs<B: Backend>(x: &Tensor<B, 4>, runs: &[Run]) -> Tensor<B, 4> {
 
 /// Attention of runs of one length, `[1, tokens, heads * head_dim]`.
 fn attend_group<B: Backend>(
-    attention: &Attention<'_, B>,
+    mask: &MaskOf<'_, B>,
     runs: &[Run],
     [q, k, v]: [Tensor<B, 4>; 3],
     storage: Option<&mut LayerStorage<B>>,
@@ -63,7 +71,7 @@ fn attend_group<B: Backend>(
         }
         None => [k, v].map(pad_keys),
     };
-    let mask = (attention.mask)(runs, k.dims()[2]);
+    let mask = mask(runs, k.dims()[2]);
     let out = scaled_dot_product(q, k, v, mask);
     let [runs, seq, width] = out.dims();
     out.reshape([1, runs * seq, width])

@@ -7,17 +7,17 @@ use crate::backend::request::Norm;
 use crate::backend::rotation::Rotation;
 
 pub(in crate::backend) fn rms_norm<B: Backend, const D: usize>(
-    x: &Tensor<B, D>,
+    x: Tensor<B, D>,
     norm: &Norm<B>,
-    residual: Option<&Tensor<B, D>>,
+    residual: Option<Tensor<B, D>>,
 ) -> Tensor<B, D> {
     let dtype = x.dtype();
-    let x = x.clone().cast(DType::F32);
+    let x = x.cast(DType::F32);
     let mean_square = x.clone().square().mean_dim(D - 1);
     let weight = norm.weight.clone().cast(DType::F32).unsqueeze();
     let normed = (x * (mean_square + norm.eps).sqrt().recip() * weight).cast(dtype);
     match residual {
-        Some(residual) => residual.clone() + normed,
+        Some(residual) => residual + normed,
         None => normed,
     }
 }
@@ -29,6 +29,6 @@ pub(in crate::backend) fn norm_rotate<B: Backend>(
 ) -> Tensor<B, 4> {
     let [_, tokens, width] = x.dims();
     let heads = width / rotation.head_dim();
-    let normed = rms_norm(x, norm, None);
+    let normed = rms_norm(x.clone(), norm, None);
     rotation.apply(normed.reshape([1, tokens, heads, rotation.head_dim()]))
 }
