@@ -129,7 +129,7 @@ pub(crate) fn attention<B: Backend>(
     if let Some(answer) = flex::attention(&attention, &mut storage) {
         return answer;
     }
-    // By value: a second owner of the projections' outputs would change what burn fuses.
+    // By value: burn's operations reuse the memory of tensors that have one owner.
     plain::attention(attention, storage)
 }
 

@@ -160,8 +160,6 @@ fn update<B: Backend>(
     x: &mut Option<B::FloatTensorPrimitive>,
     f: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 4>,
 ) {
-    // No other owner meanwhile, and no tensor without elements in its place: burn's fusion computes
-    // wrongly where one stands in its stream.
     *x = x.take().map(|owned| primitive(f(tensor(owned))));
 }
 
