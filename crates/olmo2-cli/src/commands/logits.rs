@@ -1,17 +1,16 @@
 //! `logits`: the logits of every position, and the hidden states, in a safetensors file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::prelude::*;
+use burn::tensor::DType;
+use olmo2::format::write_safetensors;
 use olmo2::hub::Files;
-use olmo2::{Chunks, LogitRows, Olmo2, prefill};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, serialize_to_file};
+use olmo2::{Chunks, LogitRows, Olmo2, StoredTensor, prefill};
 
 use super::to_host::to_host;
 use crate::backend::OnBackend;
-use crate::messages::{Context, Failure, Result, count, plain};
+use crate::messages::{Failure, Result, count};
 use crate::model::{Model, Sequences, find};
 use crate::prompt::Prompt;
 use crate::request::LogitsRequest;
@@ -56,7 +55,8 @@ impl OnBackend for Logits<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let model = self.model.load::<B>(&device)?;
         let tensors = self.tensors(&model)?;
-        write(&self.out, &tensors)?;
+        let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor));
+        write_safetensors(&self.out, tensors)?;
         let (out, seq) = (
             self.request.out.display(),
             count(self.ids.len(), "position"),
@@ -69,7 +69,7 @@ impl OnBackend for Logits<'_> {
 
 impl Logits<'_> {
     /// Runs the model in chunks and gathers what it returns.
-    fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<F32>> {
+    fn tensors<B: Backend>(&self, model: &Olmo2<B>) -> Result<Vec<(&'static str, StoredTensor)>> {
         let config = model.config();
         let mut cache = model.new_cache(self.model.cache);
         let chunks = Chunks {
@@ -88,27 +88,22 @@ impl Logits<'_> {
             }
             Ok::<_, Failure>(())
         })?;
-        let mut tensors = vec![F32 {
-            name: "logits",
-            shape: vec![seq, config.vocab_size],
-            bytes: logits,
-        }];
+        let shape = vec![seq, config.vocab_size];
+        let mut tensors = vec![("logits", f32s(shape, logits))];
         if self.request.hidden {
-            tensors.push(F32 {
-                name: "hidden",
-                shape: vec![layers + 1, seq, config.hidden_size],
-                bytes: hidden.concat(),
-            });
+            let shape = vec![layers + 1, seq, config.hidden_size];
+            tensors.push(("hidden", f32s(shape, hidden.concat())));
         }
         Ok(tensors)
     }
 }
 
-/// A named tensor of a file, and its values.
-struct F32 {
-    name: &'static str,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+fn f32s(shape: Vec<usize>, bytes: Vec<u8>) -> StoredTensor {
+    StoredTensor {
+        dtype: DType::F32,
+        shape,
+        bytes: bytes.into(),
+    }
 }
 
 /// Appends values in the byte order of safetensors.
@@ -135,38 +130,4 @@ fn destination(out: &Path) -> Result<PathBuf> {
         (Err(_), Ok(_)) => refused("is a link to a file that does not exist"),
         (Err(_), Err(_)) => Ok(out.to_owned()),
     }
-}
-
-/// Writes under another name and renames, so that `out` is whole or not there.
-fn write(out: &Path, tensors: &[F32]) -> Result<()> {
-    let views = tensors
-        .iter()
-        .map(|tensor| {
-            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes);
-            let view = view.map_err(plain)?;
-            Ok((tensor.name, view))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let part = part_name(out);
-    let written = create(&part, views).and_then(|()| Ok(fs::rename(&part, out)?));
-    if written.is_err() {
-        // The half-written file is useless; the error that led here is returned.
-        let _ = fs::remove_file(&part);
-    }
-    written.with_context(|| format!("cannot write `{}`", out.display()))
-}
-
-/// Writes a file with the permissions that every new file gets: `safetensors` makes its own for
-/// its owner alone.
-fn create(path: &Path, views: Vec<(&'static str, TensorView<'_>)>) -> Result<()> {
-    let ordinary = fs::File::create(path)?.metadata()?.permissions();
-    serialize_to_file(views, None, path).map_err(plain)?;
-    Ok(fs::set_permissions(path, ordinary)?)
-}
-
-/// `out` with the process's id appended: two runs do not write the same file.
-fn part_name(out: &Path) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    name.into()
 }

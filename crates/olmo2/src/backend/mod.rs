@@ -30,9 +30,14 @@ pub use capabilities::Capabilities;
 pub(crate) use request::{Attention, AttentionShape, DECODE_TOKENS, Matmul, MatmulWeight, Norm};
 pub(crate) use rotation::Rotation;
 
-/// The answer of the first link that has one. A new link is a line here and a module beside.
+/// The answer of the first link that has one. A new link is a line here and a module beside. Plain
+/// may be given other arguments: values, since burn's operations reuse the memory of tensors that
+/// have one owner.
 macro_rules! first_answer {
-    ($call:ident($($arg:expr),*)) => {{
+    ($call:ident($($arg:expr),*)) => {
+        first_answer!($call($($arg),*), or plain($($arg),*))
+    };
+    ($call:ident($($arg:expr),*), or plain($($owned:expr),*)) => {{
         #[cfg(test)]
         if let Some(answer) = counting::$call($($arg),*) {
             return answer;
@@ -41,7 +46,7 @@ macro_rules! first_answer {
         if let Some(answer) = flex::$call($($arg),*) {
             return answer;
         }
-        plain::$call($($arg),*)
+        plain::$call($($owned),*)
     }};
 }
 
@@ -88,15 +93,7 @@ pub(crate) fn rms_norm<B: Backend, const D: usize>(
     norm: &Norm<B>,
     residual: Option<Tensor<B, D>>,
 ) -> Tensor<B, D> {
-    #[cfg(test)]
-    if let Some(answer) = counting::rms_norm(&x, norm, residual.as_ref()) {
-        return answer;
-    }
-    #[cfg(feature = "flex")]
-    if let Some(answer) = flex::rms_norm(&x, norm, residual.as_ref()) {
-        return answer;
-    }
-    plain::rms_norm(x, norm, residual)
+    first_answer!(rms_norm(&x, norm, residual.as_ref()), or plain(x, norm, residual))
 }
 
 /// The norm over the full width, then the rotation of each head.
@@ -121,16 +118,7 @@ pub(crate) fn attention<B: Backend>(
     attention: Attention<'_, B>,
     mut storage: Option<&mut LayerStorage<B>>,
 ) -> Tensor<B, 3> {
-    #[cfg(test)]
-    if let Some(answer) = counting::attention(&attention, &mut storage) {
-        return answer;
-    }
-    #[cfg(feature = "flex")]
-    if let Some(answer) = flex::attention(&attention, &mut storage) {
-        return answer;
-    }
-    // By value: burn's operations reuse the memory of tensors that have one owner.
-    plain::attention(attention, storage)
+    first_answer!(attention(&attention, &mut storage), or plain(attention, storage))
 }
 
 /// How the backend makes the tensors of a cache.

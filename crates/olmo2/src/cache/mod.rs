@@ -234,8 +234,11 @@ impl<B: Backend> KvCache<B> {
         }
         let shape = [self.slots.len(), self.kv_heads, wanted, self.head_dim];
         let device = &self.device;
-        let zeros = || LayerStorage::zeros(shape, self.dtype, activations, allocator, device);
-        self.layers.resize_with(self.num_layers, zeros);
+        let zeros = || KvStorage::zeros(shape, self.dtype, activations, allocator, device);
+        self.layers.resize_with(self.num_layers, || LayerStorage {
+            k: zeros(),
+            v: zeros(),
+        });
         self.allocated = wanted;
     }
 

@@ -51,21 +51,6 @@ impl<B: Backend> Clone for Allocator<B> {
 impl<B: Backend> Copy for Allocator<B> {}
 
 impl<B: Backend> LayerStorage<B> {
-    /// Zeros; `shape` is that of the keys, and of the values.
-    pub(super) fn zeros(
-        shape: [usize; 4],
-        dtype: CacheDtype,
-        activations: DType,
-        allocator: Allocator<B>,
-        device: &B::Device,
-    ) -> Self {
-        let zeros = || KvStorage::zeros(shape, dtype, activations, allocator, device);
-        Self {
-            k: zeros(),
-            v: zeros(),
-        }
-    }
-
     /// Makes room for `positions` in each slot.
     pub(super) fn grow(&mut self, positions: usize, allocator: Allocator<B>) {
         for storage in [&mut self.k, &mut self.v] {
@@ -82,7 +67,8 @@ impl<B: Backend> LayerStorage<B> {
 }
 
 impl<B: Backend> KvStorage<B> {
-    fn zeros(
+    /// Zeros of `shape`.
+    pub(super) fn zeros(
         shape: [usize; 4],
         dtype: CacheDtype,
         activations: DType,

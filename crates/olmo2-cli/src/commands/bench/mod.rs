@@ -27,7 +27,7 @@ use peak::Sampler;
 use report::Report;
 
 /// Tokens of each sequence in a pass of prefill at least: shorter runs count as decoding.
-const MIN_PREFILL: usize = 17;
+const MIN_PREFILL: usize = olmo2_kernels::DECODE_ROWS + 1;
 
 pub(super) fn run(request: &BenchRequest) -> Result<()> {
     // Before anything is loaded: loading is part of the peak.
