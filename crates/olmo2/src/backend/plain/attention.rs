@@ -153,11 +153,16 @@ fn scaled_dot_product<B: Backend>(
     let dtype = q.dtype();
     let [batch, seq, heads, head_dim] = q.dims();
     let [_, kv_heads, keys, _] = k.dims();
-    let grouped = [batch, kv_heads, heads / kv_heads * seq, head_dim];
+    let rows = heads / kv_heads * seq;
     let (k, v) = (k.cast(dtype), v.cast(dtype));
 
-    let q = q.swap_dims(1, 2).reshape(grouped);
-    let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32) * (head_dim as f64).powf(-0.5);
+    let q = q.swap_dims(1, 2);
+    let q = q.reshape([batch, kv_heads, rows, head_dim]);
+    // Fewer dimensions, so that fusion does not join the matmul with what follows: see `apart` of
+    // the module `matmul`.
+    let scores = q.matmul(k.swap_dims(2, 3));
+    let scores = scores.reshape([batch * kv_heads, rows, keys]);
+    let scores = scores.cast(DType::F32) * (head_dim as f64).powf(-0.5);
     let scores = scores.reshape([batch, heads, seq, keys]);
     let scores = match mask {
         Some(mask) => scores.mask_fill(mask.expand([batch, heads, seq, keys]), f32::MIN),
@@ -165,9 +170,7 @@ fn scaled_dot_product<B: Backend>(
     };
     let weights = softmax(scores, 3).cast(dtype);
 
-    let mixed = weights
-        .reshape([batch, kv_heads, heads / kv_heads * seq, keys])
-        .matmul(v);
+    let mixed = weights.reshape([batch, kv_heads, rows, keys]).matmul(v);
     let mixed = mixed.reshape([batch, heads, seq, head_dim]);
     mixed
         .swap_dims(1, 2)

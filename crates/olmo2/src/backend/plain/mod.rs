@@ -24,7 +24,7 @@ pub(super) fn capabilities<B: Backend>(device: &B::Device) -> Capabilities {
         backend: B::name(device),
         precisions: capabilities::precisions::<B>(device),
         cache_dtypes,
-        formats_in_place: &[],
+        kernels: None,
         cache_bucket: KEY_BUCKET,
     }
 }
