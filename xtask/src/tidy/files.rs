@@ -67,7 +67,7 @@ mod tests {
             "do!()\n}\nfn b() {\n    unsafe",
             " {}\n}\n"
         );
-        let told = |path: &str| {
+        let violations = |path: &str| {
             let broken = check(&Source::new(path, text));
             broken.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -76,8 +76,8 @@ mod tests {
             "crates/x/a.rs:2: something is left undone",
             "crates/x/a.rs:5: `unsafe` outside olmo2-kernels",
         ];
-        assert_eq!(told("crates/x/a.rs"), expected);
-        assert_eq!(told("crates/olmo2-kernels/a.rs").len(), 2);
-        assert_eq!(told("a.md").len(), 0);
+        assert_eq!(violations("crates/x/a.rs"), expected);
+        assert_eq!(violations("crates/olmo2-kernels/a.rs").len(), 2);
+        assert_eq!(violations("a.md").len(), 0);
     }
 }

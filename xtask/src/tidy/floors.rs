@@ -22,9 +22,10 @@ const FLOORS: &[&[&str]] = &[
 /// The library's sources.
 const LIBRARY: &str = "crates/olmo2/src/";
 
-/// Crates of concrete backends, and the modules that may name one: the seam, and the demo's example.
+/// Crates of concrete backends, and burn's names for backends: only the seam names one.
 const BACKENDS: &[&str] = &["burn_flex", "burn_ndarray", "burn_wgpu", "burn_cuda"];
-const MAY_NAME_A_BACKEND: &[&str] = &["backend", "demo"];
+const NAMES_OF_BACKENDS: &[&str] = &["Flex", "NdArray", "Wgpu", "Vulkan", "Metal", "Cuda"];
+const SEAM: &str = "backend";
 
 /// Modules that work on the host alone: they name no tensor library.
 const HOST_ONLY: &[&str] = &["hint", "sampling", "config", "text"];
@@ -36,7 +37,7 @@ pub(super) fn upward(edges: &[Edge<'_>]) -> Vec<Violation> {
         let (Some(user), Some(used)) = (module(edge.from), module(edge.to)) else {
             continue;
         };
-        // What is on no floor is told by `unlisted`.
+        // What is on no floor is reported by `unlisted`.
         if let (Some(own), Some(other)) = (place(user), place(used))
             && other > own
         {
@@ -60,14 +61,14 @@ pub(super) fn unlisted(of: &Crate<'_>) -> Vec<Violation> {
     }
     let children = root.syntax.children.iter();
     let unlisted = children.filter(|child| !child.is_test && place(&child.name).is_none());
-    let told = unlisted.map(|child| {
+    let violations = unlisted.map(|child| {
         let rule = format!(
             "module `{}` is on no floor of xtask/src/tidy/floors.rs",
             child.name
         );
         Violation::new(root.file, child.line, rule)
     });
-    told.collect()
+    violations.collect()
 }
 
 /// Crates that the library's modules name against the rules.
@@ -81,8 +82,8 @@ pub(super) fn foreign(of: &Crate<'_>) -> Vec<Violation> {
         let imports = part.syntax.imports.iter().map(|import| &import.mention);
         for mention in imports.chain(&part.syntax.mentions) {
             let name = mention.path[0].as_str();
-            let rule = if BACKENDS.contains(&name) && !MAY_NAME_A_BACKEND.contains(&module) {
-                "a backend's own crate is named in `backend` and `demo` alone"
+            let rule = if module != SEAM && names_a_backend(&mention.path) {
+                "a backend is named in `backend` alone"
             } else if name.starts_with("burn") && HOST_ONLY.contains(&module) {
                 "this module works on the host, without a tensor library"
             } else {
@@ -93,6 +94,16 @@ pub(super) fn foreign(of: &Crate<'_>) -> Vec<Violation> {
         }
     }
     broken
+}
+
+/// Whether a path leads into a backend's crate, or to a backend by burn's name for it.
+fn names_a_backend(path: &[String]) -> bool {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    match path[..] {
+        ["burn", "backend", name, ..] => NAMES_OF_BACKENDS.contains(&name),
+        [name, ..] => BACKENDS.contains(&name),
+        [] => false,
+    }
 }
 
 /// Floor, and place on it.

@@ -68,7 +68,10 @@ pub(super) fn circles(edges: &[Edge<'_>]) -> Vec<Violation> {
     }
     let mut circles: Vec<_> = circles.iter().collect();
     circles.sort_by_key(|circle| circle.len());
-    circles.into_iter().map(|circle| told(circle)).collect()
+    circles
+        .into_iter()
+        .map(|circle| violation(circle))
+        .collect()
 }
 
 /// The shortest way between two files.
@@ -96,7 +99,7 @@ fn way<'e, 's>(
     None
 }
 
-fn told(circle: &[&Edge<'_>]) -> Violation {
+fn violation(circle: &[&Edge<'_>]) -> Violation {
     let steps = circle.iter().map(|edge| {
         let Edge {
             from, line, path, ..
