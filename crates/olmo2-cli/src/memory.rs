@@ -19,16 +19,16 @@ impl Needed {
     }
 
     /// # Errors
-    /// More than is available.
-    pub(crate) fn check(self) -> Result<()> {
-        self.check_against(available())
+    /// More than is available; `hint` says what a user can do.
+    pub(crate) fn check(self, hint: &str) -> Result<()> {
+        self.check_against(available(), hint)
     }
 
-    fn check_against(self, available: Option<u64>) -> Result<()> {
+    fn check_against(self, available: Option<u64>, hint: &str) -> Result<()> {
         match available {
             Some(available) if self.total() > available => Err(Failure::new(
                 format!("{self}, and {} are available", size(available)),
-                "lower `--context`, close other programs, or choose a smaller model",
+                hint,
             )),
             _ => Ok(()),
         }
@@ -90,15 +90,15 @@ mod tests {
             cache: 2_100_000_000,
         };
         let error = needed
-            .check_against(Some(16_000_000_000))
+            .check_against(Some(16_000_000_000), "a hint")
             .expect_err("too much");
         assert_eq!(
             error.to_string(),
             "the model needs 67 GB of memory: 64 GB for weights, 2.1 GB for the cache, \
              and 16 GB are available"
         );
-        assert!(needed.check_against(Some(66_600_000_000)).is_ok());
-        assert!(needed.check_against(None).is_ok());
+        assert!(needed.check_against(Some(66_600_000_000), "a hint").is_ok());
+        assert!(needed.check_against(None, "a hint").is_ok());
     }
 
     #[test]

@@ -41,16 +41,16 @@ pub(crate) fn find(request: &ModelRequest, files: Files) -> Result<Checkpoint> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequences {
     pub(crate) count: usize,
-    /// Tokens of the longest; `None` where it may fill the context.
-    pub(crate) longest: Option<usize>,
+    /// Maximum number of tokens in one; `None` where it may fill the context.
+    pub(crate) max_tokens: Option<usize>,
 }
 
 impl Sequences {
-    /// One of `longest` tokens.
-    pub(crate) fn one(longest: usize) -> Self {
+    /// One of at most `max_tokens` tokens.
+    pub(crate) fn one(max_tokens: usize) -> Self {
         Self {
             count: 1,
-            longest: Some(longest),
+            max_tokens: Some(max_tokens),
         }
     }
 }
@@ -112,10 +112,10 @@ impl Model {
             let activations = capabilities.activations(options.precision);
             let needed = memory::Needed {
                 weights: weights.load_bytes(&options, &capabilities),
-                cache: cache.bytes(&config, sequences.longest, activations),
+                cache: cache.bytes(&config, sequences.max_tokens, activations),
             };
             verbosity.detail(needed);
-            needed.check()?;
+            needed.check("lower `--context`, close other programs, or choose a smaller model")?;
         }
         Ok(Self {
             checkpoint,
@@ -163,23 +163,20 @@ impl Model {
     pub(crate) fn end_of_positions(&self) -> String {
         let limit = self.positions();
         let positions = count(limit, "position");
-        match self.config.rope.is_dynamic() || limit < self.config.max_position_embeddings {
-            true => {
-                format!("the text ends with the context of {positions}: `--context` makes room")
-            }
-            false => format!("the text ends with the model's {positions}"),
+        match self.config.max_positions() {
+            Some(max) if max <= limit => format!("the text ends with the model's {positions}"),
+            _ => format!("the text ends with the context of {positions}: `--context` makes room"),
         }
     }
 }
 
 /// Refuses positions that the model does not have; dynamic RoPE has no end.
 fn check_context(config: &Olmo2Config, context: Option<usize>) -> Result<()> {
-    let trained = config.max_position_embeddings;
-    match context {
-        Some(context) if context > trained && !config.rope.is_dynamic() => Err(Failure::usage(
+    match (context, config.max_positions()) {
+        (Some(context), Some(max)) if context > max => Err(Failure::usage(
             format!(
                 "`--context` is {context}, and the model has {} (`max_position_embeddings`)",
-                count(trained, "position")
+                count(max, "position")
             ),
             "lower `--context`, or leave it out to have all of them",
         )),

@@ -55,10 +55,10 @@ fn another_format_than_the_records_is_an_error_with_a_hint() {
         (["--quantize-head", "q8"], "expected floats, found q8"),
     ] {
         let args = ["generate", "--ids", "1", "--model", model];
-        let told = run(&[&args[..], &flags].concat());
-        assert_eq!(told.code, 1);
-        let lines: Vec<&str> = told.stderr.lines().collect();
-        assert!(lines[0].ends_with(expected), "{told:?}");
+        let ran = run(&[&args[..], &flags].concat());
+        assert_eq!(ran.code, 1);
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert!(lines[0].ends_with(expected), "{ran:?}");
         assert!(lines[1].starts_with("hint: the weights are quantized already"));
     }
 }
@@ -67,8 +67,8 @@ fn another_format_than_the_records_is_an_error_with_a_hint() {
 fn verbose_tells_formats_and_the_memory_check_counts_them() {
     let model = golden("gqa-tiny");
     let args = ["generate", "--ids", "1", "-n", "1", "-v", "--model", &model];
-    let told = run(&[&args[..], &["--quantize", "q4", "--quantize-head", "q8"]].concat()).ok();
-    let has = |text: &str| assert!(told.stderr.contains(text), "{text}: {}", told.stderr);
+    let ran = run(&[&args[..], &["--quantize", "q4", "--quantize-head", "q8"]].concat()).ok();
+    let has = |text: &str| assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     has("weights as they are stored: bf16 ");
     has("quantized to: q4, head q8, embedding q4");
     // 442,368 weights in 4.5 bits, the head's 49,152 in 8.5, 29 tops of 4 bytes, 1,376 gains in bf16.
@@ -80,4 +80,17 @@ fn verbose_tells_formats_and_the_memory_check_counts_them() {
         json["weight_bytes_per_token"],
         matrices / 32 * 34 + 4 * norms
     );
+}
+
+#[test]
+fn accuracy_refuses_a_quantized_record() {
+    let record = record(QuantFormat::Q8);
+    let model = record.path().to_str().expect("UTF-8");
+    let ran = run(&["accuracy", "--model", model]);
+    let expected = format!(
+        "error: `{model}` is quantized, and `accuracy` compares formats with floats\n\
+         hint: give the checkpoint, or a record without `--quantize`\n"
+    );
+    assert_eq!((ran.code, ran.stderr), (1, expected));
+    assert_eq!(ran.stdout, "");
 }

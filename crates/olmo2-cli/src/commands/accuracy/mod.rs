@@ -13,6 +13,7 @@ use olmo2::{
 
 use super::to_host::to_host;
 use crate::backend::{self, OnBackend};
+use crate::memory::Needed;
 use crate::messages::{Failure, Result, Verbosity, plain};
 use crate::model::find;
 use crate::request::AccuracyRequest;
@@ -26,13 +27,27 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
     let checkpoint = find(&request.model, Files::Model)?;
     let config = checkpoint.config()?;
     let weights = checkpoint.weights(&config)?;
-    let rows = match request.model.name {
+    if weights.is_quantized() {
+        return Err(Failure::new(
+            format!(
+                "{} is quantized, and `accuracy` compares formats with floats",
+                checkpoint.name()
+            ),
+            "give the checkpoint, or a record without `--quantize`",
+        ));
+    }
+    let texts = match request.model.name {
         None => serde_json::from_str(HELD_OUT).map_err(plain)?,
         Some(_) => vec![fixed(request.tokens, &config)],
     };
-    let tokens: usize = rows.iter().map(Vec::len).sum();
+    let tokens: usize = texts.iter().map(Vec::len).sum();
     let (device, verbosity) = (request.device, request.model.verbosity);
     let (backend, _) = backend::prepare(device.backend, device.threads, verbosity)?;
+    if backend.is_cpu() {
+        let needed = needed(&weights, &config, &texts, &backend.capabilities());
+        verbosity.detail(needed);
+        needed.check("close other programs, or choose a smaller model")?;
+    }
     let mut out = io::stdout();
     writeln!(
         out,
@@ -44,15 +59,45 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
     backend.dispatch(Accuracy {
         config,
         weights,
-        rows,
+        texts,
         verbosity,
     })
+}
+
+/// Memory of the largest row of the table, beside the reference's logits.
+fn needed(
+    weights: &Weights,
+    config: &Olmo2Config,
+    texts: &[Vec<u32>],
+    capabilities: &Capabilities,
+) -> Needed {
+    let max_tokens = texts.iter().map(Vec::len).max().unwrap_or(0);
+    let bytes = rows().map(|row| {
+        let options = LoadOptions {
+            precision: row.precision,
+            quantize: row.quantize,
+        };
+        let cache = CacheOptions {
+            dtype: Some(row.cache),
+            ..CacheOptions::for_context(config, Some(max_tokens))
+        };
+        let activations = capabilities.activations(row.precision);
+        Needed {
+            weights: weights.load_bytes(&options, capabilities),
+            cache: cache.bytes(config, Some(max_tokens), activations),
+        }
+    });
+    Needed {
+        weights: bytes.iter().map(|needed| needed.weights).max().unwrap_or(0),
+        cache: bytes.iter().map(|needed| needed.cache).max().unwrap_or(0),
+    }
 }
 
 struct Accuracy {
     config: Olmo2Config,
     weights: Weights,
-    rows: Vec<Vec<u32>>,
+    /// Ids of each text.
+    texts: Vec<Vec<u32>>,
     verbosity: Verbosity,
 }
 
@@ -94,7 +139,7 @@ impl OnBackend for Accuracy {
 }
 
 impl Accuracy {
-    /// Logits of all rows, `[tokens, vocab]`.
+    /// Logits of all texts, `[tokens, vocab]`.
     fn logits<B: Backend>(
         &self,
         weights: &Weights,
@@ -108,13 +153,13 @@ impl Accuracy {
         };
         let model = Olmo2::<B>::from_weights(&self.config, weights, &options, device)?;
         let mut all = Vec::new();
-        for row in &self.rows {
+        for text in &self.texts {
             let mut cache = model.new_cache(CacheOptions {
-                capacity: row.len(),
+                capacity: text.len(),
                 dtype: Some(cache),
                 ..CacheOptions::default()
             });
-            let output = model.forward(ForwardInput::ids(row).with_cache(&mut cache))?;
+            let output = model.forward(ForwardInput::ids(text).with_cache(&mut cache))?;
             all.extend(to_host(output.logits.ok_or_else(no_logits)?)?);
         }
         Ok(all)
