@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use olmo2::{CacheOptions, ForwardInput, InputError, KvCache, LogitRows, Olmo2, Olmo2Config};
-use olmo2_tests::{assert_close, fixed_model, on_every_backend, values};
+use olmo2_tests::{assert_close, fixed_ids, fixed_model, on_every_backend, values};
 
 const VOCAB: usize = 96;
 const TOLERANCE: f32 = 1e-4;
@@ -27,11 +27,8 @@ fn model<B: Backend>() -> Olmo2<B> {
     fixed_model(&config(), &device)
 }
 
-/// A fixed sequence that visits the vocabulary.
 fn ids(len: usize, seed: u32) -> Vec<u32> {
-    (0..len as u32)
-        .map(|i| (i * 37 + seed * 11 + 5) % VOCAB as u32)
-        .collect()
+    fixed_ids(len, seed, VOCAB)
 }
 
 fn cache<B: Backend>(model: &Olmo2<B>, slots: usize) -> KvCache<B> {

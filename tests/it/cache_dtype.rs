@@ -4,7 +4,7 @@ use burn::prelude::*;
 use olmo2::{
     CacheDtype, CacheOptions, Capabilities, ForwardInput, InputError, KvCache, Olmo2, Olmo2Config,
 };
-use olmo2_tests::{assert_close, fixed_model, on_every_backend, values};
+use olmo2_tests::{assert_close, fixed_ids, fixed_model, on_every_backend, values};
 
 const VOCAB: usize = 96;
 const DTYPES: [CacheDtype; 3] = [CacheDtype::F32, CacheDtype::Bf16, CacheDtype::Q8];
@@ -30,9 +30,7 @@ fn model<B: Backend>() -> Olmo2<B> {
 }
 
 fn ids(len: usize, seed: u32) -> Vec<u32> {
-    (0..len as u32)
-        .map(|i| (i * 37 + seed * 11 + 5) % VOCAB as u32)
-        .collect()
+    fixed_ids(len, seed, VOCAB)
 }
 
 /// A cache of each dtype that the backend has.

@@ -284,7 +284,7 @@ fn each_wrong_value_of_the_tokenizer_config_is_named() {
     each_case(|dice| {
         let mut broken = whole.clone();
         let field = replace_field(dice, &mut broken);
-        // A token's own fields are told with the token.
+        // A token's own fields are reported with the token.
         let field = match field.as_str() {
             "content" | "lstrip" => "_token",
             field => field,

@@ -336,7 +336,7 @@ fn a_record_of_floats_goes_through_burns_recorders() {
     assert_eq!(logits(&fresh.load_record(record)), logits(&model));
 }
 
-/// The embedded model's logits of its own story, told in f32.
+/// The embedded model's logits of its own story in f32.
 fn story(quantize: Option<Quantize>) -> (Vec<f32>, usize) {
     let load = |quantize| {
         let options = LoadOptions {
@@ -350,11 +350,11 @@ fn story(quantize: Option<Quantize>) -> (Vec<f32>, usize) {
     let mut ids = tokenizer.encode("Once upon a time").expect("a text");
     let mut session = Session::new(teller.clone(), 256);
     let generation = session.generate(&ids, GenerateParams::greedy(&teller, 120));
-    let told: Vec<u32> = generation
+    let new_ids: Vec<u32> = generation
         .expect("room")
         .map(|id| id.expect("finite"))
         .collect();
-    ids.extend(told);
+    ids.extend(new_ids);
     let output = load(quantize)
         .forward(ForwardInput::ids(&ids))
         .expect("valid");

@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use olmo2::{CacheOptions, ForwardInput, InputError, KvCache, LogitRows, Olmo2, Olmo2Config};
-use olmo2_tests::{assert_close, fixed_model, on_cpus, values};
+use olmo2_tests::{assert_close, fixed_ids, fixed_model, on_cpus, values};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -30,9 +30,8 @@ struct Mix {
 
 impl Mix {
     fn ids(&self, sequence: usize) -> Vec<u32> {
-        let len = self.cuts[sequence].iter().sum::<usize>() as u32;
-        let id = |i| (i * 37 + sequence as u32 * 11 + 5) % VOCAB as u32;
-        (0..len).map(id).collect()
+        let len = self.cuts[sequence].iter().sum();
+        fixed_ids(len, sequence as u32, VOCAB)
     }
 
     /// The chunks of a sequence.

@@ -42,6 +42,13 @@ impl<B: Backend> ModuleMapper<B> for Fixed {
     }
 }
 
+/// A fixed sequence that visits the vocabulary, another for each `seed`.
+pub fn fixed_ids(len: usize, seed: u32, vocab: usize) -> Vec<u32> {
+    (0..len as u32)
+        .map(|i| (i * 37 + seed * 11 + 5) % vocab as u32)
+        .collect()
+}
+
 /// A folder of `tests/golden`.
 pub fn golden_folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -53,8 +53,8 @@ fn against(package: &str, refused: &[&str], tree: &str) -> Vec<String> {
     let mut names: Vec<&str> = names.filter(is_refused).collect();
     names.sort_unstable();
     names.dedup();
-    let told = |name| format!("`{package}` depends on `{name}`");
-    names.into_iter().map(told).collect()
+    let arrow = |name| format!("`{package}` depends on `{name}`");
+    names.into_iter().map(arrow).collect()
 }
 
 #[cfg(test)]

@@ -219,16 +219,16 @@ mod tests {
     fn answers_may_part_by_the_tolerance_and_no_more() {
         let folder = temp_folder();
         let kept = answers(folder.path(), "kept", "logits.0", [1.0, 2.0]);
-        let told = |tensor, values| {
+        let differences = |tensor, values| {
             let made = answers(folder.path(), "made", tensor, values);
             differences("x/golden.safetensors", &made, &kept).expect("read")
         };
-        assert!(told("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
+        assert!(differences("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
         let expected =
             "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 1e-6";
-        assert_eq!(told("logits.0", [1.001, 2.0]), [expected]);
-        assert_eq!(told("logits.0", [1.0, f32::NAN]).len(), 1);
-        assert_eq!(told("logits.1", [1.0, 2.0]).len(), 2);
+        assert_eq!(differences("logits.0", [1.001, 2.0]), [expected]);
+        assert_eq!(differences("logits.0", [1.0, f32::NAN]).len(), 1);
+        assert_eq!(differences("logits.1", [1.0, 2.0]).len(), 2);
         let made = answers(folder.path(), "made", "logits.0", [1.0, 2.0 + 5e-7]);
         let bytes = differences("x/model.safetensors", &made, &kept).expect("read");
         assert_eq!(bytes, ["x/model.safetensors: other bytes"]);

@@ -49,14 +49,14 @@ fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", line(&error));
             ExitCode::FAILURE
         }
     }
 }
 
 /// The chain of causes on one line; what a message repeats of its cause is said once.
-fn told(error: &anyhow::Error) -> String {
+fn line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         match text.contains(&cause) {
@@ -87,10 +87,10 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_cause_that_a_message_repeats_is_told_once() {
+    fn a_cause_that_a_message_repeats_is_printed_once() {
         let cause = || std::io::Error::other("gone (os error 2)");
         let repeated = Err::<(), _>(cause()).context("cannot read `x`: gone (os error 2)");
         let error = repeated.context("step `y`").expect_err("an error");
-        assert_eq!(told(&error), "step `y`: cannot read `x`: gone (os error 2)");
+        assert_eq!(line(&error), "step `y`: cannot read `x`: gone (os error 2)");
     }
 }

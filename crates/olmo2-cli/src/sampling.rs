@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_choice_that_is_not_made_is_told() {
         let defaults = GenerationConfig::default();
-        for (top_k, seed, temperature, told) in [
+        for (top_k, seed, temperature, is_reported) in [
             (None, None, None, false),
             (Some(0), None, None, false),
             (Some(5), None, None, true),
@@ -230,7 +230,10 @@ mod tests {
                 temperature,
                 ..SamplingRequest::default()
             };
-            assert_eq!(unused(&args, &params(&args, &defaults)).is_some(), told);
+            assert_eq!(
+                unused(&args, &params(&args, &defaults)).is_some(),
+                is_reported
+            );
         }
     }
 

@@ -31,7 +31,7 @@ const NOTHING: Sums = Sums {
     blocks: 0,
 };
 
-/// The tables that quantize `blocks` best, whole numbers. `report` is told of each stage and the
+/// The tables that quantize `blocks` best, whole numbers. `report` gets each stage and the
 /// root of its mean squared error.
 pub(super) fn train(
     seed: u64,

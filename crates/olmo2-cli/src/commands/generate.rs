@@ -34,8 +34,8 @@ pub(super) fn run(request: &GenerateRequest) -> Result<()> {
     let generation = checkpoint.generation_config()?;
     let wanted = generation.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS);
     let wanted = request.limit.max_new_tokens.unwrap_or(wanted);
-    let longest = ids.len().saturating_add(wanted);
-    let model = Model::open(checkpoint, &request.run, Sequences::one(longest))?;
+    let max_tokens = ids.len().saturating_add(wanted);
+    let model = Model::open(checkpoint, &request.run, Sequences::one(max_tokens))?;
     model.backend.dispatch(Generate {
         request,
         model,

@@ -6,11 +6,11 @@ use crate::program::run;
 #[test]
 fn each_format_has_a_line_and_more_bits_lose_less() {
     let model = golden("gqa-tiny");
-    let told = run(&["accuracy", "--tokens", "16", "--model", &model]).ok();
-    assert_eq!(told.stderr, "");
+    let ran = run(&["accuracy", "--tokens", "16", "--model", &model]).ok();
+    assert_eq!(ran.stderr, "");
     let title = format!("`{model}` on 16 tokens, against f32:");
-    assert_eq!(told.stdout.lines().next(), Some(title.as_str()));
-    let rows: Vec<Vec<&str>> = told
+    assert_eq!(ran.stdout.lines().next(), Some(title.as_str()));
+    let rows: Vec<Vec<&str>> = ran
         .stdout
         .lines()
         .filter(|line| line.starts_with("| "))
@@ -27,7 +27,7 @@ fn each_format_has_a_line_and_more_bits_lose_less() {
     ];
     assert_eq!(names, expected);
     let divergence = |row: usize| rows[row][5].parse::<f64>().expect("a number");
-    assert!(divergence(2) < divergence(3), "{told:?}");
-    assert!(divergence(3) < divergence(4), "{told:?}");
-    assert!(divergence(5) < divergence(4), "{told:?}");
+    assert!(divergence(2) < divergence(3), "{ran:?}");
+    assert!(divergence(3) < divergence(4), "{ran:?}");
+    assert!(divergence(5) < divergence(4), "{ran:?}");
 }

@@ -125,10 +125,10 @@ fn without_own_kernels_there_is_nothing_to_hold_figures_against() {
     let args = [
         "bench", "--model", &model, "--dtype", "f16", "-p", "1", "-n", "1", "-r", "1",
     ];
-    let told = run(&args).ok().stdout;
+    let ran = run(&args).ok().stdout;
     assert!(
-        !told.contains("multiply-adds") && !told.contains("memory reads"),
-        "{told}"
+        !ran.contains("multiply-adds") && !ran.contains("memory reads"),
+        "{ran}"
     );
 }
 
@@ -172,12 +172,11 @@ fn what_is_not_run_is_null_and_what_does_not_fit_is_refused() {
     assert!(json["prefill_tokens_per_second"].is_null());
     assert!(json["prefill_share_of_peak"].is_null());
     assert!(json["decode_tokens_per_second"].is_number());
-    let told = run(&["bench", "--model", &model, "--depth", "4090", "-n", "7"]);
-    assert_eq!(told.code, 1);
+    let ran = run(&["bench", "--model", &model, "--depth", "4090", "-n", "7"]);
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr
-            .contains("4097 tokens do not fit 4096 positions"),
-        "{told:?}"
+        ran.stderr.contains("4097 tokens do not fit 4096 positions"),
+        "{ran:?}"
     );
 }
 
@@ -187,8 +186,8 @@ fn people_get_a_table() {
     let args = [
         "bench", "--model", &model, "-p", "8", "-n", "2", "-r", "1", "--depth", "3",
     ];
-    let told = run(&args).ok();
-    let names: Vec<&str> = told
+    let ran = run(&args).ok();
+    let names: Vec<&str> = ran
         .stdout
         .lines()
         .map(|line| line[..19].trim_end())

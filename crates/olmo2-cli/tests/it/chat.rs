@@ -17,25 +17,25 @@ fn chat(model: &Model, more: &[&str], input: &str) -> Run {
 #[test]
 fn turns_are_answered_and_share_the_cache() {
     let model = Model::new().with("chat_template.jinja", TEMPLATE);
-    let told = chat(&model, &["--quiet"], "Hello\n/stats\n").ok();
-    assert_eq!(told.stderr, "");
+    let ran = chat(&model, &["--quiet"], "Hello\n/stats\n").ok();
+    assert_eq!(ran.stderr, "");
     // `<|user|>\nHello\n<|assistant|>\n` by bytes, and 5 of 6 answered tokens.
     let first = "<|user|>\nHello\n<|assistant|>\n".len();
     assert!(
-        told.stdout
+        ran.stdout
             .contains(&format!("prompt of {first} tokens, 0 of them")),
-        "{told:?}"
+        "{ran:?}"
     );
-    let told = chat(&model, &["--quiet"], "Hello\nAnd?\n/stats\n").ok();
-    let (_, reused) = told.stdout.split_once(" tokens, ").expect("the stats");
+    let ran = chat(&model, &["--quiet"], "Hello\nAnd?\n/stats\n").ok();
+    let (_, reused) = ran.stdout.split_once(" tokens, ").expect("the stats");
     let reused: usize = reused
         .split(' ')
         .next()
         .expect("a number")
         .parse()
         .expect("a number");
-    assert!(reused >= first, "{reused} of {first}: {told:?}");
-    assert!(told.stdout.contains("turns 2;"), "{told:?}");
+    assert!(reused >= first, "{reused} of {first}: {ran:?}");
+    assert!(ran.stdout.contains("turns 2;"), "{ran:?}");
 }
 
 #[test]
@@ -70,25 +70,24 @@ fn a_base_model_continues_the_text_and_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let saved = folder.path().join("text.txt");
     let input = format!("Once upon\n/save {}\n", saved.display());
-    let told = chat(&model, &[], &input).ok();
+    let ran = chat(&model, &[], &input).ok();
     assert!(
-        told.stderr
-            .contains("note: this model has no chat template"),
-        "{told:?}"
+        ran.stderr.contains("note: this model has no chat template"),
+        "{ran:?}"
     );
     let args = ["generate", "Once upon", "--model", model.path(), "-n", "6"];
     let continued = crate::program::run(&args).ok().stdout;
-    assert_eq!(told.stdout, format!("{continued}\n"));
+    assert_eq!(ran.stdout, format!("{continued}\n"));
     assert_eq!(
         fs::read_to_string(&saved).expect("saved"),
         format!("Once upon{continued}")
     );
-    let told = chat(&model, &["-q"], "/system Be brief.\n");
-    assert_eq!(told.code, 1);
+    let ran = chat(&model, &["-q"], "/system Be brief.\n");
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr
+        ran.stderr
             .contains("no chat template, so no system message"),
-        "{told:?}"
+        "{ran:?}"
     );
 }
 
@@ -96,21 +95,21 @@ fn a_base_model_continues_the_text_and_says_so() {
 fn clear_forgets_and_set_changes() {
     let model = Model::new().with("chat_template.jinja", TEMPLATE);
     let once = chat(&model, &["-q"], "Hello\n").ok().stdout;
-    let told = chat(&model, &["-q"], "Hello\n/clear\nHello\n").ok().stdout;
-    assert_eq!(told, once.repeat(2));
-    let told = chat(
+    let ran = chat(&model, &["-q"], "Hello\n/clear\nHello\n").ok().stdout;
+    assert_eq!(ran, once.repeat(2));
+    let ran = chat(
         &model,
         &["-q"],
         "/set temperature 0.5\n/set max_new_tokens 3\n/set\n",
     );
-    insta::assert_snapshot!("chat_set", told.ok().stdout);
+    insta::assert_snapshot!("chat_set", ran.ok().stdout);
 }
 
 #[test]
 fn help_lists_the_commands_and_exit_leaves() {
     let model = Model::new();
-    let told = chat(&model, &["-q"], "/help\n\n/exit\nnever said\n").ok();
-    insta::assert_snapshot!("chat_help", told.stdout);
+    let ran = chat(&model, &["-q"], "/help\n\n/exit\nnever said\n").ok();
+    insta::assert_snapshot!("chat_help", ran.stdout);
 }
 
 #[test]
@@ -122,11 +121,11 @@ fn a_script_goes_on_after_an_error_and_its_exit_code_tells() {
         ("/set top_q 1", "there is no parameter `top_q`"),
         ("/set top_p 7", "`top_p` must be from 0 to 1, found 7"),
     ] {
-        let told = chat(&model, &["-q"], &format!("{line}\nHello\n"));
-        assert_eq!((told.code, &told.stdout), (1, &said), "{line}");
+        let ran = chat(&model, &["-q"], &format!("{line}\nHello\n"));
+        assert_eq!((ran.code, &ran.stdout), (1, &said), "{line}");
         let expected = format!("error: {error}\n");
-        assert!(told.stderr.starts_with(&expected), "{told:?}");
-        assert_eq!(told.stderr.matches("error: ").count(), 1, "{told:?}");
+        assert!(ran.stderr.starts_with(&expected), "{ran:?}");
+        assert_eq!(ran.stderr.matches("error: ").count(), 1, "{ran:?}");
     }
 }
 
@@ -138,11 +137,11 @@ fn save_keeps_a_file_that_is_there_and_knows_the_home_folder() {
     program.env("HOME", home.path());
     let input =
         "Hello\n/save ~/a.txt\n/clear\nBye\n/save ~/a.txt\n/save! ~/b.txt\n/save! ~/b.txt\n";
-    let told = feed(&mut program, input);
-    assert_eq!(told.code, 1);
+    let ran = feed(&mut program, input);
+    assert_eq!(ran.code, 1);
     let file = home.path().join("a.txt");
     let expected = format!("error: `{}` already exists\nhint: ", file.display());
-    assert!(told.stderr.starts_with(&expected), "{told:?}");
+    assert!(ran.stderr.starts_with(&expected), "{ran:?}");
     let saved = |name| fs::read_to_string(home.path().join(name)).expect("saved");
     assert!(saved("a.txt").starts_with("Hello"));
     assert!(saved("b.txt").starts_with("Bye"));
@@ -151,9 +150,9 @@ fn save_keeps_a_file_that_is_there_and_knows_the_home_folder() {
 #[test]
 fn an_answer_that_ends_with_the_context_says_so() {
     let model = Model::new().with("chat_template.jinja", TEMPLATE);
-    let told = chat(&model, &["--context", "31"], "Hello\n").ok();
+    let ran = chat(&model, &["--context", "31"], "Hello\n").ok();
     let expected = "note: the text ends with the context of 31 positions: `--context` makes room";
-    assert!(told.stderr.contains(expected), "{told:?}");
+    assert!(ran.stderr.contains(expected), "{ran:?}");
 }
 
 /// Ctrl-C while an answer of 4000 tokens comes.
@@ -176,18 +175,18 @@ fn ctrl_c_ends_the_answer_and_not_the_program() {
     drop(stdin);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).expect("text");
-    let told = Run::of(child.wait_with_output().expect("it ends"));
-    assert_eq!((told.code, told.stderr.as_str()), (0, ""));
+    let ran = Run::of(child.wait_with_output().expect("it ends"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(rest.contains("(interrupted); prefill"), "{rest}");
 }
 
 #[test]
 fn a_conversation_that_fills_the_context_says_so() {
     let model = Model::new().with("chat_template.jinja", TEMPLATE);
-    let told = chat(&model, &["-q", "--context", "40"], "Hello\nHello again\n");
-    assert_eq!(told.code, 1);
+    let ran = chat(&model, &["-q", "--context", "40"], "Hello\nHello again\n");
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr.contains("leaves no room\nhint: `/clear`"),
-        "{told:?}"
+        ran.stderr.contains("leaves no room\nhint: `/clear`"),
+        "{ran:?}"
     );
 }

@@ -18,16 +18,16 @@ fn a_record_answers_as_its_source_and_a_second_run_keeps_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("record");
     let out = out.to_str().expect("UTF-8");
-    let told = run(&["convert", &source, "-o", out]).ok();
-    assert_eq!(told.stdout, "");
+    let ran = run(&["convert", &source, "-o", out]).ok();
+    assert_eq!(ran.stdout, "");
     let expected = format!("`{out}`: 5 parts, ");
-    assert!(told.stderr.starts_with(&expected), "{told:?}");
+    assert!(ran.stderr.starts_with(&expected), "{ran:?}");
     assert_eq!(answer(out), answer(&source));
 
-    let told = run(&["convert", &source, "-o", out]).ok();
-    assert!(told.stderr.contains("5 of them from an earlier run"));
-    let told = run(&["convert", &source, "--out", out, "--quiet"]).ok();
-    assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("", ""));
+    let ran = run(&["convert", &source, "-o", out]).ok();
+    assert!(ran.stderr.contains("5 of them from an earlier run"));
+    let ran = run(&["convert", &source, "--out", out, "--quiet"]).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
 }
 
 #[test]
@@ -42,12 +42,9 @@ fn types_and_formats_are_those_that_were_asked_for() {
         let out = folder.path().join(name);
         let out = out.to_str().expect("UTF-8");
         run(&[&["convert", model.path(), "-o", out][..], flags].concat()).ok();
-        let told = run(&["generate", "Hi", "-n", "1", "-v", "--model", out]).ok();
-        let line = told
-            .stderr
-            .lines()
-            .find(|line| line.contains("as they are"));
-        assert!(line.expect("a line").contains(stored), "{told:?}");
+        let ran = run(&["generate", "Hi", "-n", "1", "-v", "--model", out]).ok();
+        let line = ran.stderr.lines().find(|line| line.contains("as they are"));
+        assert!(line.expect("a line").contains(stored), "{ran:?}");
     }
 }
 
@@ -72,13 +69,13 @@ fn errors_have_the_form_of_all_others() {
         ),
         (&["org/model", "-o", &free], 1, "offline mode is on"),
     ] {
-        let told = run(&[&["convert"][..], args].concat());
-        assert_eq!((told.code, told.stdout.as_str()), (code, ""), "{told:?}");
-        let lines: Vec<&str> = told.stderr.lines().collect();
+        let ran = run(&[&["convert"][..], args].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{ran:?}");
+        let lines: Vec<&str> = ran.stderr.lines().collect();
         assert!(lines[0].starts_with("error: ") && lines[0].contains(error));
         assert!(
             lines.len() == 2 && lines[1].starts_with("hint: "),
-            "{told:?}"
+            "{ran:?}"
         );
         assert!(!Path::new(&free).exists());
     }

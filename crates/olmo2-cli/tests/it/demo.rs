@@ -5,19 +5,19 @@ use crate::program::{run, run_with_input};
 #[test]
 fn the_embedded_model_continues_a_text() {
     let args = ["generate", "Once upon a time", "-n", "24"];
-    let told = run(&args).ok();
-    assert_eq!(told.stderr, "");
-    let words = told.stdout.split_whitespace().count();
-    assert!(words >= 8, "{told:?}");
+    let ran = run(&args).ok();
+    assert_eq!(ran.stderr, "");
+    let words = ran.stdout.split_whitespace().count();
+    assert!(words >= 8, "{ran:?}");
     let again = run(&[&args[..], &["--json"]].concat()).ok().json();
-    assert_eq!(again["text"], told.stdout);
+    assert_eq!(again["text"], ran.stdout);
 }
 
 #[test]
 fn the_embedded_model_chats() {
-    let told = run_with_input(&["chat", "-n", "20"], "Tell me a story about a fox\n").ok();
-    assert_eq!(told.stderr, "", "it has a chat template");
-    assert!(told.stdout.split_whitespace().count() >= 5, "{told:?}");
+    let ran = run_with_input(&["chat", "-n", "20"], "Tell me a story about a fox\n").ok();
+    assert_eq!(ran.stderr, "", "it has a chat template");
+    assert!(ran.stdout.split_whitespace().count() >= 5, "{ran:?}");
 }
 
 #[test]

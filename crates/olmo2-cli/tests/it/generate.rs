@@ -57,10 +57,10 @@ fn the_json_object_is_as_the_contract_has_it() {
     let args = [
         "generate", "--ids", "1,2,3", "--model", &model, "--json", "-n", "5",
     ];
-    let told = run(&args).ok();
-    assert_eq!(told.stderr, "");
-    assert!(told.stdout.ends_with("}\n") && told.stdout.lines().count() == 1);
-    let json = told.json();
+    let ran = run(&args).ok();
+    assert_eq!(ran.stderr, "");
+    assert!(ran.stdout.ends_with("}\n") && ran.stdout.lines().count() == 1);
+    let json = ran.json();
     let keys: Vec<&String> = json.as_object().expect("an object").keys().collect();
     let expected = [
         "token_ids",
@@ -233,17 +233,17 @@ fn flags_win_over_generation_config_and_verbose_shows_both() {
         "--temperature",
         "0",
     ];
-    let told = run(&args).ok();
+    let ran = run(&args).ok();
     let lines = [
         "generation_config.json: do_sample true, temperature 0.5, top_p 0.9, max_new_tokens 3",
         "sampling: temperature 0, top_k 50, top_p 0.9, min_p 0,",
         "computing in f32 on flex",
     ];
     for line in lines {
-        assert!(told.stderr.contains(line), "{line}\n{told:?}");
+        assert!(ran.stderr.contains(line), "{line}\n{ran:?}");
     }
     let greedy = run(&["generate", "Hi", "--model", model.path(), "--top-k", "1"]).ok();
-    assert_eq!(greedy.stdout, told.stdout);
+    assert_eq!(greedy.stdout, ran.stdout);
 }
 
 #[test]
@@ -286,14 +286,14 @@ fn a_text_that_ends_with_the_context_says_so() {
         &model,
         "--ignore-eos",
     ];
-    let told = run(&[&args[..], &["--context", "9"]].concat()).ok();
+    let ran = run(&[&args[..], &["--context", "9"]].concat()).ok();
     assert_eq!(
-        told.stderr,
+        ran.stderr,
         "note: the text ends with the context of 9 positions: `--context` makes room\n"
     );
     // Who asked for a number got it.
-    let told = run(&[&args[..], &["--context", "9", "-n", "6"]].concat()).ok();
-    assert_eq!(told.stderr, "");
+    let ran = run(&[&args[..], &["--context", "9", "-n", "6"]].concat()).ok();
+    assert_eq!(ran.stderr, "");
 }
 
 #[test]
@@ -309,16 +309,13 @@ fn verbose_shows_kernels_and_threads_and_a_seed_only_where_one_was_used() {
     let args = ["generate", "--ids", "1", "--model", &model, "-n", "1", "-v"];
     let mut program = command(&[&args[..], &["--threads", "1"]].concat());
     let output = program.env("OLMO2_SIMD", "scalar").output();
-    let told = Run::of(output.expect("it runs")).ok().stderr;
+    let ran = Run::of(output.expect("it runs")).ok().stderr;
     if cfg!(feature = "flex") {
-        assert!(told.contains("on flex, 1 thread, scalar kernels"), "{told}");
+        assert!(ran.contains("on flex, 1 thread, scalar kernels"), "{ran}");
     }
-    assert!(
-        told.contains("1 token (") && !told.contains("seed"),
-        "{told}"
-    );
-    let told = run(&[&args[..], &["--temperature", "1"]].concat()).ok();
-    assert!(told.stderr.contains("), seed "), "{told:?}");
+    assert!(ran.contains("1 token (") && !ran.contains("seed"), "{ran}");
+    let ran = run(&[&args[..], &["--temperature", "1"]].concat()).ok();
+    assert!(ran.stderr.contains("), seed "), "{ran:?}");
 }
 
 #[test]
@@ -329,9 +326,9 @@ fn a_tokenizer_with_more_ids_than_the_model_is_told() {
     (more["id"], more["content"]) = (512.into(), "<|more|>".into());
     added.push(more);
     let model = Model::new().with("tokenizer.json", &tokenizer.to_string());
-    let told = run(&["generate", "Hi", "--model", model.path(), "-n", "2"]).ok();
+    let ran = run(&["generate", "Hi", "--model", model.path(), "-n", "2"]).ok();
     assert_eq!(
-        told.stderr,
+        ran.stderr,
         "note: the tokenizer has 513 ids and the model 512 (`vocab_size`): those from 512 on \
          cannot be used\n"
     );

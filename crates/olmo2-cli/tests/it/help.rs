@@ -4,10 +4,10 @@ use crate::program::run;
 
 #[track_caller]
 fn check(name: &str, args: &[&str]) {
-    let told = run(args).ok();
-    assert_eq!(told.stderr, "");
+    let ran = run(args).ok();
+    assert_eq!(ran.stderr, "");
     // Which backends there are depends on the features of the build.
-    let lines = told.stdout.lines().map(|line| {
+    let lines = ran.stdout.lines().map(|line| {
         let end = line.find("[possible values: flex");
         end.map_or(line, |end| line[..end].trim_end())
     });
@@ -44,9 +44,9 @@ fn every_command_has_its_help() {
 
 #[test]
 fn the_version_is_the_packages() {
-    let told = run(&["--version"]).ok();
+    let ran = run(&["--version"]).ok();
     let expected = concat!("olmo2-cli ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(told.stdout, expected);
+    assert_eq!(ran.stdout, expected);
 }
 
 #[test]

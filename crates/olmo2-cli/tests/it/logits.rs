@@ -73,7 +73,7 @@ fn a_long_input_goes_through_in_pieces_without_a_seam() {
 #[test]
 fn an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
     let model = golden("gqa-tiny");
-    let told = run(&[
+    let ran = run(&[
         "logits",
         "--ids",
         "1",
@@ -82,13 +82,13 @@ fn an_output_that_cannot_be_written_is_named_and_leaves_nothing() {
         "--out",
         "/no/such/f",
     ]);
-    assert_eq!(told.code, 1);
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr
+        ran.stderr
             .starts_with("error: cannot write `/no/such/f`: No such file"),
-        "{told:?}"
+        "{ran:?}"
     );
-    assert!(told.stderr.trim_end().ends_with("(os error 2)"), "{told:?}");
+    assert!(ran.stderr.trim_end().ends_with("(os error 2)"), "{ran:?}");
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn more_tokens_than_positions_are_refused_with_both_numbers() {
         "--context",
         "2",
     ];
-    let told = run(&args);
-    assert_eq!(told.code, 1);
+    let ran = run(&args);
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr.contains("3 tokens do not fit 2 positions"),
-        "{told:?}"
+        ran.stderr.contains("3 tokens do not fit 2 positions"),
+        "{ran:?}"
     );
 }
 
@@ -140,8 +140,8 @@ fn a_link_stays_a_link_and_a_device_a_device() {
     assert_ne!(fs::read(&target).expect("there"), b"old");
     fs::remove_file(&target).expect("removed");
     for out in ["/dev/null", "-", link.to_str().expect("UTF-8")] {
-        let told = to(out);
-        assert_eq!(told.code, 2, "{told:?}");
-        assert!(told.stderr.contains("\nhint: name a file"), "{told:?}");
+        let ran = to(out);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains("\nhint: name a file"), "{ran:?}");
     }
 }

@@ -28,9 +28,9 @@ fn run_in(cache: &Path, args: &[&str]) -> Run {
 fn models_are_listed_and_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     cache(folder.path());
-    let told = run_in(folder.path(), &["models", "list"]).ok().stdout;
+    let ran = run_in(folder.path(), &["models", "list"]).ok().stdout;
     assert_eq!(
-        told,
+        ran,
         "org/tiny  42 B\n  0123456789ab  2 B  main  incomplete\n"
     );
     let json = run_in(folder.path(), &["models", "list", "--json"])
@@ -38,17 +38,17 @@ fn models_are_listed_and_removed() {
         .json();
     assert_eq!(json[0]["id"], "org/tiny");
     assert_eq!(json[0]["revisions"][0]["refs"][0], "main");
-    let told = run_in(folder.path(), &["models", "remove", "org/tiny"])
+    let ran = run_in(folder.path(), &["models", "remove", "org/tiny"])
         .ok()
         .stdout;
-    assert_eq!(told, "removed `org/tiny`: 42 B freed\n");
-    let told = run_in(folder.path(), &["models", "list"]).ok().stdout;
-    assert!(told.starts_with("no models in `"), "{told}");
-    let told = run_in(folder.path(), &["models", "remove", "org/tiny"]);
-    assert_eq!(told.code, 1);
+    assert_eq!(ran, "removed `org/tiny`: 42 B freed\n");
+    let ran = run_in(folder.path(), &["models", "list"]).ok().stdout;
+    assert!(ran.starts_with("no models in `"), "{ran}");
+    let ran = run_in(folder.path(), &["models", "remove", "org/tiny"]);
+    assert_eq!(ran.code, 1);
     assert!(
-        told.stderr.contains("hint: `olmo2-cli models list`"),
-        "{told:?}"
+        ran.stderr.contains("hint: `olmo2-cli models list`"),
+        "{ran:?}"
     );
 }
 
@@ -67,19 +67,19 @@ fn a_model_in_the_cache_runs_offline_and_a_revision_that_is_not_there_is_told() 
         .stdout;
     for revision in ["main", COMMIT] {
         let more = ["org/tiny", "--revision", revision];
-        let told = run_in(folder.path(), &[&args[..], &more].concat()).ok();
-        assert_eq!(told.stdout, expected);
+        let ran = run_in(folder.path(), &[&args[..], &more].concat()).ok();
+        assert_eq!(ran.stdout, expected);
     }
     let more = ["org/tiny", "--revision", "stage1-step0-tokens0B"];
-    let told = run_in(folder.path(), &[&args[..], &more].concat());
-    assert_eq!(told.code, 1);
+    let ran = run_in(folder.path(), &[&args[..], &more].concat());
+    assert_eq!(ran.code, 1);
     let expected = "`org/tiny` at revision `stage1-step0-tokens0B` is not in the cache";
-    assert!(told.stderr.contains(expected), "{told:?}");
+    assert!(ran.stderr.contains(expected), "{ran:?}");
 }
 
 #[test]
 fn revisions_are_not_asked_for_offline() {
-    let told = run(&["models", "revisions", "allenai/OLMo-2-0425-1B"]);
-    assert_eq!(told.code, 1);
-    assert!(told.stderr.contains("offline mode is on"), "{told:?}");
+    let ran = run(&["models", "revisions", "allenai/OLMo-2-0425-1B"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("offline mode is on"), "{ran:?}");
 }

@@ -8,16 +8,16 @@ use crate::program::{Run, command, run, start};
 
 /// Checks the form that every error has, and returns `error: ..` and `hint: ..`.
 #[track_caller]
-fn refused(told: &Run, code: i32) -> String {
-    assert_eq!(told.code, code, "{told:?}");
-    assert_eq!(told.stdout, "");
-    let lines: Vec<&str> = told.stderr.lines().collect();
-    assert!(lines[0].starts_with("error: "), "{told:?}");
+fn refused(message: &Run, code: i32) -> String {
+    assert_eq!(message.code, code, "{message:?}");
+    assert_eq!(message.stdout, "");
+    let lines: Vec<&str> = message.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: "), "{message:?}");
     assert!(
         lines.len() == 1 || (lines.len() == 2 && lines[1].starts_with("hint: ")),
-        "{told:?}"
+        "{message:?}"
     );
-    told.stderr.clone()
+    message.stderr.clone()
 }
 
 /// Command lines that make no sense; `MODEL` stands for a folder.
@@ -70,20 +70,20 @@ fn a_command_line_that_makes_no_sense_exits_with_2() {
             .iter()
             .map(|arg| if *arg == "MODEL" { &model } else { *arg })
             .collect();
-        let told = refused(&run(&args), 2).replace(&model, "MODEL");
-        let told = told.replace("has flex, ndarray", "has flex");
-        all += &format!("$ olmo2-cli {shown}\n{told}\n");
+        let message = refused(&run(&args), 2).replace(&model, "MODEL");
+        let message = message.replace("has flex, ndarray", "has flex");
+        all += &format!("$ olmo2-cli {shown}\n{message}\n");
     }
     insta::assert_snapshot!("usage", all);
 }
 
 #[test]
 fn no_arguments_show_the_help_and_exit_with_2() {
-    let told = run(&[]);
-    assert_eq!((told.code, told.stdout.as_str()), (2, ""));
+    let message = run(&[]);
+    assert_eq!((message.code, message.stdout.as_str()), (2, ""));
     assert!(
-        told.stderr.contains("Usage: olmo2-cli <COMMAND>"),
-        "{told:?}"
+        message.stderr.contains("Usage: olmo2-cli <COMMAND>"),
+        "{message:?}"
     );
 }
 
@@ -92,15 +92,15 @@ fn a_backend_that_was_not_compiled_is_told_from_one_that_does_not_exist() {
     if cfg!(feature = "cuda") {
         return;
     }
-    let told = run(&["generate", "text", "--backend", "cuda"]);
-    let told = refused(&told, 2);
+    let message = run(&["generate", "text", "--backend", "cuda"]);
+    let message = refused(&message, 2);
     assert!(
-        told.starts_with("error: backend `cuda` is not in this build, which has "),
-        "{told}"
+        message.starts_with("error: backend `cuda` is not in this build, which has "),
+        "{message}"
     );
     assert!(
-        told.ends_with("hint: build it in with `--features cuda`\n"),
-        "{told}"
+        message.ends_with("hint: build it in with `--features cuda`\n"),
+        "{message}"
     );
 }
 
@@ -110,7 +110,7 @@ fn a_cache_that_the_backend_lacks_is_refused_before_the_model_is_loaded() {
         return;
     }
     for dtype in ["bf16", "q8"] {
-        let told = run(&[
+        let message = run(&[
             "generate",
             "text",
             "--backend",
@@ -118,9 +118,9 @@ fn a_cache_that_the_backend_lacks_is_refused_before_the_model_is_loaded() {
             "--cache-dtype",
             dtype,
         ]);
-        let told = refused(&told, 1);
+        let message = refused(&message, 1);
         let expected = format!("error: backend `ndarray` has no cache in `{dtype}`\nhint: ");
-        assert!(told.starts_with(&expected), "{told}");
+        assert!(message.starts_with(&expected), "{message}");
     }
 }
 
@@ -139,9 +139,9 @@ fn a_model_that_is_not_there_is_named() {
                 .iter()
                 .flat_map(|revision| ["--revision", revision]),
         );
-        let told = refused(&run(&args), 1);
+        let message = refused(&run(&args), 1);
         // The cache's folder is another in each run.
-        let (before, after) = told.split_once("the cache `").unwrap_or((&told, "`"));
+        let (before, after) = message.split_once("the cache `").unwrap_or((&message, "`"));
         let (_, after) = after.split_once('`').expect("a quoted folder");
         all += &format!("$ --model {model}\n{before}{after}\n");
     }
@@ -153,18 +153,18 @@ fn a_folder_without_weights_or_of_another_model_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("UTF-8");
     let args = ["generate", "--ids", "1", "--model", path];
-    let told = refused(&run(&args), 1);
-    assert!(told.contains("config.json"), "{told}");
+    let message = refused(&run(&args), 1);
+    assert!(message.contains("config.json"), "{message}");
     let config = folder.path().join("config.json");
     std::fs::write(&config, r#"{"model_type": "olmo3"}"#).expect("written");
-    let told = refused(&run(&args), 1);
+    let message = refused(&run(&args), 1);
     assert!(
-        told.contains("`model_type` in `config.json`: expected `olmo2`, found `olmo3`"),
-        "{told}"
+        message.contains("`model_type` in `config.json`: expected `olmo2`, found `olmo3`"),
+        "{message}"
     );
     std::fs::copy(golden("gqa-tiny") + "/config.json", &config).expect("copied");
-    let told = refused(&run(&args), 1);
-    assert!(told.contains("no weights in"), "{told}");
+    let message = refused(&run(&args), 1);
+    assert!(message.contains("no weights in"), "{message}");
 }
 
 #[test]
@@ -175,25 +175,25 @@ fn an_output_that_does_not_fit_names_both_numbers() {
         args.extend(more);
         refused(&run(&args), 1)
     };
-    let told = args(&["-n", "4094"]);
+    let message = args(&["-n", "4094"]);
     assert!(
-        told.contains("prompt of 3 and output of 4094 tokens"),
-        "{told}"
+        message.contains("prompt of 3 and output of 4094 tokens"),
+        "{message}"
     );
     assert!(
-        told.contains("4096 positions (`max_position_embeddings`)"),
-        "{told}"
+        message.contains("4096 positions (`max_position_embeddings`)"),
+        "{message}"
     );
-    let told = args(&["-n", "6", "--context", "8"]);
+    let message = args(&["-n", "6", "--context", "8"]);
     assert!(
-        told.contains("prompt of 3 and output of 6 tokens do not fit 8"),
-        "{told}"
+        message.contains("prompt of 3 and output of 6 tokens do not fit 8"),
+        "{message}"
     );
-    assert!(told.contains("hint: raise `--context`"), "{told}");
-    let told = args(&["--context", "3"]);
+    assert!(message.contains("hint: raise `--context`"), "{message}");
+    let message = args(&["--context", "3"]);
     assert!(
-        told.contains("prompt of 3 and output of 1 tokens"),
-        "{told}"
+        message.contains("prompt of 3 and output of 1 tokens"),
+        "{message}"
     );
 }
 
@@ -214,8 +214,8 @@ fn ids_and_parameters_out_of_range_are_refused() {
             args.extend(["--ids", "1"]);
         }
         args.extend(more);
-        let told = refused(&run(&args), code);
-        assert!(told.contains(expected), "{told}");
+        let message = refused(&run(&args), code);
+        assert!(message.contains(expected), "{message}");
     }
 }
 
@@ -230,27 +230,27 @@ fn text_without_a_tokenizer_is_refused() {
         &["perplexity", "Cargo.toml"],
     ] {
         let args = [args, &["--model", &model]].concat();
-        let told = refused(&run(&args), 1);
-        assert!(told.contains("has no `tokenizer.json`"), "{told}");
+        let message = refused(&run(&args), 1);
+        assert!(message.contains("has no `tokenizer.json`"), "{message}");
     }
 }
 
 #[test]
 fn an_empty_prompt_is_refused() {
-    let told = refused(&run(&["generate", ""]), 1);
+    let message = refused(&run(&["generate", ""]), 1);
     assert!(
-        told.starts_with("error: the prompt has no tokens\nhint: "),
-        "{told}"
+        message.starts_with("error: the prompt has no tokens\nhint: "),
+        "{message}"
     );
 }
 
 #[test]
 fn a_prompt_file_that_is_not_there_is_named() {
-    let told = run(&["generate", "--prompt-file", "/no/such/file"]);
-    let told = refused(&told, 1);
+    let message = run(&["generate", "--prompt-file", "/no/such/file"]);
+    let message = refused(&message, 1);
     assert!(
-        told.contains("cannot read `/no/such/file`: No such file"),
-        "{told}"
+        message.contains("cannot read `/no/such/file`: No such file"),
+        "{message}"
     );
 }
 
@@ -287,14 +287,14 @@ fn a_model_larger_than_memory_is_refused_before_it_is_loaded() {
         return;
     }
     let path = folder.path().to_str().expect("UTF-8");
-    let told = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
+    let message = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
     // 32,234,279,936 parameters; 64 layers x 2 x 1024 x 512 positions x 4 bytes.
     let expected = "error: the model needs 129 GB of memory: 129 GB for weights, 268 MB for the \
                     cache, and ";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(message.starts_with(expected), "{message}");
     assert!(
-        told.contains("available\nhint: lower `--context`"),
-        "{told}"
+        message.contains("available\nhint: lower `--context`"),
+        "{message}"
     );
 }
 
@@ -313,41 +313,47 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
     let mut stdout = child.stdout.take().expect("a pipe");
     stdout.read_exact(&mut [0]).expect("one byte");
     drop(stdout);
-    let told = Run::of(child.wait_with_output().expect("it ends"));
-    assert_eq!((told.code, told.stderr.as_str()), (0, ""));
+    let message = Run::of(child.wait_with_output().expect("it ends"));
+    assert_eq!((message.code, message.stderr.as_str()), (0, ""));
 }
 
 #[test]
 fn a_level_of_kernels_that_is_misspelled_is_told() {
     let mut program = command(&["generate", "text"]);
     let output = program.env("OLMO2_SIMD", "sse9").output();
-    let told = refused(&Run::of(output.expect("it runs")), 2);
-    assert!(told.contains("`OLMO2_SIMD` is `sse9`"), "{told}");
+    let message = refused(&Run::of(output.expect("it runs")), 2);
+    assert!(message.contains("`OLMO2_SIMD` is `sse9`"), "{message}");
 }
 
 #[test]
 fn more_tokens_than_there_are_numbers_are_refused_with_both() {
     let count = usize::MAX.to_string();
-    let told = refused(&run(&["generate", "text", "-n", &count]), 1);
-    assert!(told.contains(&count) && told.contains("512"), "{told}");
+    let message = refused(&run(&["generate", "text", "-n", &count]), 1);
+    assert!(
+        message.contains(&count) && message.contains("512"),
+        "{message}"
+    );
 }
 
 #[test]
 fn negative_numbers_and_a_dash_are_no_options() {
-    let told = refused(&run(&["generate", "text", "--temperature", "-1"]), 2);
-    assert!(told.contains("`temperature` must be 0 or more"), "{told}");
-    let told = refused(&run(&["generate", "-"]), 2);
-    assert!(told.contains("--prompt-file -"), "{told}");
+    let message = refused(&run(&["generate", "text", "--temperature", "-1"]), 2);
+    assert!(
+        message.contains("`temperature` must be 0 or more"),
+        "{message}"
+    );
+    let message = refused(&run(&["generate", "-"]), 2);
+    assert!(message.contains("--prompt-file -"), "{message}");
 }
 
 #[test]
 fn a_context_beyond_the_models_is_refused_with_both_numbers() {
     let model = golden("gqa-tiny");
     let args = ["generate", "--ids", "1", "--model", &model, "-n", "1"];
-    let told = refused(&run(&[&args[..], &["--context", "4097"]].concat()), 2);
+    let message = refused(&run(&[&args[..], &["--context", "4097"]].concat()), 2);
     let expected = "error: `--context` is 4097, and the model has 4096 positions \
                     (`max_position_embeddings`)\n";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(message.starts_with(expected), "{message}");
     run(&[&args[..], &["--context", "4096"]].concat()).ok();
     // Dynamic RoPE stretches to what is asked for.
     let dynamic = golden("rope-dynamic");
@@ -359,9 +365,9 @@ fn a_context_beyond_the_models_is_refused_with_both_numbers() {
 fn ids_that_no_token_has_are_not_decoded_to_nothing() {
     let model = Model::new();
     let args = ["tokenize", "--decode", "72,512", "--model", model.path()];
-    let told = refused(&run(&args), 1);
+    let message = refused(&run(&args), 1);
     let expected = "error: there is no token 512: the vocabulary has ids below 512\n";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[test]
@@ -375,16 +381,16 @@ fn a_shard_that_is_missing_has_a_hint() {
         }
     }
     let path = folder.path().to_str().expect("UTF-8");
-    let told = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
+    let message = refused(&run(&["generate", "--ids", "1", "--model", path]), 1);
     assert!(
-        told.contains("/model-00002-of-00005.safetensors`: "),
-        "{told}"
+        message.contains("/model-00002-of-00005.safetensors`: "),
+        "{message}"
     );
     assert!(
-        told.contains("hint: a file of the model is missing"),
-        "{told}"
+        message.contains("hint: a file of the model is missing"),
+        "{message}"
     );
-    assert_eq!(told.matches("os error").count(), 1, "{told}");
+    assert_eq!(message.matches("os error").count(), 1, "{message}");
 }
 
 #[test]
@@ -393,16 +399,16 @@ fn an_address_of_the_hub_is_an_id() {
         "https://huggingface.co/allenai/OLMo-2-0425-1B",
         "allenai/OLMo-2-0425-1B/",
     ] {
-        let told = refused(&run(&["generate", "text", "--model", model]), 1);
+        let message = refused(&run(&["generate", "text", "--model", model]), 1);
         assert!(
-            told.contains("`allenai/OLMo-2-0425-1B` at revision `main`"),
-            "{told}"
+            message.contains("`allenai/OLMo-2-0425-1B` at revision `main`"),
+            "{message}"
         );
     }
     let file = "https://huggingface.co/allenai/OLMo-2-0425-1B/tree/main";
-    let told = refused(&run(&["generate", "text", "--model", file]), 1);
+    let message = refused(&run(&["generate", "text", "--model", file]), 1);
     assert!(
-        told.contains("expected the address of a model's page"),
-        "{told}"
+        message.contains("expected the address of a model's page"),
+        "{message}"
     );
 }

@@ -64,9 +64,9 @@ fn a_file_is_scored_as_its_text() {
     let model = Model::new();
     let text = "Once upon a time";
     let args = ["perplexity", "-", "--model", model.path()];
-    let told = run_with_input(&args, text).ok();
-    assert!(told.stdout.contains("tokens scored   15 of 16"), "{told:?}");
-    assert!(told.stdout.starts_with("perplexity "), "{told:?}");
+    let ran = run_with_input(&args, text).ok();
+    assert!(ran.stdout.contains("tokens scored   15 of 16"), "{ran:?}");
+    assert!(ran.stdout.starts_with("perplexity "), "{ran:?}");
     let short = run_with_input(&args, "x");
     assert_eq!(short.code, 1);
     assert!(

@@ -17,10 +17,23 @@ pub struct Capabilities {
     pub(super) precisions: Vec<Precision>,
     /// What a cache can be stored in.
     pub(super) cache_dtypes: Vec<CacheDtype>,
-    /// Formats of weights that own kernels read in place, in a precision other than f16.
-    pub(super) formats_in_place: &'static [StoredFormat],
+    /// What this library's own kernels do on it, where they exist.
+    pub(super) kernels: Option<Kernels>,
     /// A cache's capacity is rounded up to a multiple of this many positions.
     pub(super) cache_bucket: usize,
+}
+
+/// What own kernels do on a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernels {
+    /// Precisions in which they do the matmuls of a model.
+    pub(super) precisions: &'static [Precision],
+    /// Dtype of activations between operations in these precisions.
+    pub(super) activations: DType,
+    /// Formats of weights that they read in place in these precisions.
+    pub(super) formats: &'static [StoredFormat],
+    /// Cache types that they read.
+    pub(super) cache_dtypes: &'static [CacheDtype],
 }
 
 impl Capabilities {
@@ -48,6 +61,7 @@ impl Capabilities {
             false => Err(CacheDtypeError {
                 backend: self.backend.clone(),
                 dtype,
+                supported: self.cache_dtypes.clone(),
             }),
         }
     }
@@ -55,20 +69,24 @@ impl Capabilities {
     /// Whether own kernels read weights stored in `format` in place when a model computes in
     /// `precision`; blocks then stay packed.
     pub fn reads_in_place(&self, precision: Precision, format: StoredFormat) -> bool {
-        self.has_kernels(precision) && self.formats_in_place.contains(&format)
+        self.kernels(precision)
+            .is_some_and(|kernels| kernels.formats.contains(&format))
     }
 
     /// Whether own kernels do the matmuls of a model that computes in `precision`.
     pub fn has_kernels(&self, precision: Precision) -> bool {
-        precision != Precision::F16 && !self.formats_in_place.is_empty()
+        self.kernels(precision).is_some()
+    }
+
+    fn kernels(&self, precision: Precision) -> Option<&Kernels> {
+        let kernels = self.kernels.as_ref();
+        kernels.filter(|kernels| kernels.precisions.contains(&precision))
     }
 
     /// The dtype of activations between operations, and of an f32 cache.
     pub fn activations(&self, precision: Precision) -> DType {
-        match self.has_kernels(precision) {
-            true => DType::F32,
-            false => precision.compute(),
-        }
+        self.kernels(precision)
+            .map_or(precision.compute(), |kernels| kernels.activations)
     }
 
     /// The dtype in which floats stored as `stored` lie in memory.
@@ -83,8 +101,9 @@ impl Capabilities {
     /// given up already, by quantized weights or by computing in bf16.
     pub fn default_cache(&self, precision: Precision, is_quantized: bool) -> CacheDtype {
         let gave_up_f32 = is_quantized || precision == Precision::Bf16;
-        let reads_bf16 = self.cache_dtypes.contains(&CacheDtype::Bf16);
-        match self.has_kernels(precision) && reads_bf16 && gave_up_f32 {
+        let kernels = self.kernels(precision);
+        let reads_bf16 = kernels.is_some_and(|k| k.cache_dtypes.contains(&CacheDtype::Bf16));
+        match reads_bf16 && gave_up_f32 {
             true => CacheDtype::Bf16,
             false => CacheDtype::F32,
         }

@@ -30,11 +30,15 @@ pub struct CacheDtypeError {
     pub backend: String,
     /// The type asked for.
     pub dtype: CacheDtype,
+    /// Those that it has.
+    pub supported: Vec<CacheDtype>,
 }
 
 impl Hint for CacheDtypeError {
     fn hint(&self) -> Option<String> {
-        Some("choose another type; f32 runs everywhere, the others on burn-flex".into())
+        let supported = self.supported.iter().map(|dtype| format!("`{dtype}`"));
+        let supported = supported.collect::<Vec<_>>().join(", ");
+        Some(format!("choose a type that it has: {supported}"))
     }
 }
 

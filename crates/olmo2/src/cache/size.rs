@@ -15,12 +15,13 @@ impl CacheOptions {
     /// The capacity is then one more than the model has, so that the limit in an error message is
     /// the model's.
     pub fn for_context(config: &Olmo2Config, context: Option<usize>) -> Self {
-        let trained = config.max_position_embeddings;
-        let capacity = match context {
-            Some(context) => context,
-            None if config.rope.is_dynamic() => trained.saturating_mul(DYNAMIC_CONTEXTS).max(4096),
-            None => trained.saturating_add(1),
-        };
+        let capacity = context.unwrap_or_else(|| match config.max_positions() {
+            Some(positions) => positions.saturating_add(1),
+            None => {
+                let trained = config.max_position_embeddings;
+                trained.saturating_mul(DYNAMIC_CONTEXTS).max(4096)
+            }
+        });
         Self {
             capacity,
             ..Self::default()
@@ -29,22 +30,26 @@ impl CacheOptions {
 
     /// Positions that a sequence can use: the capacity or the model's positions, whichever is less.
     pub fn usable_positions(&self, config: &Olmo2Config) -> usize {
-        match config.rope.is_dynamic() {
-            true => self.capacity,
-            false => self.capacity.min(config.max_position_embeddings),
-        }
+        config
+            .max_positions()
+            .map_or(self.capacity, |positions| positions.min(self.capacity))
     }
 
-    /// Maximum bytes of the cache when its longest sequence has `longest` tokens (`None`: all that
+    /// Maximum bytes of the cache when no sequence has more than `max_tokens` tokens (`None`: all that
     /// fit), in a model whose activations have the dtype `activations`.
-    pub fn bytes(&self, config: &Olmo2Config, longest: Option<usize>, activations: DType) -> u64 {
+    pub fn bytes(
+        &self,
+        config: &Olmo2Config,
+        max_tokens: Option<usize>,
+        activations: DType,
+    ) -> u64 {
         let dtype = self.dtype.unwrap_or_default();
         let head = dtype.head_bytes(config.head_dim, activations);
         let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
         let positions = self.usable_positions(config);
-        let longest = longest.unwrap_or(positions).min(positions);
+        let tokens = max_tokens.unwrap_or(positions).min(positions);
         let max = positions.next_multiple_of(KEY_BUCKET).max(KEY_BUCKET);
-        let allocated = longest.next_power_of_two().clamp(KEY_BUCKET, max) as u64;
+        let allocated = tokens.next_power_of_two().clamp(KEY_BUCKET, max) as u64;
         (allocated * self.slots as u64).saturating_mul(position as u64)
     }
 }
@@ -62,15 +67,15 @@ mod tests {
                 "num_attention_heads": 16, "max_position_embeddings": 4096}"#,
         )
         .expect("valid");
-        let bytes_of = |slots, longest, context, dtype| {
+        let bytes_of = |slots, max_tokens, context, dtype| {
             let options = CacheOptions {
                 slots,
                 dtype: Some(dtype),
                 ..CacheOptions::for_context(&config, context)
             };
-            options.bytes(&config, longest, DType::F32)
+            options.bytes(&config, max_tokens, DType::F32)
         };
-        let bytes = |slots, longest, dtype| bytes_of(slots, longest, None, dtype);
+        let bytes = |slots, max_tokens, dtype| bytes_of(slots, max_tokens, None, dtype);
         let f32 = CacheDtype::F32;
         assert_eq!(bytes(1, None, f32), 1 << 30);
         assert_eq!(bytes(8, Some(1000), f32), 2 << 30);

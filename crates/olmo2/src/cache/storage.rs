@@ -162,9 +162,9 @@ fn grown<B: Backend, K: Numeric<B>>(
     positions: usize,
     zeros: impl Fn([usize; 4], DType, &B::Device) -> Tensor<B, 4, K>,
 ) -> Tensor<B, 4, K> {
-    let [slots, heads, held, dim] = old.dims();
+    let [slots, heads, len, dim] = old.dims();
     let new = zeros([slots, heads, positions, dim], old.dtype(), &old.device());
-    new.slice_assign([0..slots, 0..heads, 0..held, 0..dim], old)
+    new.slice_assign([0..slots, 0..heads, 0..len, 0..dim], old)
 }
 
 fn with_prefix<B: Backend, K: Numeric<B>>(

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn told(json: &str) -> String {
+    fn message_of(json: &str) -> String {
         let error = parse::<File>("a.json", json.as_bytes()).expect_err("an error");
         error.to_string()
     }
@@ -214,14 +214,14 @@ mod tests {
             ),
             ("[1]", "`a.json`: expected an object of fields"),
         ] {
-            assert_eq!(told(json), expected, "{json}");
+            assert_eq!(message_of(json), expected, "{json}");
         }
-        assert!(told("{\"size\": 1").starts_with("`a.json`: not valid JSON: EOF"));
+        assert!(message_of("{\"size\": 1").starts_with("`a.json`: not valid JSON: EOF"));
     }
 
     #[test]
     fn a_long_value_is_cut() {
         let json = format!(r#"{{"size": "{}"}}"#, "é".repeat(5000));
-        assert!(told(&json).len() < 300);
+        assert!(message_of(&json).len() < 300);
     }
 }

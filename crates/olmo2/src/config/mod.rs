@@ -204,6 +204,12 @@ impl Olmo2Config {
         self.num_key_value_heads * self.head_dim
     }
 
+    /// Number of positions that a sequence may have; `None` under dynamic rope, which stretches
+    /// as the sequence grows.
+    pub fn max_positions(&self) -> Option<usize> {
+        (!self.rope.is_dynamic()).then_some(self.max_position_embeddings)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         for (field, value, max) in [
             ("vocab_size", self.vocab_size, MAX_DIMENSION),

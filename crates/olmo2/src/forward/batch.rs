@@ -118,8 +118,8 @@ impl Batch {
             .sum()
     }
 
-    /// Positions that the longest of the slots holds after the pass.
-    pub(super) fn longest(&self) -> usize {
+    /// Maximum number of positions that a slot holds after the pass.
+    pub(super) fn max_len(&self) -> usize {
         self.runs.iter().map(Run::end).max().unwrap_or(0)
     }
 
@@ -196,8 +196,9 @@ impl Row {
             let capacity = cache.capacity();
             return Err(InputError::Capacity { wanted, capacity });
         }
-        let (position, max) = (self.last_position(), config.max_position_embeddings);
-        if position >= max && !(config.rope.is_dynamic() && position < MAX_POSITION) {
+        let position = self.last_position();
+        let max = config.max_positions().unwrap_or(MAX_POSITION);
+        if position >= max {
             return Err(InputError::Position { position, max });
         }
         Ok(())

@@ -38,7 +38,7 @@ impl<'a, B: Backend> ForwardState<'a, B> {
         device: &B::Device,
     ) -> Self {
         if let Some(cache) = &mut cache {
-            cache.reserve(batch.longest());
+            cache.reserve(batch.max_len());
         }
         let state = |rope| KindState {
             rotation: batch.rotation(rope, device),

@@ -75,11 +75,10 @@ impl<B: Backend> Session<B> {
     }
 
     fn limit(&self) -> (usize, PositionLimit) {
-        let (capacity, config) = (self.cache.capacity(), self.model.config());
-        let positions = config.max_position_embeddings;
-        match config.rope.is_dynamic() || capacity <= positions {
-            true => (capacity, PositionLimit::Context),
-            false => (positions, PositionLimit::Model),
+        let capacity = self.cache.capacity();
+        match self.model.config().max_positions() {
+            Some(positions) if positions < capacity => (positions, PositionLimit::Model),
+            _ => (capacity, PositionLimit::Context),
         }
     }
 

@@ -51,7 +51,7 @@ fn the_generator_is_portable() {
 }
 
 #[test]
-fn a_drawn_seed_is_told_and_repeats_the_run() {
+fn a_drawn_seed_is_reported_and_repeats_the_run() {
     let params = SamplingParams {
         temperature: 1.0,
         ..Default::default()

@@ -33,18 +33,18 @@ pub(super) fn run(request: &BenchRequest) -> Result<()> {
     // Before anything is loaded: loading is part of the peak.
     let sampler = Sampler::start();
     let checkpoint = find(&request.run.model, Files::Model)?;
-    let longest = request
+    let max_tokens = request
         .prompt_tokens
         .max(request.depth.saturating_add(request.new_tokens));
     let sequences = Sequences {
         count: request.batch,
-        longest: Some(longest),
+        max_tokens: Some(max_tokens),
     };
     let model = Model::open(checkpoint, &request.run, sequences)?;
     let limit = model.positions();
-    if longest > limit {
+    if max_tokens > limit {
         return Err(Failure::new(
-            format!("sequences of {longest} tokens do not fit {limit} positions"),
+            format!("sequences of {max_tokens} tokens do not fit {limit} positions"),
             "lower `-p`, `-n` or `--depth`, or raise `--context` as far as the model goes",
         ));
     }

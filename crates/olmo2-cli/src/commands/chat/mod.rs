@@ -52,7 +52,7 @@ pub(super) fn run(request: &ChatRequest) -> Result<()> {
     let generation = checkpoint.generation_config()?;
     let sequences = Sequences {
         count: 1,
-        longest: None,
+        max_tokens: None,
     };
     let model = Model::open(checkpoint, &request.run, sequences)?;
     model.backend.dispatch(Chat {

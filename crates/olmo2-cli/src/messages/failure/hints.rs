@@ -29,9 +29,10 @@ fn of_run(error: &(dyn Error + 'static)) -> Option<String> {
     if error.is::<PrecisionError>() {
         return Some("choose another `--dtype`; f32 runs everywhere".into());
     }
-    if error.is::<CacheDtypeError>() {
-        let hint = "choose another `--cache-dtype`; f32 runs everywhere, the others on flex";
-        return Some(hint.into());
+    if let Some(CacheDtypeError { supported, .. }) = error.downcast_ref() {
+        let supported = supported.iter().map(|dtype| format!("`{dtype}`"));
+        let supported = supported.collect::<Vec<_>>().join(", ");
+        return Some(format!("choose a `--cache-dtype` that it has: {supported}"));
     }
     if let Some(InputError::Capacity { .. }) = error.downcast_ref() {
         return Some("make room with `--context N`, or shorten the prompt".into());

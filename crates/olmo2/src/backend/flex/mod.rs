@@ -11,9 +11,10 @@ use burn::prelude::*;
 use burn::tensor::DType;
 
 use crate::cache::CacheDtype;
+use crate::precision::Precision;
 use crate::storage::StoredFormat;
 
-use super::capabilities::{self, Capabilities};
+use super::capabilities::{self, Capabilities, Kernels};
 
 pub(super) use attention::attention;
 pub(super) use matmul::{matmul, matmul_gated};
@@ -24,7 +25,12 @@ pub(super) fn capabilities<B: Backend>(device: &B::Device) -> Option<Capabilitie
         backend: B::name(device),
         precisions: capabilities::precisions::<B>(device),
         cache_dtypes: CacheDtype::ALL.to_vec(),
-        formats_in_place: &StoredFormat::ALL,
+        kernels: Some(Kernels {
+            precisions: &[Precision::F32, Precision::Bf16],
+            activations: DType::F32,
+            formats: &StoredFormat::ALL,
+            cache_dtypes: &CacheDtype::ALL,
+        }),
         cache_bucket: 1,
     })
 }

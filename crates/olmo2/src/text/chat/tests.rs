@@ -86,7 +86,7 @@ fn files_of_a_folder_are_found() {
 }
 
 #[test]
-fn raise_exception_is_told_in_the_templates_words() {
+fn raise_exception_is_reported_in_the_templates_words() {
     let error = render("\n{{ raise_exception('roles must alternate') }}").expect_err("raised");
     assert!(matches!(&error, ChatError::Refused { message } if message == "roles must alternate"));
     assert_eq!(
