@@ -4,7 +4,7 @@ use divan::{Bencher, black_box};
 use half::bf16;
 use olmo2_benches::{f32s, sized};
 use olmo2_kernels::{
-    AttentionShape, AttentionStep, CacheMut, CacheRef, attend, cache_blocks, store,
+    AttentionShape, AttentionStep, CacheMut, CacheRef, NO_WINDOW, attend, cache_blocks, store,
 };
 
 /// 16 heads of 128, one query or a chunk of a prompt, over so many keys, in each kind of cache.
@@ -27,7 +27,7 @@ fn over_cache<const BITS: usize>(bencher: Bencher<'_, '_>, (queries, keys): (usi
         k: k.as_ref(),
         v: v.as_ref(),
         offset: keys - queries,
-        first: 0,
+        window: NO_WINDOW,
     };
     bencher.bench_local(|| drop(black_box(attend(&shape, &[black_box(step)]))));
 }

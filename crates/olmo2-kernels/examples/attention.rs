@@ -6,8 +6,8 @@
 
 use half::bf16;
 use olmo2_kernels::{
-    AttentionShape, AttentionStep, CacheMut, CacheRef, attend, cache_blocks, keep_freed_memory,
-    level, pool, store,
+    AttentionShape, AttentionStep, CacheMut, CacheRef, NO_WINDOW, attend, cache_blocks,
+    keep_freed_memory, level, pool, store,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -127,7 +127,7 @@ fn decode(caches: &[[Cache; 2]], kind: &str) {
                         k: k.as_ref(),
                         v: v.as_ref(),
                         offset: positions - 1,
-                        first: 0,
+                        window: NO_WINDOW,
                     };
                     drop(black_box(attend(&SHAPE, &[step])));
                 }
@@ -158,7 +158,7 @@ fn prefill([k, v]: &mut [Cache; 2], kind: &str) {
                 k: k.as_ref(),
                 v: v.as_ref(),
                 offset: 0,
-                first: 0,
+                window: NO_WINDOW,
             };
             seconds(|| drop(black_box(attend(&SHAPE, &[step]))))
         };

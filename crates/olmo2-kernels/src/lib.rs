@@ -33,7 +33,8 @@ mod simd;
 
 pub use activation::silu_mul;
 pub use attention::{
-    AttentionShape, AttentionStep, CACHE_BLOCK, CacheMut, CacheRef, attend, cache_blocks, store,
+    AttentionShape, AttentionStep, CACHE_BLOCK, CacheMut, CacheRef, NO_WINDOW, attend,
+    cache_blocks, store,
 };
 pub use map::map_file;
 pub use memory::keep_freed_memory;

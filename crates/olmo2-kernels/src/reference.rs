@@ -47,7 +47,8 @@ pub fn attend(shape: &AttentionShape, step: &AttentionStep<'_>) -> Vec<f64> {
         let (i, head) = (row / heads, row % heads);
         let kv = head / (heads / kv_heads) * capacity;
         let q = &step.q[row * head_dim..][..head_dim];
-        let visible = step.first..step.offset + i + 1;
+        let end = step.offset + i + 1;
+        let visible = end.saturating_sub(step.window)..end;
         let mut stored = vec![0.0; head_dim];
         let mut score = |j| {
             step.k.row(kv + j, &mut stored);

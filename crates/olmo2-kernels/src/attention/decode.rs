@@ -106,7 +106,7 @@ impl<E: CacheElement> Kernel for Decode<'_, E> {
                 let range = row * dim..(row + 1) * dim;
                 let ahead = (row == 0).then_some(values.rows.elements.as_ptr());
                 keys.score(s, &self.q[range.clone()], ahead, &mut scores);
-                let factor = running[row].weigh(s, &mut scores, keys.rows.len());
+                let factor = running[row].weigh(s, &mut scores, 0..keys.rows.len());
                 let ahead = (row == 0).then_some(next);
                 values.gather(s, &scores, factor, ahead, &mut self.sums[range]);
             }

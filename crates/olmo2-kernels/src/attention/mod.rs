@@ -1,5 +1,5 @@
 //! `softmax(q k^T * scale) v` over a KV cache, without a matrix of scores, of masks or of repeated
-//! heads: a kernel visits keys in tiles of `TILE` from the first visible one, with a running
+//! heads: a kernel visits keys in tiles of `TILE` from the first one of the window, with a running
 //! maximum and sum in f32.
 //!
 //! The cache is f32, bf16 or 8 bits ([`CacheRef`]). [`store`] writes it; the kernels widen it in
@@ -7,9 +7,8 @@
 //!
 //! One query (decode) reads keys and values in place, once, in chunks of `CHUNK` positions whose
 //! results are combined in their order. Several queries (prefill) are processed in blocks, so that
-//! each tile is read once for a block. Within each of the two ways a query's bits depend on its own
-//! keys alone: not on the threads, the block, the other sequences, or the amount of padding before
-//! `first`.
+//! each tile is read once for a block. A query's bits depend on its own sequence alone: not on the
+//! threads or the other sequences, nor, where the window hides nothing, on the block.
 #![allow(
     unsafe_code,
     reason = "vector loads and stores; threads write disjoint outputs"
@@ -76,21 +75,31 @@ pub struct AttentionStep<'a> {
     pub k: CacheRef<'a>,
     /// Values, in the same storage type as the keys.
     pub v: CacheRef<'a>,
-    /// The cache's position of the first query: query `i` sees keys `first ..= offset + i`.
+    /// The cache's position of the first query. Query `i` sees the last `window` keys up to its own
+    /// position, `offset + i`.
     pub offset: usize,
-    /// The first visible position (after left padding). A query before it sees no key, and its
-    /// output is zero.
-    pub first: usize,
+    /// Keys that a query sees at most, its own among them; [`NO_WINDOW`] for all.
+    pub window: usize,
+}
+
+/// The window of full attention.
+pub const NO_WINDOW: usize = usize::MAX;
+
+impl AttentionStep<'_> {
+    /// The first position that query `i` sees.
+    fn first_key(&self, i: usize) -> usize {
+        (self.offset + i + 1).saturating_sub(self.window)
+    }
 }
 
 /// Attention of several sequences in one parallel region. Returns their outputs one after the
 /// other, `[queries_i, heads, head_dim]` each, the layout that the output projection reads.
 ///
 /// Positions beyond a query's own are read, but do not affect the result as long as they are
-/// finite; positions before `first` and beyond the last query's are not read.
+/// finite; positions before the first query's window and beyond the last query's are not read.
 ///
 /// # Panics
-/// A size is 0, `heads` is not a multiple of `kv_heads`, a length does not fit, or keys and values
+/// A size or a window is 0, `heads` is not a multiple of `kv_heads`, a length does not fit, or keys and values
 /// are stored differently.
 pub fn attend(shape: &AttentionShape, steps: &[AttentionStep<'_>]) -> Vec<f32> {
     check_shape(shape);
@@ -206,6 +215,13 @@ impl<'a> Task<'a> {
     fn end(&self, row: usize) -> usize {
         self.plan.step.offset + self.first_query() + row / self.group() + 1
     }
+
+    /// The first position that row `row` sees.
+    fn first_key(&self, row: usize) -> usize {
+        self.plan
+            .step
+            .first_key(self.first_query() + row / self.group())
+    }
 }
 
 fn check_shape(shape: &AttentionShape) {
@@ -246,5 +262,6 @@ fn check_step(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
         "queries end at {end}, beyond {}",
         shape.capacity
     );
-    2 * step.q.len() * (end.saturating_sub(step.first))
+    assert!(step.window > 0, "the window is 0");
+    2 * step.q.len() * (end - step.first_key(0))
 }

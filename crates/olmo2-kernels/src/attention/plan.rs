@@ -6,10 +6,7 @@ use crate::buffer::SharedMut;
 /// Chunks of a single query's keys; 1 for several queries, which are split otherwise.
 fn chunks(shape: &AttentionShape, step: &AttentionStep<'_>) -> usize {
     match step.q.len() / (shape.heads * shape.head_dim) {
-        1 => (step.offset + 1)
-            .saturating_sub(step.first)
-            .div_ceil(CHUNK)
-            .max(1),
+        1 => (step.offset + 1 - step.first_key(0)).div_ceil(CHUNK),
         _ => 1,
     }
 }
@@ -110,7 +107,7 @@ impl<'a> Plan<'a> {
     fn task_of_keys(self, index: usize) -> Task<'a> {
         let chunks = chunks(self.shape, self.step);
         let end = self.step.offset + 1;
-        let start = (self.step.first + index % chunks * CHUNK).min(end);
+        let start = self.step.first_key(0) + index % chunks * CHUNK;
         let at = index * self.group() * (self.shape.head_dim + 2);
         let partial = (chunks > 1).then_some(at);
         let keys = start..end.min(start + CHUNK);

@@ -96,7 +96,7 @@ impl<E: CacheElement> Prefill<'_, E> {
     fn run_with<S: Simd, const R: usize>(mut self, s: S) {
         const { assert!(MAX_TILE_ROWS.is_multiple_of(R)) };
         let end = self.task.end(self.rows - 1);
-        for start in (self.task.plan.step.first..end).step_by(TILE) {
+        for start in (self.task.first_key(0)..end).step_by(TILE) {
             let tile = start..end.min(start + TILE);
             let keys = E::widened(s, self.keys.slice(tile.clone()), self.wide);
             transpose(s, keys, self.task.plan.shape.head_dim, self.transposed);
@@ -115,10 +115,16 @@ impl<E: CacheElement> Prefill<'_, E> {
         (row, row - row % R)
     }
 
-    /// The number of the tile's positions that a row sees.
+    /// The number of the tile's positions up to the row's own.
     #[inline(always)]
     fn visible(&self, row: usize, start: usize, count: usize) -> usize {
         self.task.end(row).saturating_sub(start).min(count)
+    }
+
+    /// The number of the tile's positions before the row's window.
+    #[inline(always)]
+    fn hidden(&self, row: usize, start: usize) -> usize {
+        self.task.first_key(row).saturating_sub(start)
     }
 
     /// The scores of each row with the keys of the tile that it sees, and with some more.
@@ -177,7 +183,7 @@ impl<E: CacheElement> Prefill<'_, E> {
         let (first, from) = self.first_row::<MAX_TILE_ROWS>(start);
         for row in from..self.scores.len() {
             self.factors[row] = if (first..self.rows).contains(&row) {
-                let visible = self.visible(row, start, count);
+                let visible = self.hidden(row, start)..self.visible(row, start, count);
                 self.running[row].weigh(s, &mut self.scores[row], visible)
             } else {
                 self.scores[row].fill(0.0);

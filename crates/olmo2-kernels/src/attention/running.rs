@@ -3,6 +3,7 @@
 
 use super::TILE;
 use crate::simd::Simd;
+use std::ops::Range;
 
 /// The running maximum before the first key.
 const LOWEST: f32 = f32::MIN;
@@ -20,11 +21,21 @@ impl Running {
         sum: 0.0,
     };
 
-    /// Turns `visible` scores of a tile into weights in place, followed by zeros, and returns the
-    /// factor for the earlier sums.
+    /// Turns the `visible` scores of a tile into weights in place, all others into zeros, and returns
+    /// the factor for the earlier sums.
     #[inline(always)]
-    pub(super) fn weigh<S: Simd>(&mut self, s: S, scores: &mut [f32; TILE], visible: usize) -> f32 {
-        scores[visible..].fill(LOWEST);
+    pub(super) fn weigh<S: Simd>(
+        &mut self,
+        s: S,
+        scores: &mut [f32; TILE],
+        visible: Range<usize>,
+    ) -> f32 {
+        if visible.is_empty() {
+            scores.fill(0.0);
+            return 1.0;
+        }
+        scores[..visible.start].fill(LOWEST);
+        scores[visible.end..].fill(LOWEST);
         let p = scores.as_mut_ptr();
         let mut max = s.splat(self.max);
         for i in (0..TILE).step_by(S::LANES) {
@@ -37,7 +48,8 @@ impl Running {
             // SAFETY: LANES divides TILE.
             unsafe { s.store(p.add(i), s.exp(s.sub(s.load(p.add(i)), s.splat(max)))) };
         }
-        scores[visible..].fill(0.0);
+        scores[..visible.start].fill(0.0);
+        scores[visible.end..].fill(0.0);
         let mut sum = s.splat(0.0);
         let p = scores.as_ptr();
         for i in (0..TILE).step_by(S::LANES) {

@@ -114,18 +114,18 @@ impl Case {
         Self { shape, q, k, v }
     }
 
-    fn step(&self, offset: usize, first: usize) -> AttentionStep<'_> {
+    fn step(&self, offset: usize, window: usize) -> AttentionStep<'_> {
         AttentionStep {
             q: &self.q,
             k: self.k.as_ref(),
             v: self.v.as_ref(),
             offset,
-            first,
+            window,
         }
     }
 
-    fn run(&self, level: Level, offset: usize, first: usize) -> Vec<f32> {
-        let step = self.step(offset, first);
+    fn run(&self, level: Level, offset: usize, window: usize) -> Vec<f32> {
+        let step = self.step(offset, window);
         with_level(level, || attend(&self.shape, &[step])).unwrap()
     }
 }
@@ -140,13 +140,13 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 /// Asserts that all outputs are near sums in f64 over the cache's contents.
 #[track_caller]
-fn assert_right(case: &Case, level: Level, offset: usize, first: usize) {
+fn assert_right(case: &Case, level: Level, offset: usize, window: usize) {
     // Scores reach about 20, with errors of some epsilons times that, which the softmax passes on
     // as relative errors; values are below 1.
     let bound = 60.0 * f64::from(f32::EPSILON);
-    let right = reference::attend(&case.shape, &case.step(offset, first));
+    let right = reference::attend(&case.shape, &case.step(offset, window));
     for (i, (&y, right)) in case
-        .run(level, offset, first)
+        .run(level, offset, window)
         .iter()
         .zip(&right)
         .enumerate()
@@ -154,7 +154,7 @@ fn assert_right(case: &Case, level: Level, offset: usize, first: usize) {
         let error = (f64::from(y) - right).abs();
         assert!(
             error <= bound,
-            "{level} {:?} at {offset} from {first}, output {i}: {error}",
+            "{level} {:?} at {offset} in {window}, output {i}: {error}",
             case.shape
         );
     }
@@ -165,17 +165,18 @@ fn attention_matches_sums_in_f64() {
     for kind in KINDS {
         for head_dim in [2, 16, 18, 32, 64, 80, 128] {
             for (heads, kv_heads) in [(2, 2), (6, 2), (5, 1)] {
-                for (queries, offset, first) in [
-                    (1, 0, 0),
-                    (1, 129, 0),
-                    (1, 63, 5),
+                for (queries, offset, window) in [
+                    (1, 0, NO_WINDOW),
+                    (1, 129, NO_WINDOW),
+                    (1, 63, 59),
                     (7, 3, 2),
-                    (70, 0, 0),
-                    (65, 60, 9),
-                    (5, 0, 3),
+                    (70, 0, NO_WINDOW),
+                    (70, 0, 1),
+                    (65, 60, 100),
+                    (70, 70, 9),
                 ] {
                     let case = Case::new(kind, [heads, kv_heads, head_dim], 140, queries);
-                    levels().for_each(|level| assert_right(&case, level, offset, first));
+                    levels().for_each(|level| assert_right(&case, level, offset, window));
                 }
             }
         }
@@ -186,7 +187,7 @@ fn attention_matches_sums_in_f64() {
 fn more_heads_than_usual_may_share_keys() {
     for kind in KINDS {
         let case = Case::new(kind, [40, 2, 16], 20, 1);
-        levels().for_each(|level| assert_right(&case, level, 19, 0));
+        levels().for_each(|level| assert_right(&case, level, 19, NO_WINDOW));
     }
 }
 
@@ -194,8 +195,14 @@ fn more_heads_than_usual_may_share_keys() {
 fn chunks_of_a_long_cache_are_put_together() {
     for kind in KINDS {
         let case = Case::new(kind, [4, 2, 32], 3 * CHUNK, 1);
-        for (offset, first) in [(CHUNK - 1, 0), (CHUNK, 0), (3 * CHUNK - 1, 0), (2500, 77)] {
-            levels().for_each(|level| assert_right(&case, level, offset, first));
+        for (offset, window) in [
+            (CHUNK - 1, NO_WINDOW),
+            (CHUNK, NO_WINDOW),
+            (3 * CHUNK - 1, NO_WINDOW),
+            (2500, 2400),
+            (2500, CHUNK),
+        ] {
+            levels().for_each(|level| assert_right(&case, level, offset, window));
         }
     }
 }
@@ -207,14 +214,14 @@ proptest! {
     #[test]
     fn attention_of_any_shape_is_right(
         (group, kv_heads, head_dim) in (1_usize..7, 1_usize..4, 1_usize..140),
-        (queries, offset, first) in (1_usize..40, 0_usize..150, 0_usize..150),
+        (queries, offset, window) in (1_usize..90, 0_usize..150, 1_usize..200),
         kind in prop::sample::select(&KINDS[..]),
     ) {
-        let (queries, first) = (if queries > 20 { 1 } else { queries }, first.min(offset));
-        let end = offset + queries;
+        let queries = if queries > 70 { 1 } else { queries };
+        let (first, end) = ((offset + 1).saturating_sub(window), offset + queries);
         let sizes = [group * kv_heads, kv_heads, head_dim];
         let case = Case::filled(kind, sizes, end + 3, queries, first..end);
-        levels().for_each(|level| assert_right(&case, level, offset, first));
+        levels().for_each(|level| assert_right(&case, level, offset, window));
     }
 
     /// Stored values are near the originals, and depend on their own block alone.
@@ -301,10 +308,10 @@ fn threads_and_company_do_not_change_bits() {
         for level in levels() {
             let alone = cases
                 .each_ref()
-                .map(|case| bits(&case.run(level, offset, 7)));
+                .map(|case| bits(&case.run(level, offset, 900)));
             for threads in [1, 2, 3] {
                 pool::set_threads(threads);
-                let steps = cases.each_ref().map(|case| case.step(offset, 7));
+                let steps = cases.each_ref().map(|case| case.step(offset, 900));
                 let out = with_level(level, || attend(&cases[0].shape, &steps)).unwrap();
                 assert_eq!(bits(&out), alone.concat(), "{kind:?} {level}");
             }
@@ -314,14 +321,14 @@ fn threads_and_company_do_not_change_bits() {
 }
 
 #[test]
-fn padding_before_the_first_key_does_not_change_bits() {
+fn the_place_in_the_cache_does_not_change_bits() {
     for (kind, queries) in KINDS.into_iter().flat_map(|kind| [(kind, 1), (kind, 40)]) {
         let case = Case::filled(kind, [2, 1, 16], 200, queries, 0..163);
-        let padded = Case::filled(kind, [2, 1, 16], 200, queries, 37..200);
+        let moved = Case::filled(kind, [2, 1, 16], 200, queries, 37..200);
         for level in levels() {
             assert_eq!(
-                bits(&case.run(level, 90, 0)),
-                bits(&padded.run(level, 127, 37))
+                bits(&case.run(level, 90, 50)),
+                bits(&moved.run(level, 127, 50))
             );
         }
     }
@@ -332,13 +339,13 @@ fn a_prefill_in_chunks_has_the_same_bits() {
     for kind in KINDS {
         let case = Case::new(kind, [2, 2, 32], 150, 150);
         for level in levels() {
-            let whole = case.run(level, 0, 0);
+            let whole = case.run(level, 0, NO_WINDOW);
             for chunk in [60..130, 3..5, 128..150] {
                 let range = chunk.start * 64..chunk.end * 64;
                 let q = &case.q[range.clone()];
                 let step = AttentionStep {
                     q,
-                    ..case.step(chunk.start, 0)
+                    ..case.step(chunk.start, NO_WINDOW)
                 };
                 let out = with_level(level, || attend(&case.shape, &[step])).unwrap();
                 assert_eq!(bits(&out), bits(&whole[range]));
@@ -348,20 +355,11 @@ fn a_prefill_in_chunks_has_the_same_bits() {
 }
 
 #[test]
-fn a_query_before_the_first_key_gives_zeros() {
-    for queries in [1, 3] {
-        let case = Case::new(Kind::F32, [1, 1, 16], 8, queries);
-        let out = case.run(level::level(), 0, 3);
-        assert!(out.iter().all(|&y| y == 0.0));
-    }
-}
-
-#[test]
 fn what_lies_beyond_the_queries_is_not_read() {
     for kind in KINDS {
         let case = Case::filled(kind, [1, 1, 16], 100, 70, 0..80);
         for level in levels() {
-            assert!(case.run(level, 10, 0).iter().all(|y| y.is_finite()));
+            assert!(case.run(level, 10, NO_WINDOW).iter().all(|y| y.is_finite()));
         }
     }
 }
@@ -369,7 +367,13 @@ fn what_lies_beyond_the_queries_is_not_read() {
 #[test]
 #[should_panic(expected = "beyond 8")]
 fn queries_beyond_the_capacity_panic() {
-    Case::new(Kind::F32, [1, 1, 16], 8, 3).run(level::level(), 6, 0);
+    Case::new(Kind::F32, [1, 1, 16], 8, 3).run(level::level(), 6, NO_WINDOW);
+}
+
+#[test]
+#[should_panic(expected = "the window is 0")]
+fn a_window_without_keys_panics() {
+    Case::new(Kind::F32, [1, 1, 16], 8, 1).run(level::level(), 0, 0);
 }
 
 #[test]
@@ -377,5 +381,5 @@ fn queries_beyond_the_capacity_panic() {
 fn keys_and_values_of_two_kinds_panic() {
     let mut case = Case::new(Kind::F32, [1, 1, 16], 8, 1);
     case.v = Cache::new(Kind::Bf16, &case.shape);
-    case.run(level::level(), 0, 0);
+    case.run(level::level(), 0, NO_WINDOW);
 }

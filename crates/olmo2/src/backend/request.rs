@@ -75,8 +75,10 @@ pub(crate) struct Attention<'a, B: Backend> {
     pub(crate) rotation: &'a Rotation<B>,
     /// Their tokens lie one after the other.
     pub(crate) runs: &'a [Run],
+    /// Positions that a query sees at most, its own among them; `None` for all.
+    pub(crate) window: Option<usize>,
     /// The mask `[runs or 1, 1, tokens of a run, keys]` of runs of one length over `keys` keys,
     /// true where a key is hidden; `None` where every query sees every key. Kernels that know the
-    /// causal rule do without.
+    /// causal rule and the window do without.
     pub(crate) mask: &'a MaskOf<'a, B>,
 }

@@ -8,7 +8,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use half::bf16;
-use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef, cache_blocks};
+use olmo2_kernels::{AttentionShape, AttentionStep, CacheMut, CacheRef, NO_WINDOW, cache_blocks};
 
 use super::norm::normed_and_rotated;
 use super::tensor::{as_flex, contiguous, f32s, from_vec};
@@ -39,7 +39,8 @@ pub(in crate::backend) fn attention<B: Backend>(
     let v = contiguous(&attention.v.clone().cast(DType::F32));
     values.write(&shape, runs, f32s(&v));
     let q = rotated(&attention.q, &attention.q_norm);
-    let out = attend(&shape, runs, &q, [&keys, &values]);
+    let window = attention.window.unwrap_or(NO_WINDOW);
+    let out = attend(&shape, (runs, window), &q, [&keys, &values]);
     let out = from_vec(out, attention.q.dims());
     Some(out.cast(attention.q.dtype()))
 }
@@ -130,7 +131,7 @@ fn slot_ranges(shape: &AttentionShape, slot: usize) -> [Range<usize>; 2] {
 /// Attends each run over its slot, all in one parallel region; `[tokens, heads, head_dim]`.
 fn attend(
     shape: &AttentionShape,
-    runs: &[Run],
+    (runs, window): (&[Run], usize),
     q: &[f32],
     [keys, values]: [&FlexCache<'_>; 2],
 ) -> Vec<f32> {
@@ -142,7 +143,7 @@ fn attend(
             k: keys.slot(shape, run.slot),
             v: values.slot(shape, run.slot),
             offset: run.start,
-            first: 0,
+            window,
         })
         .collect();
     // The runs' rows lie one after the other, and so do the outputs.

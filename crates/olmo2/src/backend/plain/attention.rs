@@ -22,6 +22,7 @@ pub(in crate::backend) fn attention<B: Backend>(
         shape,
         rotation,
         runs,
+        window: _,
         mask,
     } = attention;
     let [_, tokens, _] = v.dims();
