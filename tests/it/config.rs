@@ -1,8 +1,7 @@
 //! `config.json` in both spellings, and what is refused.
 
-use olmo2::Olmo2Config;
-use olmo2::RotaryEmbedding;
 use olmo2::config::RopeKind;
+use olmo2::{ConfigError, Hint, Olmo2Config, RotaryEmbedding};
 use olmo2_tests::golden_folder;
 
 /// A config with these further fields.
@@ -86,12 +85,16 @@ fn what_is_not_olmo2_is_refused_by_name() {
             .to_string()
     };
     assert_eq!(
-        refuse(r#"{"model_type": "olmo3"}"#),
-        "`model_type` in `config.json`: expected `olmo2`, found `olmo3`"
+        refuse(r#"{"model_type": "olmo"}"#),
+        "`model_type` in `config.json`: expected `olmo2` or `olmo3`, found `olmo`"
     );
     assert_eq!(
         refuse("{}"),
-        "`model_type` in `config.json`: expected `olmo2`, found none"
+        "`model_type` in `config.json`: expected `olmo2` or `olmo3`, found none"
+    );
+    assert_eq!(
+        refuse(r#"{"model": {"d_model": 96}, "dataset": {}}"#),
+        "`config.json` is a trainer's: the checkpoint has not been converted"
     );
     for (fields, field) in [
         (r#", "hidden_act": "gelu""#, "hidden_act"),
@@ -147,4 +150,23 @@ fn dynamic_rope_grows_with_the_longest_length_and_falls_back() {
     );
     assert_eq!(dynamic.rope_len(grown, 20), 33);
     assert_eq!(dynamic.rope_len(grown, 5), config.max_position_embeddings);
+}
+
+#[test]
+fn near_relatives_are_known_by_name() {
+    let before_release = parse_type("olmo_1124").expect("OLMo 2 by its first name");
+    assert_eq!(before_release, parse_type("olmo2").expect("valid"));
+    let hint = |model_type| parse_type(model_type).expect_err("refused").hint();
+    let retrofit = hint("olmo2-retrofit").expect("a hint");
+    assert!(retrofit.contains("Olmo 3"), "{retrofit}");
+    let trainer = Olmo2Config::from_json(r#"{"model": {}}"#).expect_err("refused");
+    let trainer = trainer.hint().expect("a hint");
+    assert!(
+        trainer.contains("convert_olmo2_weights_to_hf.py"),
+        "{trainer}"
+    );
+}
+
+fn parse_type(model_type: &str) -> Result<Olmo2Config, ConfigError> {
+    Olmo2Config::from_json(&format!(r#"{{"model_type": "{model_type}"}}"#))
 }

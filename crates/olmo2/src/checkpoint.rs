@@ -130,6 +130,10 @@ impl Hint for CheckpointError {
                 }
                 false => "a model is the folder of a checkpoint or of a record",
             },
+            Self::NoConfig { folder } if folder.join("config.yaml").exists() => {
+                "`config.yaml` is a trainer's: convert its checkpoint for transformers first, by \
+                 `convert_olmo2_weights_to_hf.py`"
+            }
             Self::NoConfig { .. } => "a model is the folder of a checkpoint or of a record",
             Self::RevisionOfFolder { .. } => "leave the revision out",
             Self::NoTokenizer { .. } => "a model runs without a tokenizer, on token ids",

@@ -67,7 +67,7 @@ fn explain<T: DeserializeOwned>(file: &'static str, json: &[u8], is_object: bool
 fn expected_and_found(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
-    let rest = ["invalid type: ", "invalid value: "];
+    let rest = ["invalid type: ", "invalid value: ", "unknown variant "];
     let rest = rest.iter().find_map(|start| text.strip_prefix(start));
     let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else {
         return shortened(text);
@@ -85,6 +85,16 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.into(),
     }
+}
+
+/// A field that is given, be it `null`; with `serde(default)` an absent one is `None`.
+///
+/// # Errors
+/// A value of another type.
+pub(crate) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    field: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 /// Nothing, one id or a list of ids: all three spellings are in use.

@@ -2,6 +2,7 @@
 
 pub mod generation;
 pub(crate) mod json;
+mod layers;
 mod rope;
 
 use std::path::{Path, PathBuf};
@@ -13,16 +14,25 @@ use crate::hint::Hint;
 
 use json::JsonError;
 
+use layers::{LayerFields, RopeFields};
 use rope::RopeParameters;
 
+pub use layers::{LayerType, SlidingConfig};
 pub use rope::{RopeConfig, RopeKind};
 
+/// Olmo 3's `model_type`.
+const OLMO3: &str = "olmo3";
+/// What Olmo 3 was called before its release.
+const RETROFIT: &str = "olmo2-retrofit";
+/// The values of `model_type` that run here; `olmo_1124` is what OLMo 2 was called before its
+/// release.
+const MODEL_TYPES: [&str; 3] = ["olmo2", "olmo_1124", OLMO3];
 /// More layers than any checkpoint will have; a corrupt count must not start a long loop.
 const MAX_LAYERS: usize = 4096;
 /// No dimension of a real model comes near; products of two still fit 64 bits with room.
 const MAX_DIMENSION: usize = 1 << 28;
 
-/// The architecture of an OLMo 2 checkpoint, checked.
+/// The architecture of an OLMo 2 or Olmo 3 checkpoint, checked.
 ///
 /// Field names are those of Hugging Face's `config.json`; what transformers leaves to a default or
 /// derives (`num_key_value_heads`, `head_dim`) is resolved here.
@@ -52,8 +62,10 @@ pub struct Olmo2Config {
     pub tie_word_embeddings: bool,
     /// The four projections of attention carry a bias.
     pub attention_bias: bool,
-    /// Rotary position embedding.
+    /// Rotary position embedding of layers with full attention: all layers of OLMo 2.
     pub rope: RopeConfig,
+    /// The sliding layers of Olmo 3, where there are any.
+    pub sliding: Option<SlidingConfig>,
     /// Beginning-of-sequence id; OLMo 2 has none.
     pub bos_token_id: Option<u32>,
     /// Ids that end a text.
@@ -79,13 +91,16 @@ pub enum ConfigError {
     Json(#[from] JsonError),
     /// Another architecture.
     #[error(
-        "`model_type` in `config.json`: expected `olmo2`, found {}",
+        "`model_type` in `config.json`: expected `olmo2` or `olmo3`, found {}",
         found.as_ref().map_or("none".into(), |found| format!("`{found}`"))
     )]
     ModelType {
         /// What the file says, if it does.
         found: Option<String>,
     },
+    /// The settings of a trainer.
+    #[error("`config.json` is a trainer's: the checkpoint has not been converted")]
+    Trainer,
     /// A field that is missing, out of range, or not supported.
     #[error("`{field}` in `config.json`: expected {expected}, found {found}")]
     Field {
@@ -117,9 +132,15 @@ impl Hint for ConfigError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } => Some("a checkpoint is a folder with `config.json`".into()),
+            Self::ModelType { found } if found.as_deref() == Some(RETROFIT) => Some(
+                "that is Olmo 3 before its release; today's checkpoints of it have `olmo3`".into(),
+            ),
             Self::ModelType { .. } => {
-                Some("only OLMo 2 checkpoints run here; OLMo 1 and Olmo 3 are other models".into())
+                Some("OLMo 2 and Olmo 3 run here; OLMo 1 is another model".into())
             }
+            Self::Trainer => Some(
+                "convert it for transformers first, by its `convert_olmo2_weights_to_hf.py`".into(),
+            ),
             Self::Json(_) | Self::Field { .. } => None,
         }
     }
@@ -129,6 +150,8 @@ impl Hint for ConfigError {
 #[derive(Debug, Deserialize)]
 struct RawConfig {
     model_type: Option<String>,
+    /// OLMo-core's settings of the model.
+    model: Option<serde::de::IgnoredAny>,
     vocab_size: Option<usize>,
     hidden_size: Option<usize>,
     intermediate_size: Option<usize>,
@@ -145,6 +168,10 @@ struct RawConfig {
     rope_theta: Option<f64>,
     rope_scaling: Option<RopeParameters>,
     rope_parameters: Option<RopeParameters>,
+    original_max_position_embeddings: Option<usize>,
+    layer_types: Option<Vec<LayerType>>,
+    #[serde(default, deserialize_with = "json::given")]
+    sliding_window: Option<Option<usize>>,
     bos_token_id: Option<u32>,
     #[serde(default = "default_eos", deserialize_with = "json::ids")]
     eos_token_id: Vec<u32>,
@@ -182,7 +209,11 @@ impl Olmo2Config {
     /// do not fit together.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let raw: RawConfig = json::parse("config.json", text.as_bytes())?;
-        if raw.model_type.as_deref() != Some("olmo2") {
+        let model_type = raw.model_type.as_deref();
+        if model_type.is_none() && raw.model.is_some() {
+            return Err(ConfigError::Trainer);
+        }
+        if !model_type.is_some_and(|name| MODEL_TYPES.contains(&name)) {
             let found = raw.model_type;
             return Err(ConfigError::ModelType { found });
         }
@@ -204,10 +235,18 @@ impl Olmo2Config {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// Number of positions that a sequence may have; `None` under dynamic rope, which stretches
-    /// as the sequence grows.
+    /// Positions that a layer attends to at most, its own among them; `None` for all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let sliding = self.sliding.as_ref()?;
+        let slides = sliding.layer_types.get(layer) == Some(&LayerType::SlidingAttention);
+        slides.then_some(sliding.window)
+    }
+
+    /// Number of positions that a sequence may have: `max_position_embeddings`, or more where the
+    /// rope of full layers stretches it. `None` under dynamic rope, which stretches as the sequence
+    /// grows.
     pub fn max_positions(&self) -> Option<usize> {
-        (!self.rope.is_dynamic()).then_some(self.max_position_embeddings)
+        self.rope.max_positions(self.max_position_embeddings)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -215,7 +254,6 @@ impl Olmo2Config {
             ("vocab_size", self.vocab_size, MAX_DIMENSION),
             ("hidden_size", self.hidden_size, MAX_DIMENSION),
             ("intermediate_size", self.intermediate_size, MAX_DIMENSION),
-            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
             ("num_attention_heads", self.num_attention_heads, 1 << 16),
             ("num_key_value_heads", self.num_key_value_heads, 1 << 16),
             ("head_dim", self.head_dim, 1 << 12),
@@ -225,13 +263,13 @@ impl Olmo2Config {
                 MAX_DIMENSION,
             ),
         ] {
-            if value == 0 || value > max {
-                let found = match field {
-                    "head_dim" => self.head_dim_and_source(),
-                    _ => value.to_string(),
-                };
-                return Err(ConfigError::field(field, format!("1 to {max}"), found));
-            }
+            check_size(field, value, max).map_err(|error| match field {
+                "head_dim" => {
+                    let found = self.head_dim_and_source();
+                    ConfigError::field(field, format!("1 to {max}"), found)
+                }
+                _ => error,
+            })?;
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError::field(
@@ -300,11 +338,29 @@ impl RawConfig {
             }
             None => hidden_size / heads,
         };
+        let num_hidden_layers = self.num_hidden_layers.unwrap_or(32);
+        // First, since a list of layers is made of it.
+        check_size("num_hidden_layers", num_hidden_layers, MAX_LAYERS)?;
+        let ropes = RopeFields {
+            theta: self.rope_theta,
+            scaling: self.rope_scaling,
+            parameters: self.rope_parameters,
+            max_position_embeddings,
+            original_max_position_embeddings: self.original_max_position_embeddings,
+        };
+        let [rope, sliding_rope] = ropes.resolve()?;
+        let layers = LayerFields {
+            is_olmo3: self.model_type.as_deref() == Some(OLMO3),
+            num_layers: num_hidden_layers,
+            layer_types: self.layer_types,
+            sliding_window: self.sliding_window,
+        };
+        let kinds = layers.resolve()?;
         Ok(Olmo2Config {
             vocab_size: self.vocab_size.unwrap_or(50304),
             hidden_size,
             intermediate_size: self.intermediate_size.unwrap_or(11008),
-            num_hidden_layers: self.num_hidden_layers.unwrap_or(32),
+            num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(heads),
             head_dim,
@@ -313,15 +369,22 @@ impl RawConfig {
             initializer_range: self.initializer_range.unwrap_or(0.02),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             attention_bias: self.attention_bias.unwrap_or(false),
-            rope: RopeConfig::resolve(
-                self.rope_theta,
-                self.rope_scaling,
-                self.rope_parameters,
-                max_position_embeddings,
-            )?,
+            rope,
+            sliding: kinds.map(|(window, layer_types)| SlidingConfig {
+                window,
+                rope: sliding_rope,
+                layer_types,
+            }),
             bos_token_id: self.bos_token_id,
             eos_token_id: self.eos_token_id,
             pad_token_id: self.pad_token_id,
         })
+    }
+}
+
+fn check_size(field: &'static str, value: usize, max: usize) -> Result<(), ConfigError> {
+    match value == 0 || value > max {
+        true => Err(ConfigError::field(field, format!("1 to {max}"), value)),
+        false => Ok(()),
     }
 }

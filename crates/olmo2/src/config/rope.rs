@@ -59,8 +59,12 @@ pub enum RopeKind {
 }
 
 /// `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5) as written.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(crate) struct RopeParameters {
+    /// The rope of full layers, where the file has one for each kind of layer.
+    full_attention: Option<Box<RopeParameters>>,
+    /// The rope of sliding layers, likewise.
+    sliding_attention: Option<Box<RopeParameters>>,
     rope_type: Option<String>,
     #[serde(rename = "type")]
     legacy_type: Option<String>,
@@ -84,48 +88,59 @@ impl RopeConfig {
         matches!(self.kind, RopeKind::Dynamic { .. })
     }
 
-    /// Joins the two spellings; where both are given, `rope_parameters` wins field by field.
-    pub(crate) fn resolve(
-        theta: Option<f64>,
-        scaling: Option<RopeParameters>,
-        parameters: Option<RopeParameters>,
-        max_position_embeddings: usize,
-    ) -> Result<Self, ConfigError> {
-        let fields = parameters
-            .unwrap_or_default()
-            .or(scaling.unwrap_or_default());
-        let theta = fields.rope_theta.or(theta).unwrap_or(10000.0);
-        if !(theta.is_finite() && theta > 1.0) {
-            return Err(ConfigError::field("rope_theta", "a number above 1", theta));
-        }
-        if let Some(part) = fields.partial_rotary_factor.filter(|part| *part != 1.0) {
-            return Err(ConfigError::field("partial_rotary_factor", "1", part));
-        }
-        let kind = fields.kind(max_position_embeddings)?;
-        Ok(Self { theta, kind })
+    /// Plain rotary embedding.
+    pub(super) fn plain(theta: f64) -> Self {
+        let kind = RopeKind::Default;
+        Self { theta, kind }
+    }
+
+    /// Number of positions that the rope reaches in a model of `max_position_embeddings`; `None`
+    /// where it stretches as a sequence grows.
+    pub fn max_positions(&self, max_position_embeddings: usize) -> Option<usize> {
+        let stretched = match self.kind {
+            RopeKind::Default => 0.0,
+            RopeKind::Linear { factor } => max_position_embeddings as f64 * factor,
+            RopeKind::Dynamic { .. } => return None,
+            RopeKind::Yarn {
+                factor, original, ..
+            }
+            | RopeKind::Llama3 {
+                factor, original, ..
+            } => original as f64 * factor,
+        };
+        Some(max_position_embeddings.max(stretched as usize))
     }
 }
 
 impl RopeParameters {
-    fn or(self, other: Self) -> Self {
-        Self {
-            rope_type: self.rope_type.or(other.rope_type),
-            legacy_type: self.legacy_type.or(other.legacy_type),
-            rope_theta: self.rope_theta.or(other.rope_theta),
-            partial_rotary_factor: self.partial_rotary_factor.or(other.partial_rotary_factor),
-            factor: self.factor.or(other.factor),
-            original_max_position_embeddings: self
-                .original_max_position_embeddings
-                .or(other.original_max_position_embeddings),
-            attention_factor: self.attention_factor.or(other.attention_factor),
-            beta_fast: self.beta_fast.or(other.beta_fast),
-            beta_slow: self.beta_slow.or(other.beta_slow),
-            mscale: self.mscale.or(other.mscale),
-            mscale_all_dim: self.mscale_all_dim.or(other.mscale_all_dim),
-            truncate: self.truncate.or(other.truncate),
-            low_freq_factor: self.low_freq_factor.or(other.low_freq_factor),
-            high_freq_factor: self.high_freq_factor.or(other.high_freq_factor),
+    /// Whether no field is given.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes the ropes of full and of sliding layers out.
+    pub(super) fn take_kinds(&mut self) -> [Option<Self>; 2] {
+        [&mut self.full_attention, &mut self.sliding_attention]
+            .map(|kind| kind.take().map(|kind| *kind))
+    }
+
+    /// Checks the fields of one rope; `theta` and `original` stand outside of it in the file.
+    pub(super) fn resolve(
+        mut self,
+        theta: Option<f64>,
+        max_position_embeddings: usize,
+        original: Option<usize>,
+    ) -> Result<RopeConfig, ConfigError> {
+        self.original_max_position_embeddings = self.original_max_position_embeddings.or(original);
+        let theta = self.rope_theta.or(theta).unwrap_or(10000.0);
+        if !(theta.is_finite() && theta > 1.0) {
+            return Err(ConfigError::field("rope_theta", "a number above 1", theta));
         }
+        if let Some(part) = self.partial_rotary_factor.filter(|part| *part != 1.0) {
+            return Err(ConfigError::field("partial_rotary_factor", "1", part));
+        }
+        let kind = self.kind(max_position_embeddings)?;
+        Ok(RopeConfig { theta, kind })
     }
 
     fn kind(&self, trained: usize) -> Result<RopeKind, ConfigError> {
@@ -176,8 +191,8 @@ impl RopeParameters {
         Ok(RopeKind::Yarn {
             factor,
             original,
-            beta_fast: positive("beta_fast", self.beta_fast.or(Some(32.0)), 0.0)?,
-            beta_slow: positive("beta_slow", self.beta_slow.or(Some(1.0)), 0.0)?,
+            beta_fast: positive("beta_fast", nonzero_or(self.beta_fast, 32.0), 0.0)?,
+            beta_slow: positive("beta_slow", nonzero_or(self.beta_slow, 1.0), 0.0)?,
             attention_factor: positive("attention_factor", Some(attention_factor), 0.0)?,
             truncate: self.truncate.unwrap_or(true),
         })
@@ -205,6 +220,11 @@ impl RopeParameters {
             original,
         })
     }
+}
+
+/// Python's `or`: a zero counts as absent.
+fn nonzero_or(value: Option<f64>, otherwise: f64) -> Option<f64> {
+    value.filter(|value| *value != 0.0).or(Some(otherwise))
 }
 
 /// A finite number of at least `least` (above it, where that is 0).
