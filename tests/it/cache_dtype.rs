@@ -44,6 +44,7 @@ fn caches<B: Backend>(model: &Olmo2<B>, slots: usize) -> Vec<KvCache<B>> {
                 slots,
                 capacity: 512,
                 dtype: Some(dtype),
+                ..CacheOptions::default()
             })
         })
     };

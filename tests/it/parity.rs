@@ -61,6 +61,9 @@ macro_rules! goldens {
             dynamic_rope: "rope-dynamic",
             yarn_rope: "rope-yarn",
             llama3_rope: "rope-llama3",
+            sliding_layers: "olmo3-tiny",
+            sliding_layers_with_nested_ropes: "olmo3-nested",
+            sliding_layers_with_one_flat_rope: "olmo3-flat",
         );
     };
 }

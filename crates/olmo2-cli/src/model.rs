@@ -175,7 +175,7 @@ fn check_context(config: &Olmo2Config, context: Option<usize>) -> Result<()> {
     match (context, config.max_positions()) {
         (Some(context), Some(max)) if context > max => Err(Failure::usage(
             format!(
-                "`--context` is {context}, and the model has {} (`max_position_embeddings`)",
+                "`--context` is {context}, and the model has {}",
                 count(max, "position")
             ),
             "lower `--context`, or leave it out to have all of them",

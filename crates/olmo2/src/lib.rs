@@ -28,7 +28,7 @@ pub mod weights;
 pub use olmo2_hub as hub;
 
 pub use backend::Capabilities;
-pub use cache::{CacheDtype, CacheDtypeError, CacheOptions, KvCache};
+pub use cache::{CacheDtype, CacheDtypeError, CacheOptions, KvCache, PREFILL_CHUNK};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::generation::{GenerationConfig, GenerationConfigError};
 pub use config::json::JsonError;
@@ -37,7 +37,7 @@ pub use format::record;
 pub use forward::{ForwardInput, ForwardOutput, InputError, LogitRows};
 pub use generate::{
     Chunks, DEFAULT_NEW_TOKENS, DOLMA2_TOKENS, FinishReason, GenerateError, GenerateParams,
-    Generation, PREFILL_CHUNK, PositionLimit, Session, TextStream, Timings, chunk_len, prefill,
+    Generation, PositionLimit, Session, TextStream, Timings, chunk_len, prefill,
 };
 pub use hint::Hint;
 pub use load::{LoadError, LoadOptions};

@@ -3,6 +3,7 @@
 mod dtype;
 mod run;
 mod size;
+mod span;
 mod storage;
 
 pub use dtype::{CacheDtype, CacheDtypeError};
@@ -13,6 +14,7 @@ use burn::prelude::*;
 use burn::tensor::DType;
 
 use crate::config::Olmo2Config;
+use span::Span;
 
 /// A cache is allocated, and attended over in burn's operations, in multiples of this many
 /// positions.
@@ -21,6 +23,10 @@ use crate::config::Olmo2Config;
 /// bound to, are right only where a sum has an even number of stages (ARCHITECTURE.md); stages are
 /// powers of two, at most 128.
 pub(crate) const KEY_BUCKET: usize = 256;
+
+/// Tokens of a prompt that go through the model at once: enough to use the machine, few enough
+/// that the scores of attention stay small.
+pub const PREFILL_CHUNK: usize = 512;
 
 /// Size and number of the sequences that a cache holds, and what in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,9 @@ pub struct CacheOptions {
     /// cache that the backend does not have is refused;
     /// [`Capabilities::check_cache`](crate::Capabilities::check_cache) tells beforehand.
     pub dtype: Option<CacheDtype>,
+    /// Maximum number of tokens of a run over sliding layers, which keep their window and this many
+    /// positions. Without sliding layers runs may be longer.
+    pub chunk: usize,
 }
 
 impl Default for CacheOptions {
@@ -44,6 +53,7 @@ impl Default for CacheOptions {
             slots: 1,
             capacity: 4096,
             dtype: None,
+            chunk: PREFILL_CHUNK,
         }
     }
 }
@@ -75,11 +85,12 @@ pub(crate) struct CacheSetup<B: Backend> {
 #[derive(Debug, Clone)]
 pub struct KvCache<B: Backend> {
     layers: Vec<LayerStorage<B>>,
-    num_layers: usize,
+    /// One for all layers that keep the same positions.
+    spans: Vec<Span>,
+    span_of_layer: Vec<usize>,
     slots: Vec<Slot>,
     capacity: usize,
-    /// Positions that the tensors have room for.
-    allocated: usize,
+    chunk: usize,
     kv_heads: usize,
     head_dim: usize,
     dtype: CacheDtype,
@@ -95,12 +106,21 @@ impl<B: Backend> KvCache<B> {
         setup: CacheSetup<B>,
         device: &B::Device,
     ) -> Self {
+        let (mut spans, mut span_of_layer) = (Vec::<Span>::new(), Vec::new());
+        for window in (0..config.num_hidden_layers).map(|layer| config.window(layer)) {
+            let known = spans.iter().position(|span| span.window == window);
+            span_of_layer.push(known.unwrap_or(spans.len()));
+            if known.is_none() {
+                spans.push(Span::new(window, options.slots));
+            }
+        }
         Self {
             layers: Vec::new(),
-            num_layers: config.num_hidden_layers,
+            spans,
+            span_of_layer,
             slots: vec![Slot::default(); options.slots],
             capacity: options.capacity,
-            allocated: 0,
+            chunk: options.chunk.max(1),
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             dtype,
@@ -137,50 +157,71 @@ impl<B: Backend> KvCache<B> {
 
     /// Bytes that are allocated for keys and values.
     pub fn size_bytes(&self) -> usize {
-        let positions = self.layers.len() * self.slots.len() * self.allocated;
+        let layers = self.layers.iter().zip(&self.span_of_layer);
+        let positions: usize = layers.map(|(_, &span)| self.spans[span].allocated).sum();
         let head = self.dtype.head_bytes(self.head_dim, self.setup.activations);
-        2 * positions * self.kv_heads * head
+        2 * positions * self.slots.len() * self.kv_heads * head
     }
 
-    /// Forgets what follows the first `len` positions of `slot`.
+    /// Forgets what follows the first `len` positions of `slot`; returns how many it then holds.
     ///
-    /// With dynamic rope the kept keys keep the rotation that they got.
+    /// That is 0 where sliding layers no longer have the window before `len`: the sequence must be
+    /// run again from its beginning. With dynamic rope the kept keys keep the rotation that they
+    /// got.
     ///
     /// # Panics
     /// If there is no such slot.
-    pub fn truncate(&mut self, slot: usize, len: usize) {
-        let slot = &mut self.slots[slot];
-        slot.len = slot.len.min(len);
-        if slot.len == 0 {
-            slot.rope_len = 0;
+    pub fn truncate(&mut self, slot: usize, len: usize) -> usize {
+        let len = self.slots[slot].len.min(len);
+        if len == 0 || !self.can_continue(slot, len) {
+            self.slots[slot] = Slot::default();
+            self.spans.iter_mut().for_each(|span| span.clear(slot));
+            return 0;
         }
+        self.slots[slot].len = len;
+        len
+    }
+
+    /// Whether all layers have what a token at position `len` of `slot` sees.
+    fn can_continue(&self, slot: usize, len: usize) -> bool {
+        self.spans.iter().all(|span| span.can_continue(slot, len))
     }
 
     /// Empties every slot; memory is kept.
     pub fn clear(&mut self) {
-        self.slots.fill(Slot::default());
+        for slot in 0..self.slots.len() {
+            self.truncate(slot, 0);
+        }
     }
 
-    /// Makes the first `len` positions of slot `to` those of slot `from`.
+    /// Makes the first `len` positions of slot `to` those of slot `from`; returns how many `to` then
+    /// holds.
+    ///
+    /// That is 0 where sliding layers of `from` no longer have the window before `len`.
     ///
     /// # Panics
     /// If there is no such slot, or `from` holds fewer positions.
-    pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+    pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) -> usize {
         assert!(
             len <= self.slots[from].len,
             "slot {from} holds fewer than {len} positions"
         );
         assert!(to < self.slots.len(), "no slot {to}");
-        if from == to || len == 0 {
+        if from == to {
             return self.truncate(to, len);
         }
-        for layer in &mut self.layers {
-            layer.copy_prefix(from, to, len);
+        if len == 0 || !self.can_continue(from, len) {
+            return self.truncate(to, 0);
         }
+        for (layer, &span) in self.layers.iter_mut().zip(&self.span_of_layer) {
+            layer.copy_prefix(from, to, self.spans[span].kept(from, len));
+        }
+        self.spans.iter_mut().for_each(|span| span.copy(from, to));
         self.slots[to] = Slot {
             len,
             ..self.slots[from]
         };
+        len
     }
 
     /// What keys and values are stored in.
@@ -196,7 +237,7 @@ impl<B: Backend> KvCache<B> {
 
     /// Layers, heads and their width: what a model must share with its cache.
     pub(crate) fn geometry(&self) -> [usize; 3] {
-        [self.num_layers, self.kv_heads, self.head_dim]
+        [self.span_of_layer.len(), self.kv_heads, self.head_dim]
     }
 
     /// Longest length of `slot` so far, under dynamic rope.
@@ -214,32 +255,64 @@ impl<B: Backend> KvCache<B> {
         }
     }
 
-    /// Positions allocated for `len`: a power of two from [`KEY_BUCKET`], so that shapes, and with
-    /// them compiled kernels, repeat; at most the capacity, rounded up as the backend wants it.
-    fn allocation_for(&self, len: usize) -> usize {
-        let max = self.capacity.next_multiple_of(self.setup.bucket);
-        len.next_power_of_two().max(KEY_BUCKET).min(max)
+    /// Positions that a layer keeps for its attention; `None` for all.
+    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+        self.spans[self.span_of_layer[layer]].window
     }
 
-    /// Makes room for `len` positions, layer by layer, so that no more than one layer is held
-    /// twice.
-    pub(crate) fn reserve(&mut self, len: usize) {
-        let wanted = self.allocation_for(len);
-        if wanted <= self.allocated {
-            return;
+    /// Maximum number of tokens of a run; `None` without sliding layers.
+    pub(crate) fn chunk(&self) -> Option<usize> {
+        let slides = self.spans.iter().any(|span| span.window.is_some());
+        slides.then_some(self.chunk)
+    }
+
+    /// Makes room for the runs: drops what no window reaches any more, and grows.
+    pub(crate) fn reserve(&mut self, runs: &[Run]) {
+        let (capacity, chunk) = (self.capacity, self.chunk);
+        for index in 0..self.spans.len() {
+            let span = &mut self.spans[index];
+            let max = span.max_positions(capacity, chunk);
+            let max = max.next_multiple_of(self.setup.bucket);
+            let moves = span.make_room(runs, max);
+            let allocated = span.allocated;
+            span.allocated = allocation_for(span.needed(runs), max).max(allocated);
+            let (wanted, allocator) = (span.allocated, self.setup.allocator);
+            let layers = self.layers.iter_mut().zip(&self.span_of_layer);
+            for (layer, _) in layers.filter(|(_, span)| **span == index) {
+                moves.iter().for_each(|&moved| layer.move_down(moved));
+                if wanted > allocated {
+                    layer.grow(wanted, allocator);
+                }
+            }
         }
-        let (activations, allocator) = (self.setup.activations, self.setup.allocator);
-        for layer in &mut self.layers {
-            layer.grow(wanted, allocator);
+        if self.layers.is_empty() {
+            self.allocate();
         }
-        let shape = [self.slots.len(), self.kv_heads, wanted, self.head_dim];
-        let device = &self.device;
-        let zeros = || KvStorage::zeros(shape, self.dtype, activations, allocator, device);
-        self.layers.resize_with(self.num_layers, || LayerStorage {
-            k: zeros(),
-            v: zeros(),
-        });
-        self.allocated = wanted;
+    }
+
+    fn allocate(&mut self) {
+        let zeros = |positions| {
+            let shape = [self.slots.len(), self.kv_heads, positions, self.head_dim];
+            let CacheSetup {
+                activations,
+                allocator,
+                ..
+            } = self.setup;
+            KvStorage::zeros(shape, self.dtype, activations, allocator, &self.device)
+        };
+        let layer = |&span: &usize| {
+            let positions = self.spans[span].allocated;
+            LayerStorage {
+                k: zeros(positions),
+                v: zeros(positions),
+            }
+        };
+        self.layers = self.span_of_layer.iter().map(layer).collect();
+    }
+
+    /// The runs as they lie in the memory of a layer.
+    pub(crate) fn placed(&self, layer: usize, runs: &[Run]) -> Vec<Run> {
+        self.spans[self.span_of_layer[layer]].placed(runs)
     }
 
     /// Keys and values of a layer.
@@ -249,6 +322,12 @@ impl<B: Backend> KvCache<B> {
     pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut LayerStorage<B> {
         &mut self.layers[layer]
     }
+}
+
+/// Positions allocated for `len`: a power of two from [`KEY_BUCKET`], so that shapes, and with them
+/// compiled kernels, repeat; at most `max`.
+fn allocation_for(len: usize, max: usize) -> usize {
+    len.next_power_of_two().max(KEY_BUCKET).min(max)
 }
 
 impl<B: Backend> Clone for CacheSetup<B> {

@@ -2,7 +2,8 @@
 
 use burn::tensor::DType;
 
-use super::{CacheOptions, KEY_BUCKET};
+use super::span::max_positions;
+use super::{CacheOptions, KEY_BUCKET, allocation_for};
 use crate::config::Olmo2Config;
 
 /// Dynamic rope has no maximum length: without a context, the capacity is this many times the
@@ -45,11 +46,15 @@ impl CacheOptions {
     ) -> u64 {
         let dtype = self.dtype.unwrap_or_default();
         let head = dtype.head_bytes(config.head_dim, activations);
-        let position = 2 * config.num_hidden_layers * config.num_key_value_heads * head;
+        let position = 2 * config.num_key_value_heads * head;
         let positions = self.usable_positions(config);
         let tokens = max_tokens.unwrap_or(positions).min(positions);
-        let max = positions.next_multiple_of(KEY_BUCKET).max(KEY_BUCKET);
-        let allocated = tokens.next_power_of_two().clamp(KEY_BUCKET, max) as u64;
+        let allocated = |layer| {
+            let max = max_positions(config.window(layer), positions, self.chunk);
+            let max = max.next_multiple_of(KEY_BUCKET).max(KEY_BUCKET);
+            allocation_for(tokens, max) as u64
+        };
+        let allocated: u64 = (0..config.num_hidden_layers).map(allocated).sum();
         (allocated * self.slots as u64).saturating_mul(position as u64)
     }
 }

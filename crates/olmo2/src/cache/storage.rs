@@ -5,6 +5,7 @@ use burn::tensor::{DType, Numeric, TensorPrimitive};
 use olmo2_kernels::cache_blocks;
 
 use super::dtype::CacheDtype;
+use super::span::Move;
 
 /// Keys and values of one layer.
 #[derive(Debug, Clone)]
@@ -60,8 +61,25 @@ impl<B: Backend> LayerStorage<B> {
 
     /// Makes the first `len` positions of slot `to` those of slot `from`.
     pub(super) fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+        let copied = Copied {
+            from: [from, 0],
+            to,
+            len,
+        };
         for storage in [&mut self.k, &mut self.v] {
-            storage.copy_prefix(from, to, len);
+            storage.copy(copied);
+        }
+    }
+
+    /// Moves positions of a slot to its beginning.
+    pub(super) fn move_down(&mut self, Move { slot, from, len }: Move) {
+        let copied = Copied {
+            from: [slot, from],
+            to: slot,
+            len,
+        };
+        for storage in [&mut self.k, &mut self.v] {
+            storage.copy(copied);
         }
     }
 }
@@ -100,12 +118,12 @@ impl<B: Backend> KvStorage<B> {
         }
     }
 
-    fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+    fn copy(&mut self, copied: Copied) {
         match self {
-            Self::Float(x) => update::<B>(x, |x| with_prefix(x, from, to, len)),
+            Self::Float(x) => update::<B>(x, |x| with_copied(x, copied)),
             Self::Q8 { quants, scales } => {
-                update_ints::<B>(quants, |x| with_prefix(x, from, to, len));
-                update::<B>(scales, |x| with_prefix(x, from, to, len));
+                update_ints::<B>(quants, |x| with_copied(x, copied));
+                update::<B>(scales, |x| with_copied(x, copied));
             }
         }
     }
@@ -167,13 +185,25 @@ fn grown<B: Backend, K: Numeric<B>>(
     new.slice_assign([0..slots, 0..heads, 0..len, 0..dim], old)
 }
 
-fn with_prefix<B: Backend, K: Numeric<B>>(
-    x: Tensor<B, 4, K>,
-    from: usize,
+/// Positions that are copied to the beginning of a slot.
+#[derive(Debug, Clone, Copy)]
+struct Copied {
+    /// Slot and first position.
+    from: [usize; 2],
+    /// Slot.
     to: usize,
     len: usize,
-) -> Tensor<B, 4, K> {
+}
+
+fn with_copied<B: Backend, K: Numeric<B>>(x: Tensor<B, 4, K>, copied: Copied) -> Tensor<B, 4, K> {
     let [_, heads, _, dim] = x.dims();
-    let part = x.clone().slice([from..from + 1, 0..heads, 0..len, 0..dim]);
+    let Copied {
+        from: [slot, start],
+        to,
+        len,
+    } = copied;
+    let part = x
+        .clone()
+        .slice([slot..slot + 1, 0..heads, start..start + len, 0..dim]);
     x.slice_assign([to..to + 1, 0..heads, 0..len, 0..dim], part)
 }

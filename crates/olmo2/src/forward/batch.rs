@@ -118,11 +118,6 @@ impl Batch {
             .sum()
     }
 
-    /// Maximum number of positions that a slot holds after the pass.
-    pub(super) fn max_len(&self) -> usize {
-        self.runs.iter().map(Run::end).max().unwrap_or(0)
-    }
-
     /// Cosines and sines of each row, by the rope of one layer kind.
     pub(super) fn rotation<B: Backend>(
         &self,
@@ -195,6 +190,10 @@ impl Row {
         if let Some(cache) = cache.filter(|cache| wanted > cache.capacity()) {
             let capacity = cache.capacity();
             return Err(InputError::Capacity { wanted, capacity });
+        }
+        let tokens = self.tokens.len();
+        if let Some(chunk) = cache.and_then(KvCache::chunk).filter(|max| tokens > *max) {
+            return Err(InputError::Chunk { tokens, chunk });
         }
         let position = self.last_position();
         let max = config.max_positions().unwrap_or(MAX_POSITION);

@@ -104,6 +104,10 @@ pub(super) fn check_slots<B: Backend>(
     if found != expected {
         return Err(InputError::Cache { expected, found });
     }
+    let mut layers = 0..config.num_hidden_layers;
+    if layers.any(|layer| cache.window(layer) != config.window(layer)) {
+        return Err(InputError::CacheWindows);
+    }
     cache.check()?;
     let named = slots.map_or_else(|| (0..rows).collect(), <[usize]>::to_vec);
     if named.len() != rows {

@@ -205,8 +205,18 @@ pub enum InputError {
         /// The cache's capacity.
         capacity: usize,
     },
-    /// Positions that the model was not trained on.
-    #[error("position {position}: `max_position_embeddings` is {max}")]
+    /// A longer run than sliding layers have room for.
+    #[error(
+        "a run of {tokens} tokens does not fit the chunk of {chunk} of a cache with sliding layers"
+    )]
+    Chunk {
+        /// Tokens of the run.
+        tokens: usize,
+        /// [`CacheOptions::chunk`](crate::CacheOptions::chunk).
+        chunk: usize,
+    },
+    /// A position beyond those of the model.
+    #[error("position {position}: the model has {max} positions")]
     Position {
         /// The position.
         position: usize,
@@ -216,6 +226,9 @@ pub enum InputError {
     /// A cache that the backend does not have.
     #[error(transparent)]
     CacheDtype(#[from] CacheDtypeError),
+    /// A cache whose sliding layers are not those of the model.
+    #[error("the cache is of another model: its sliding layers or their window differ")]
+    CacheWindows,
     /// A cache made for another model.
     #[error(
         "the cache is of another model: expected {expected:?} layers, key-value heads and head \
@@ -241,6 +254,9 @@ impl Hint for InputError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Capacity { .. } => Some("make the cache larger, or shorten the prompt".into()),
+            Self::Chunk { .. } => {
+                Some("cut the prompt, as `prefill` does, or raise `CacheOptions::chunk`".into())
+            }
             Self::Position { .. } => {
                 Some("shorten the prompt or the output; the model knows no such position".into())
             }

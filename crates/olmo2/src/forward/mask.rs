@@ -14,6 +14,7 @@ use crate::cache::Run;
 /// The masks of one layer kind in one pass, each made when a layer first needs it.
 #[derive(Debug)]
 pub(super) struct Masks<B: Backend> {
+    window: Option<usize>,
     device: B::Device,
     made: RefCell<Vec<Made<B>>>,
 }
@@ -26,8 +27,9 @@ struct Made<B: Backend> {
 }
 
 impl<B: Backend> Masks<B> {
-    pub(super) fn new(device: &B::Device) -> Self {
+    pub(super) fn new(window: Option<usize>, device: &B::Device) -> Self {
         Self {
+            window,
             device: device.clone(),
             made: RefCell::default(),
         }
@@ -41,21 +43,23 @@ impl<B: Backend> Masks<B> {
         if let Some(made) = made.iter().find(|made| made.of == of) {
             return made.mask.clone();
         }
-        let mask = causal_mask(runs, keys, &self.device);
+        let mask = causal_mask(runs, keys, self.window, &self.device);
         let copy = mask.clone();
         made.push(Made { of, mask });
         copy
     }
 }
 
-/// A query sees the positions up to its own. The comparison is done on the device: a position for
+/// A query sees the positions up to its own, or the last `window` of them. The comparison is done on the device: a position for
 /// each query is all that is uploaded.
 fn causal_mask<B: Backend>(
     runs: &[Run],
     keys: usize,
+    window: Option<usize>,
     device: &B::Device,
 ) -> Option<Tensor<B, 4, Bool>> {
-    let sees_all = |run: &Run| run.tokens == 1 && run.end() == keys;
+    let window = window.filter(|&window| window < keys);
+    let sees_all = |run: &Run| run.tokens == 1 && run.end() == keys && window.is_none();
     if runs.iter().all(sees_all) {
         return None;
     }
@@ -69,5 +73,10 @@ fn causal_mask<B: Backend>(
     let positions = Tensor::<B, 1, Int>::arange(0..keys as i64, device);
     let positions = positions.reshape([1, 1, 1, keys]);
     let shape = [runs.len(), 1, tokens, keys];
-    Some(positions.expand(shape).greater(own.expand(shape)))
+    let (positions, own) = (positions.expand(shape), own.expand(shape));
+    let later = positions.clone().greater(own.clone());
+    Some(match window {
+        Some(window) => later.bool_or(positions.lower_equal(own - window as i64)),
+        None => later,
+    })
 }

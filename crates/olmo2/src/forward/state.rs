@@ -5,8 +5,8 @@ use burn::prelude::*;
 use super::batch::Batch;
 use super::mask::Masks;
 use crate::backend::{self, Attention, AttentionShape, Rotation};
-use crate::cache::KvCache;
-use crate::nn::{LayerKinds, RmsNorm, Rows};
+use crate::cache::{KvCache, Run};
+use crate::nn::{LayerKind, LayerKinds, RmsNorm, Rows};
 use crate::precision::Precision;
 
 /// One pass, as its layers see it.
@@ -25,6 +25,9 @@ pub(crate) struct ForwardState<'a, B: Backend> {
 struct KindState<B: Backend> {
     rotation: Rotation<B>,
     masks: Masks<B>,
+    window: Option<usize>,
+    /// The runs as they lie in the cache of these layers.
+    runs: Vec<Run>,
 }
 
 impl<'a, B: Backend> ForwardState<'a, B> {
@@ -38,14 +41,23 @@ impl<'a, B: Backend> ForwardState<'a, B> {
         device: &B::Device,
     ) -> Self {
         if let Some(cache) = &mut cache {
-            cache.reserve(batch.max_len());
+            cache.reserve(&batch.runs);
         }
-        let state = |rope| KindState {
-            rotation: batch.rotation(rope, device),
-            masks: Masks::new(device),
+        let state = |(i, kind): (usize, &LayerKind)| {
+            let layer = kinds.of_layer.iter().position(|&of_layer| of_layer == i);
+            let placed = cache.as_ref().zip(layer);
+            KindState {
+                rotation: batch.rotation(&kind.rope, device),
+                masks: Masks::new(kind.window, device),
+                window: kind.window,
+                runs: placed.map_or_else(
+                    || batch.runs.clone(),
+                    |(cache, layer)| cache.placed(layer, &batch.runs),
+                ),
+            }
         };
         Self {
-            kinds: kinds.ropes.iter().map(state).collect(),
+            kinds: kinds.kinds.iter().enumerate().map(state).collect(),
             kind_of_layer: &kinds.of_layer,
             rows: Rows {
                 decode: batch.decode_rows(),
@@ -89,7 +101,8 @@ impl<'a, B: Backend> ForwardState<'a, B> {
             k_norm: k_norm.as_norm(),
             shape: self.shape,
             rotation: &kind.rotation,
-            runs: &self.batch.runs,
+            runs: &kind.runs,
+            window: kind.window,
             mask: &|runs, keys| kind.masks.of(runs, keys),
         };
         let storage = self.cache.as_mut().map(|cache| cache.layer_mut(layer));

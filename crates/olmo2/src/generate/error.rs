@@ -20,7 +20,7 @@ pub enum GenerateError {
     Sampling(#[from] SamplingError),
     /// Prompt and output together do not fit.
     #[error(
-        "prompt of {prompt} and output of {output} tokens do not fit {limit} positions (`{which}`)"
+        "prompt of {prompt} and output of {output} tokens do not fit the {which}'s {limit} positions"
     )]
     TooLong {
         /// Tokens of the prompt.
@@ -39,7 +39,7 @@ pub enum GenerateError {
 pub enum PositionLimit {
     /// The capacity of the cache.
     Context,
-    /// `max_position_embeddings` of the model.
+    /// [`Olmo2Config::max_positions`](crate::Olmo2Config::max_positions).
     Model,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for PositionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Context => "context",
-            Self::Model => "max_position_embeddings",
+            Self::Model => "model",
         })
     }
 }

@@ -9,7 +9,7 @@ mod timings;
 
 pub use error::{GenerateError, PositionLimit};
 pub use params::{DEFAULT_NEW_TOKENS, DOLMA2_TOKENS, GenerateParams};
-pub use prefill::{Chunks, PREFILL_CHUNK, chunk_len, prefill};
+pub use prefill::{Chunks, chunk_len, prefill};
 pub use session::{FinishReason, Generation, Session};
 pub use text::TextStream;
 pub use timings::Timings;

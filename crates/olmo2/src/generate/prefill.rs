@@ -4,14 +4,10 @@ use std::ops::Range;
 
 use burn::prelude::*;
 
-use crate::cache::KvCache;
+use crate::cache::{KvCache, PREFILL_CHUNK};
 use crate::config::Olmo2Config;
 use crate::forward::{ForwardInput, ForwardOutput, InputError, LogitRows};
 use crate::model::Olmo2;
-
-/// Tokens of a prompt that go through the model at once: enough to use the machine, few enough
-/// that the scores of attention stay small.
-pub const PREFILL_CHUNK: usize = 512;
 
 /// How a sequence is cut into passes, and which outputs each pass returns.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +53,8 @@ pub fn prefill<B: Backend, E: From<InputError>>(
     chunks: &Chunks<impl Fn(Range<usize>) -> LogitRows>,
     mut each: impl FnMut(Range<usize>, ForwardOutput<B>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let chunk = chunk_len(model.config(), ids.len(), chunks.len);
+    let max = cache.chunk().map_or(chunks.len, |max| max.min(chunks.len));
+    let chunk = chunk_len(model.config(), ids.len(), max);
     let mut start = 0;
     loop {
         let range = start..ids.len().min(start + chunk);

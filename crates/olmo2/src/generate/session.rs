@@ -138,8 +138,7 @@ impl<B: Backend> Session<B> {
         prompt: &[u32],
         timings: &mut Timings,
     ) -> Result<Vec<f32>, GenerateError> {
-        let reused = self.reusable(prompt);
-        self.cache.truncate(0, reused);
+        let reused = self.cache.truncate(0, self.reusable(prompt));
         self.cached_ids.truncate(reused);
         timings.prefill_tokens = prompt.len() - reused;
         let (ids, mut logits) = (&prompt[reused..], Vec::new());

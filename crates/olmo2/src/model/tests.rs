@@ -5,7 +5,7 @@ use burn::tensor::Tolerance;
 
 use super::*;
 use crate::config::{RopeConfig, RopeKind};
-use crate::nn::RotaryEmbedding;
+use crate::nn::{LayerKind, RotaryEmbedding};
 
 fn model(thetas: &[f64], of_layer: &[usize]) -> Olmo2<Flex> {
     let text = format!(
@@ -20,8 +20,12 @@ fn model(thetas: &[f64], of_layer: &[usize]) -> Olmo2<Flex> {
         let kind = RopeKind::Default;
         RotaryEmbedding::new(RopeConfig { theta, kind }, config.head_dim)
     };
+    let kind = |theta| LayerKind {
+        rope: rope(theta),
+        window: None,
+    };
     model.kinds = LayerKinds {
-        ropes: thetas.iter().map(rope).collect(),
+        kinds: thetas.iter().map(kind).collect(),
         of_layer: of_layer.to_vec(),
     };
     model

@@ -7,7 +7,7 @@ mod norm;
 mod rope;
 
 pub use embedding::Embedding;
-pub(crate) use kinds::LayerKinds;
+pub(crate) use kinds::{LayerKind, LayerKinds};
 pub use linear::Linear;
 pub(crate) use linear::{Rows, project, project_gated};
 pub use norm::RmsNorm;

@@ -156,6 +156,7 @@ impl Accuracy {
         for text in &self.texts {
             let mut cache = model.new_cache(CacheOptions {
                 capacity: text.len(),
+                chunk: text.len(),
                 dtype: Some(cache),
                 ..CacheOptions::default()
             });

@@ -149,14 +149,24 @@ impl<B: Backend> Runs<'_, B> {
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        self.cache.clear();
-        self.prefill(depth)?;
         measure(request.repetitions, || {
-            (0..self.batch).for_each(|slot| self.cache.truncate(slot, depth));
+            self.fill(depth)?;
             let steps = (0..tokens).map(|i| self.step(depth, i));
             let steps = steps.collect::<Result<Vec<_>>>()?;
             Ok(self.run(steps.iter().map(|step| step.seconds).sum(), steps))
         })
+    }
+
+    /// Fills each sequence up to `depth`, or cuts it there.
+    fn fill(&mut self, depth: usize) -> Result<()> {
+        let slots = 0..self.batch;
+        let cut = |slot| self.cache.truncate(slot, depth) == depth;
+        // Sliding layers cannot always be cut.
+        if slots.map(cut).fold(true, |all, is_cut| all && is_cut) {
+            return Ok(());
+        }
+        self.cache.clear();
+        self.prefill(depth)
     }
 
     /// What was run, with the peaks of the machine at this time.
@@ -177,7 +187,7 @@ impl<B: Backend> Runs<'_, B> {
         let cached = match depth {
             // A few positions beside the weights, which are better judged alone.
             0 => 0,
-            _ => self.cache_bytes_per_position() * (depth + i + 1) as u64,
+            _ => self.cache_bytes(depth + i),
         };
         Ok(Step {
             seconds,
@@ -186,20 +196,28 @@ impl<B: Backend> Runs<'_, B> {
         })
     }
 
-    /// Bytes of keys and values of a position in each sequence.
-    fn cache_bytes_per_position(&self) -> u64 {
+    /// Bytes of keys and values that the token after `len` others attends to, its own among them, in
+    /// all sequences.
+    fn cache_bytes(&self, len: usize) -> u64 {
         let config = self.model.config();
         let activations =
             Capabilities::of::<B>(&self.model.device()).activations(self.model.precision());
         let head = self.cache.dtype().head_bytes(config.head_dim, activations);
-        let heads = 2 * config.num_hidden_layers * config.num_key_value_heads * self.batch;
-        (heads * head) as u64
+        let seen = |layer| {
+            config
+                .window(layer)
+                .map_or(len + 1, |window| window.min(len + 1))
+        };
+        let seen: usize = (0..config.num_hidden_layers).map(seen).sum();
+        (2 * config.num_key_value_heads * self.batch * head * seen) as u64
     }
 
-    /// Bytes of keys and values that a decoded token attends to, those of the run's middle.
+    /// The mean of [`cache_bytes`](Self::cache_bytes) over the decoded tokens.
     fn cache_bytes_per_token(&self, request: &BenchRequest) -> u64 {
-        let twice = 2 * request.depth + request.new_tokens + 1;
-        self.cache_bytes_per_position() * twice as u64 / 2
+        let steps = 0..request.new_tokens;
+        let bytes = steps.map(|i| self.cache_bytes(request.depth + i));
+        let count = request.new_tokens.max(1) as u64;
+        bytes.sum::<u64>() / count
     }
 
     /// What a run of each kind has to multiply.
