@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write an OLMo 2 checkpoint with seeded random weights, in the layout of the Hugging Face hub.
+"""Write an OLMo 2 or Olmo 3 checkpoint with seeded random weights, in the layout of the Hugging Face hub.
 
     make_checkpoint.py OUT --preset 1b                 # the shape of OLMo-2-0425-1B, bf16, 2.97 GB
     make_checkpoint.py OUT --preset gqa-tiny --seed 3  # a few hundred kilobytes
@@ -25,7 +25,14 @@ PRESETS = {
     "mha-tiny": (64, 176, 3, 4, 4, 512),
     "gqa-tiny": (96, 256, 4, 6, 2, 512),
     "mqa-tiny": (64, 128, 2, 4, 1, 300),
+    "olmo3-7b": (4096, 11008, 32, 32, 32, 100278),
+    "olmo3-32b": (5120, 27648, 64, 40, 8, 100278),
+    "olmo3-tiny": (64, 128, 8, 4, 2, 300),
 }
+# Released Olmo 3 files: YaRN from 8,192 to 65,536 positions (the full-attention layers alone use it), a window of 4,096
+OLMO3 = {"sliding_window": 4096, "max_position_embeddings": 65536, "rope_scaling": {
+    "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192,
+    "attention_factor": 1.2079441541679836, "beta_fast": 32.0, "beta_slow": 1.0}}
 
 
 def config(preset, overrides):
@@ -41,8 +48,15 @@ def config(preset, overrides):
         "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 500000,
         "tie_word_embeddings": False, "use_cache": True, "vocab_size": vocab,
     }
+    if preset.startswith("olmo3"):
+        c |= {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", **OLMO3}
+        layers = overrides.get("num_hidden_layers", layers)
+        c["layer_types"] = ["full_attention" if (i + 1) % 4 == 0 else "sliding_attention" for i in range(layers)]
+        if preset == "olmo3-tiny":  # a window shorter than the prompts of the goldens
+            c |= {"sliding_window": 8, "max_position_embeddings": 512}
+            c["rope_scaling"] = {**c["rope_scaling"], "original_max_position_embeddings": 64}
     c.update(overrides)
-    return c
+    return {k: v for k, v in c.items() if v != "absent"}
 
 
 def tensors(c):

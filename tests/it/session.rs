@@ -43,6 +43,27 @@ fn generation_ends_where_the_files_say<B: Backend>() {
     assert_eq!(generated::<B>(&checkpoint, &[1, 2, 3]).len(), 8);
 }
 
+/// Olmo 3's turns end with `<|im_end|>`; an `<|im_start|>` begins the turn of someone else.
+#[test]
+fn the_marks_of_a_chatml_template_end_a_text() {
+    let folder = folder_that_ends_with(r#"{"eos_token_id": 100257}"#);
+    let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let stops = || checkpoint.generate_params().expect("parameters").stop_ids;
+    let template = folder.path().join("chat_template.jinja");
+    fs::write(&template, "{{ '<|im_start|>user' }}").expect("written");
+    assert_eq!(stops(), [100_257], "no tokenizer, no marks");
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        let from = golden_folder("tokenizer").join(name);
+        fs::copy(from, folder.path().join(name)).expect("copied");
+    }
+    let reopened = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let params = reopened.generate_params().expect("parameters");
+    assert_eq!(params.stop_ids, [100_257, 100_264, 100_265]);
+    fs::write(&template, "{{ messages[0]['content'] }}").expect("written");
+    let params = reopened.generate_params().expect("parameters");
+    assert_eq!(params.stop_ids, [100_257]);
+}
+
 /// A session owns its model, so both fit into one struct, and moves to another thread.
 fn a_session_moves_to_another_thread<B: Backend>() {
     struct Engine<B: Backend> {

@@ -62,7 +62,28 @@ const CHECKPOINTS: &[(&str, &str)] = &[
          \"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,\
          \"original_max_position_embeddings\":64}",
     ),
+    ("olmo3-tiny", "--preset olmo3-tiny --dtype f32"),
+    (
+        "olmo3-nested",
+        "--seed 5 --preset olmo3-tiny --dtype f32 --set rope_scaling=\"absent\" \
+         --set rope_theta=\"absent\" --set rope_parameters={\"full_attention\":{\
+         \"rope_type\":\"yarn\",\"rope_theta\":300000.0,\"factor\":4.0,\
+         \"original_max_position_embeddings\":64},\"sliding_attention\":{\
+         \"rope_type\":\"default\",\"rope_theta\":20000.0}}",
+    ),
+    (
+        FLAT,
+        "--seed 6 --preset olmo3-tiny --dtype f32 --set rope_scaling=\"absent\" \
+         --set rope_theta=\"absent\" --set rope_parameters={\"rope_type\":\"yarn\",\
+         \"rope_theta\":40000.0,\"factor\":4.0,\"original_max_position_embeddings\":64}",
+    ),
 ];
+/// A spelling that transformers 5.0 to 5.12 saved and later releases read without the scaling. Its
+/// answers are those of the same settings in [`FLAT_ANSWERS_OF`].
+const FLAT: &str = "olmo3-flat";
+const FLAT_ANSWERS_OF: &str = "--seed 6 --preset olmo3-tiny --dtype f32 --set rope_theta=40000.0 \
+    --set rope_scaling={\"rope_type\":\"yarn\",\"factor\":4.0,\
+    \"original_max_position_embeddings\":64}";
 /// The same weights as `gqa-tiny`: it has no answers of its own.
 const UNANSWERED: &str = "sharded";
 /// Folders whose `generate.py` writes `cases.json`.
@@ -123,16 +144,25 @@ fn make(sh: &Shell, python: &Path, name: &str, kept: &Path, made: &Path) -> Resu
         cmd!(sh, "{python} {script}").run()?;
         return Ok(vec!["cases.json".into()]);
     };
-    let flags = flags.split_whitespace();
-    cmd!(
-        sh,
-        "{python} tests/golden/make_checkpoint.py {made} {flags...}"
-    )
-    .run()?;
-    if name != UNANSWERED {
-        let answers = made.join(ANSWERS);
+    let write = |folder: &Path, flags: &str| {
+        let flags = flags.split_whitespace();
+        let script = "tests/golden/make_checkpoint.py";
+        cmd!(sh, "{python} {script} {folder} {flags...}").run()
+    };
+    write(made, flags)?;
+    let answers = made.join(ANSWERS);
+    let answer = |folder: &Path| {
         let script = "tests/golden/make_golden.py";
-        cmd!(sh, "{python} {script} {made} {answers}").run()?;
+        cmd!(sh, "{python} {script} {folder} {answers}").run()
+    };
+    match name {
+        UNANSWERED => {}
+        FLAT => {
+            let other = made.with_extension("answers");
+            write(&other, FLAT_ANSWERS_OF)?;
+            answer(&other)?;
+        }
+        _ => answer(made)?,
     }
     let mut names = fs::read_dir(made)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -219,16 +249,16 @@ mod tests {
     fn answers_may_part_by_the_tolerance_and_no_more() {
         let folder = temp_folder();
         let kept = answers(folder.path(), "kept", "logits.0", [1.0, 2.0]);
-        let differences = |tensor, values| {
+        let faults = |tensor, values| {
             let made = answers(folder.path(), "made", tensor, values);
             differences("x/golden.safetensors", &made, &kept).expect("read")
         };
-        assert!(differences("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
+        assert!(faults("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
         let expected =
             "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 1e-6";
-        assert_eq!(differences("logits.0", [1.001, 2.0]), [expected]);
-        assert_eq!(differences("logits.0", [1.0, f32::NAN]).len(), 1);
-        assert_eq!(differences("logits.1", [1.0, 2.0]).len(), 2);
+        assert_eq!(faults("logits.0", [1.001, 2.0]), [expected]);
+        assert_eq!(faults("logits.0", [1.0, f32::NAN]).len(), 1);
+        assert_eq!(faults("logits.1", [1.0, 2.0]).len(), 2);
         let made = answers(folder.path(), "made", "logits.0", [1.0, 2.0 + 5e-7]);
         let bytes = differences("x/model.safetensors", &made, &kept).expect("read");
         assert_eq!(bytes, ["x/model.safetensors: other bytes"]);

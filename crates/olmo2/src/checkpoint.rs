@@ -289,18 +289,21 @@ impl Checkpoint {
         })
     }
 
-    /// The defaults for generation, with the ids that end a text; see [`GenerateParams::new`].
+    /// The defaults for generation, with the ids that end a text; see [`GenerateParams::new`]
+    /// and [`GenerateParams::with_chat_stops`].
     ///
     /// # Errors
     /// Config, generation config or tokenizer cannot be read.
     pub fn generate_params(&self) -> Result<GenerateParams, CheckpointError> {
         let (config, generation) = (self.config()?, self.generation_config()?);
         let tokenizer = self.tokenizer()?;
-        Ok(GenerateParams::new(
-            &config,
-            &generation,
-            tokenizer.as_ref(),
-        ))
+        let params = GenerateParams::new(&config, &generation, tokenizer.as_ref());
+        // Commands that need the template report one that cannot be read.
+        let template = self.chat_template().ok().flatten();
+        Ok(match template.zip(tokenizer) {
+            Some((template, tokenizer)) => params.with_chat_stops(&template, &tokenizer),
+            None => params,
+        })
     }
 
     /// The weights as they are stored: checked, and mapped if they come from files.

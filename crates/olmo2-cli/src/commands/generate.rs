@@ -89,7 +89,7 @@ impl Generate<'_> {
     /// The model's defaults, overridden by the request; `--verbose` prints them.
     fn params(&self) -> Result<GenerateParams> {
         let tokenizer = self.tokenizer.as_ref();
-        let mut params = GenerateParams::new(&self.model.config, &self.generation, tokenizer);
+        let mut params = self.model.checkpoint.generate_params()?;
         params.sampling = sampling::chosen(
             &self.request.sampling,
             &self.generation,

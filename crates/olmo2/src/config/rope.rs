@@ -62,9 +62,9 @@ pub enum RopeKind {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(crate) struct RopeParameters {
     /// The rope of full layers, where the file has one for each kind of layer.
-    full_attention: Option<Box<RopeParameters>>,
+    full_attention: Option<Box<Self>>,
     /// The rope of sliding layers, likewise.
-    sliding_attention: Option<Box<RopeParameters>>,
+    sliding_attention: Option<Box<Self>>,
     rope_type: Option<String>,
     #[serde(rename = "type")]
     legacy_type: Option<String>,

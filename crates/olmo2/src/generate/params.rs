@@ -6,10 +6,14 @@ use crate::config::Olmo2Config;
 use crate::config::generation::GenerationConfig;
 use crate::model::Olmo2;
 use crate::sampling::SamplingParams;
+use crate::text::chat::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 
 /// Tokens of OLMo 2's own tokenizer; its embedding is padded to 100352 rows.
 pub const DOLMA2_TOKENS: usize = 100_278;
+
+/// The marks around a turn in ChatML, the format of Olmo 3.
+const TURN_MARKS: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 
 /// Tokens to generate if neither the caller nor `generation_config.json` gives a number.
 pub const DEFAULT_NEW_TOKENS: usize = 256;
@@ -51,6 +55,23 @@ impl GenerateParams {
             stop_ids: stop_ids.clone(),
             allowed_ids: known.min(config.vocab_size),
         }
+    }
+
+    /// The same, where `template` is ChatML's, with its marks as stop tokens: `<|im_end|>` ends a turn,
+    /// and a model that writes `<|im_start|>` has begun the turn of someone else.
+    pub fn with_chat_stops(mut self, template: &ChatTemplate, tokenizer: &Tokenizer) -> Self {
+        if !template.source().contains(TURN_MARKS[0]) {
+            return self;
+        }
+        for id in TURN_MARKS
+            .iter()
+            .filter_map(|mark| tokenizer.token_to_id(mark))
+        {
+            if !self.stop_ids.contains(&id) {
+                self.stop_ids.push(id);
+            }
+        }
+        self
     }
 
     /// Greedy decoding up to the `eos_token_id` of the model's config, for a model without files.

@@ -159,10 +159,8 @@ impl<B: Backend> Runs<'_, B> {
 
     /// Fills each sequence up to `depth`, or cuts it there.
     fn fill(&mut self, depth: usize) -> Result<()> {
-        let slots = 0..self.batch;
-        let cut = |slot| self.cache.truncate(slot, depth) == depth;
         // Sliding layers cannot always be cut.
-        if slots.map(cut).fold(true, |all, is_cut| all && is_cut) {
+        if (0..self.batch).all(|slot| self.cache.truncate(slot, depth) == depth) {
             return Ok(());
         }
         self.cache.clear();

@@ -76,7 +76,7 @@ impl OnBackend for Chat<'_> {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let (opened, verbosity) = (&self.model, self.model.verbosity);
         let (config, tokenizer) = (&opened.config, Some(&self.tokenizer));
-        let mut params = GenerateParams::new(config, &self.generation, tokenizer);
+        let mut params = opened.checkpoint.generate_params()?;
         let sampling = &self.request.sampling;
         params.sampling =
             sampling::chosen(sampling, &self.generation, config, tokenizer, verbosity)?;
