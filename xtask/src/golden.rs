@@ -24,8 +24,9 @@ pub(crate) struct GoldenArgs {
     names: Vec<String>,
 }
 
-/// How far values of a checked answer may part: another processor may add in another order.
-const TOLERANCE: f32 = 1e-6;
+/// How far values of a checked answer may part: another processor may add in another order. Those of
+/// OLMo 2 agree to 1e-6 on all machines tried, those of Olmo 3, of eight layers, to 7e-6.
+const TOLERANCE: f32 = 1e-5;
 
 /// Checkpoints by the flags of `make_checkpoint.py`.
 const CHECKPOINTS: &[(&str, &str)] = &[
@@ -81,9 +82,11 @@ const CHECKPOINTS: &[(&str, &str)] = &[
 /// A spelling that transformers 5.0 to 5.12 saved and later releases read without the scaling. Its
 /// answers are those of the same settings in [`FLAT_ANSWERS_OF`].
 const FLAT: &str = "olmo3-flat";
-const FLAT_ANSWERS_OF: &str = "--seed 6 --preset olmo3-tiny --dtype f32 --set rope_theta=40000.0 \
-    --set rope_scaling={\"rope_type\":\"yarn\",\"factor\":4.0,\
-    \"original_max_position_embeddings\":64}";
+const FLAT_ANSWERS_OF: &str = "--seed 6 --preset olmo3-tiny --dtype f32 \
+    --set rope_scaling=\"absent\" --set rope_theta=\"absent\" --set rope_parameters={\
+    \"full_attention\":{\"rope_type\":\"yarn\",\"rope_theta\":40000.0,\"factor\":4.0,\
+    \"original_max_position_embeddings\":64},\
+    \"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":40000.0}}";
 /// The same weights as `gqa-tiny`: it has no answers of its own.
 const UNANSWERED: &str = "sharded";
 /// Folders whose `generate.py` writes `cases.json`.
@@ -153,7 +156,12 @@ fn make(sh: &Shell, python: &Path, name: &str, kept: &Path, made: &Path) -> Resu
     let answers = made.join(ANSWERS);
     let answer = |folder: &Path| {
         let script = "tests/golden/make_golden.py";
-        cmd!(sh, "{python} {script} {folder} {answers}").run()
+        let greedy = if name.starts_with("olmo3") {
+            "24"
+        } else {
+            "32"
+        };
+        cmd!(sh, "{python} {script} {folder} {answers} --greedy {greedy}").run()
     };
     match name {
         UNANSWERED => {}
@@ -255,7 +263,7 @@ mod tests {
         };
         assert!(faults("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
         let expected =
-            "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 1e-6";
+            "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 1e-5";
         assert_eq!(faults("logits.0", [1.001, 2.0]), [expected]);
         assert_eq!(faults("logits.0", [1.0, f32::NAN]).len(), 1);
         assert_eq!(faults("logits.1", [1.0, 2.0]).len(), 2);

@@ -98,7 +98,7 @@ pub(super) fn attention<B: Backend>(
         counts.attentions_answered += usize::from(first);
         first
     });
-    answers.then(|| plain::attention(attention.clone(), storage.as_deref_mut()))
+    answers.then(|| plain::attention(attention.clone(), storage))
 }
 
 pub(super) fn zeros<B: Backend>(

@@ -118,7 +118,7 @@ pub(crate) fn attention<B: Backend>(
     attention: Attention<'_, B>,
     mut storage: Option<&mut LayerStorage<B>>,
 ) -> Tensor<B, 3> {
-    first_answer!(attention(&attention, &mut storage), or plain(attention, storage))
+    first_answer!(attention(&attention, &mut storage), or plain(attention, &mut storage))
 }
 
 /// How the backend makes the tensors of a cache.

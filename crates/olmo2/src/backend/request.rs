@@ -76,6 +76,10 @@ pub(crate) struct Attention<'a, B: Backend> {
     /// Their tokens lie one after the other.
     pub(crate) runs: &'a [Run],
     /// Positions that a query sees at most, its own among them; `None` for all.
+    #[cfg_attr(
+        not(feature = "flex"),
+        expect(dead_code, reason = "burn's operations have it in the mask")
+    )]
     pub(crate) window: Option<usize>,
     /// The mask `[runs or 1, 1, tokens of a run, keys]` of runs of one length over `keys` keys,
     /// true where a key is hidden; `None` where every query sees every key. Kernels that know the

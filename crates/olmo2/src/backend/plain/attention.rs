@@ -11,7 +11,7 @@ use crate::cache::{KEY_BUCKET, KvStorage, LayerStorage, Run};
 
 pub(in crate::backend) fn attention<B: Backend>(
     attention: Attention<'_, B>,
-    mut storage: Option<&mut LayerStorage<B>>,
+    storage: &mut Option<&mut LayerStorage<B>>,
 ) -> Tensor<B, 3> {
     let Attention {
         q,
@@ -31,7 +31,7 @@ pub(in crate::backend) fn attention<B: Backend>(
     let v = v.reshape([1, tokens, shape.kv_heads, shape.head_dim]);
     if groups(runs).count() == 1 {
         let qkv = [q, k, v].map(|x| of_runs(x, runs));
-        return attend_group(mask, runs, qkv, storage);
+        return attend_group(mask, runs, qkv, storage.as_deref_mut());
     }
     let outputs = groups(runs).map(|runs| {
         let qkv = [&q, &k, &v].map(|x| of_runs(x.clone(), runs));
