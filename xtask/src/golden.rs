@@ -25,8 +25,8 @@ pub(crate) struct GoldenArgs {
 }
 
 /// How far values of a checked answer may part: another processor may add in another order. Those of
-/// OLMo 2 agree to 1e-6 on all machines tried, those of Olmo 3, of eight layers, to 7e-6.
-const TOLERANCE: f32 = 1e-5;
+/// OLMo 2 agree to 1e-6 on all machines tried, those of Olmo 3, of eight layers, to 1.3e-5.
+const TOLERANCE: f32 = 2e-5;
 
 /// Checkpoints by the flags of `make_checkpoint.py`.
 const CHECKPOINTS: &[(&str, &str)] = &[
@@ -263,7 +263,7 @@ mod tests {
         };
         assert!(faults("logits.0", [1.0, 2.0 + 5e-7]).is_empty());
         let expected =
-            "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 1e-5";
+            "x/golden.safetensors: logits.0: differs by 1.0e-3 at 0, expected at most 2e-5";
         assert_eq!(faults("logits.0", [1.001, 2.0]), [expected]);
         assert_eq!(faults("logits.0", [1.0, f32::NAN]).len(), 1);
         assert_eq!(faults("logits.1", [1.0, 2.0]).len(), 2);
