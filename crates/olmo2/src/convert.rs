@@ -119,7 +119,7 @@ impl Hint for ConvertError {
 /// bytes.
 ///
 /// # Errors
-/// The source is not an OLMo 2 checkpoint or has values beyond the range of the requested formats,
+/// The source is not an OLMo 2 or Olmo 3 checkpoint or has values beyond the range of the requested formats,
 /// `out` is not free, or a file cannot be read or written; see [`ConvertError`].
 pub fn convert(
     options: &ConvertOptions,

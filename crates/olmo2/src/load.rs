@@ -98,7 +98,7 @@ impl<B: Backend> Olmo2<B> {
     /// Loads a record or a Hugging Face folder of safetensors.
     ///
     /// # Errors
-    /// The config or the weights are not those of an OLMo 2 model, or the backend does not
+    /// The config or the weights are not those of an OLMo 2 or Olmo 3 model, or the backend does not
     /// compute in the precision asked for.
     pub fn load(
         folder: &Path,

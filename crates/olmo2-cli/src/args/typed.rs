@@ -12,7 +12,7 @@ use super::examples;
 use super::quantize::QuantizeArgs;
 use crate::backend::BackendKind;
 
-/// Generate, chat and measure with OLMo 2 on any burn backend.
+/// Generate, chat and measure with OLMo 2 and Olmo 3 on any burn backend.
 #[derive(Debug, Parser)]
 #[command(name = "olmo2-cli", version, max_term_width = 100, after_help = examples::ALL)]
 pub(crate) struct Cli {
