@@ -1,5 +1,8 @@
 #![cfg_attr(feature = "demo", doc = include_str!("../../../README.md"))]
-#![cfg_attr(not(feature = "demo"), doc = "OLMo 2 and Olmo 3 as a generic burn module.")]
+#![cfg_attr(
+    not(feature = "demo"),
+    doc = "OLMo 2 and Olmo 3 as a generic burn module."
+)]
 #![deny(missing_docs)]
 
 mod backend;
