@@ -83,8 +83,22 @@ impl Model {
         request: &RunRequest,
         sequences: Sequences,
     ) -> Result<Self> {
+        let prepare = || {
+            let device = request.device;
+            backend::prepare(device.backend, device.threads, request.model.verbosity)
+        };
+        Self::open_on(checkpoint, request, sequences, prepare)
+    }
+
+    /// As [`open`](Self::open), on a backend with its threads that `prepare` gives once the files
+    /// are known to be right: a process prepares one once.
+    pub(crate) fn open_on(
+        checkpoint: Checkpoint,
+        request: &RunRequest,
+        sequences: Sequences,
+        prepare: impl FnOnce() -> Result<(BackendKind, usize)>,
+    ) -> Result<Self> {
         let (verbosity, options) = (request.model.verbosity, request.options);
-        let device = request.device;
         let config = checkpoint.config()?;
         let weights = checkpoint.weights(&config)?;
         for note in weights.notes() {
@@ -92,7 +106,7 @@ impl Model {
         }
         check_context(&config, request.context)?;
         describe_weights(&weights, options.quantize, &config, verbosity);
-        let (backend, threads) = backend::prepare(device.backend, device.threads, verbosity)?;
+        let (backend, threads) = prepare()?;
         let capabilities = backend.capabilities();
         let is_quantized = weights.is_quantized() || options.quantize.is_some_and(|q| !q.is_none());
         let default_cache = capabilities.default_cache(options.precision, is_quantized);

@@ -173,6 +173,17 @@ pub(crate) struct ConvertRequest {
     pub(crate) verbosity: Verbosity,
 }
 
+/// Two models, or one under two settings.
+#[derive(Debug)]
+pub(crate) struct CompareRequest {
+    pub(crate) sides: [RunRequest; 2],
+    /// `None` takes fixed ids.
+    pub(crate) prompt: Option<PromptRequest>,
+    /// Maximum difference of a logit.
+    pub(crate) tolerance: f32,
+    pub(crate) json: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct AccuracyRequest {
     /// A folder or an id of the hub; `None` is the embedded model on its held-out text.

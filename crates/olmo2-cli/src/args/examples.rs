@@ -80,6 +80,11 @@ Examples:
   olmo2-cli accuracy
   olmo2-cli accuracy --model ./my-olmo2 --tokens 256";
 
+pub(super) const COMPARE: &str = "\
+Examples:
+  olmo2-cli compare ./my-olmo2 ./my-olmo2-record
+  olmo2-cli compare ./my-olmo2 --against quantize=q4 --tolerance 0.5 --json";
+
 pub(super) const MODELS: &str = "\
 Examples:
   olmo2-cli models list

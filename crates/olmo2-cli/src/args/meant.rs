@@ -3,12 +3,15 @@
 use clap_complete::Shell;
 use olmo2::LoadOptions;
 
+use super::compare;
+use super::prompt::PromptArgs;
+use super::run::{DeviceArgs, RunArgs, SourceArgs};
 use super::typed::{self, Command, ModelsCommand};
 use crate::messages::{Failure, Result, Verbosity};
 use crate::request::{
-    AccuracyRequest, BenchRequest, ChatRequest, CheckRequest, ConvertRequest, DeviceRequest,
-    GenerateRequest, LimitRequest, LogitsRequest, ModelRequest, ModelsRequest, PerplexityRequest,
-    PromptRequest, RunRequest, SamplingRequest, TokenizeRequest,
+    AccuracyRequest, BenchRequest, ChatRequest, CheckRequest, CompareRequest, ConvertRequest,
+    DeviceRequest, GenerateRequest, LimitRequest, LogitsRequest, ModelRequest, ModelsRequest,
+    PerplexityRequest, PromptRequest, RunRequest, SamplingRequest, TokenizeRequest,
 };
 
 /// A command and its request.
@@ -23,6 +26,7 @@ pub(crate) enum Request {
     Convert(ConvertRequest),
     Check(CheckRequest),
     Accuracy(AccuracyRequest),
+    Compare(CompareRequest),
     Models(ModelsRequest),
     Completions(Shell),
 }
@@ -80,6 +84,10 @@ pub(crate) fn resolve(command: Command) -> Result<Request> {
             device: device(&args.device),
             tokens: args.tokens,
         }),
+        Command::Compare(args) => {
+            let device = device(&args.device);
+            Request::Compare(compare::request(args, device))
+        }
         Command::Models(args) => Request::Models(match args.command {
             ModelsCommand::List { json } => ModelsRequest::List { json },
             ModelsCommand::Remove { id, revision } => ModelsRequest::Remove { id, revision },
@@ -89,7 +97,7 @@ pub(crate) fn resolve(command: Command) -> Result<Request> {
     })
 }
 
-fn model(args: typed::SourceArgs) -> ModelRequest {
+fn model(args: SourceArgs) -> ModelRequest {
     ModelRequest {
         name: args.model,
         revision: args.revision,
@@ -97,14 +105,14 @@ fn model(args: typed::SourceArgs) -> ModelRequest {
     }
 }
 
-fn device(args: &typed::DeviceArgs) -> DeviceRequest {
+fn device(args: &DeviceArgs) -> DeviceRequest {
     DeviceRequest {
         backend: args.backend,
         threads: args.threads.map(usize::from),
     }
 }
 
-fn run(args: typed::RunArgs) -> RunRequest {
+fn run(args: RunArgs) -> RunRequest {
     RunRequest {
         model: model(args.source),
         device: device(&args.device),
@@ -117,7 +125,7 @@ fn run(args: typed::RunArgs) -> RunRequest {
     }
 }
 
-fn prompt(args: typed::PromptArgs) -> Result<PromptRequest> {
+fn prompt(args: PromptArgs) -> Result<PromptRequest> {
     if let Some(ids) = args.ids {
         return Ok(PromptRequest::Ids(ids));
     }

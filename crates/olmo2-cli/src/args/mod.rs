@@ -2,9 +2,12 @@
 //! `completions` uses clap.
 
 mod backend;
+mod compare;
 mod examples;
 mod meant;
+mod prompt;
 mod quantize;
+mod run;
 mod typed;
 
 pub(crate) use meant::{Request, resolve};

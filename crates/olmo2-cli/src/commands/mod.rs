@@ -4,8 +4,11 @@ mod accuracy;
 mod bench;
 mod chat;
 mod check;
+mod compare;
 mod completions;
 mod convert;
+mod distance;
+mod fixed_ids;
 mod generate;
 mod json;
 mod logits;
@@ -32,6 +35,7 @@ pub(crate) fn run(request: Request) -> Result<()> {
         Request::Convert(request) => convert::run(&request),
         Request::Check(request) => check::run(&request),
         Request::Accuracy(request) => accuracy::run(&request),
+        Request::Compare(request) => compare::run(&request),
         Request::Models(request) => models::run(&request),
         Request::Completions(shell) => completions::run(shell),
     }

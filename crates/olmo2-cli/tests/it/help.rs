@@ -29,6 +29,7 @@ fn every_command_has_its_help() {
         "convert",
         "check",
         "accuracy",
+        "compare",
         "models",
         "completions",
     ] {

@@ -4,6 +4,7 @@ mod accuracy;
 mod bench;
 mod chat;
 mod check;
+mod compare;
 mod convert;
 mod demo;
 mod fixture;

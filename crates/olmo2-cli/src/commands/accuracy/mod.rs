@@ -1,23 +1,22 @@
 //! `accuracy`: the error of each weight format, as a table.
 
-mod distance;
-
 use std::io::{self, Write};
 
 use burn::prelude::*;
 use olmo2::hub::Files;
 use olmo2::{
-    CacheDtype, CacheOptions, Capabilities, DOLMA2_TOKENS, ForwardInput, LoadOptions, Olmo2,
-    Olmo2Config, Precision, QuantFormat, Quantize, StoredWeight, Weights,
+    CacheDtype, CacheOptions, Capabilities, ForwardInput, LoadOptions, Olmo2, Olmo2Config,
+    Precision, QuantFormat, Quantize, StoredWeight, Weights,
 };
 
+use super::distance::Distance;
+use super::fixed_ids::fixed_ids;
 use super::to_host::to_host;
 use crate::backend::{self, OnBackend};
 use crate::memory::Needed;
 use crate::messages::{Failure, Result, Verbosity, plain};
 use crate::model::find;
 use crate::request::AccuracyRequest;
-use distance::Distance;
 
 /// Ids of the demo model's held-out text, `[4][256]`: what no training step saw. A test of
 /// `olmo2-demo` checks them against its corpus.
@@ -38,7 +37,7 @@ pub(super) fn run(request: &AccuracyRequest) -> Result<()> {
     }
     let texts = match request.model.name {
         None => serde_json::from_str(HELD_OUT).map_err(plain)?,
-        Some(_) => vec![fixed(request.tokens, &config)],
+        Some(_) => vec![fixed_ids(request.tokens, &config)],
     };
     let tokens: usize = texts.iter().map(Vec::len).sum();
     let (device, verbosity) = (request.device, request.model.verbosity);
@@ -169,14 +168,6 @@ impl Accuracy {
 
 fn no_logits() -> Failure {
     Failure::message("the model returned no logits")
-}
-
-/// Ids spread over the vocabulary.
-fn fixed(count: usize, config: &Olmo2Config) -> Vec<u32> {
-    let vocab = config.vocab_size.min(DOLMA2_TOKENS);
-    (0..count)
-        .map(|i| ((i * 7919 + 13) % vocab) as u32)
-        .collect()
 }
 
 /// A row of the table: what differs from weights as they are stored, f32 and an f32 cache.
