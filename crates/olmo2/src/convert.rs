@@ -140,6 +140,7 @@ pub fn convert(
     let copied = copied_files(&options.source)?;
     let receipt = record::begin(out, source, copied, &formats)?;
     copy_files(&options.source, out)?;
+    check_copies(&options.source, out, &receipt.copied)?;
     let note = options.quantize.note(&config);
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
@@ -200,6 +201,18 @@ fn copied_files(source: &Path) -> Result<Vec<CopiedFile>, ConvertError> {
         })
     });
     copied.collect()
+}
+
+/// Checks that the copies are those whose hashes the receipt has: the source may have changed
+/// meanwhile.
+fn check_copies(source: &Path, out: &Path, copied: &[CopiedFile]) -> Result<(), RecordError> {
+    for copy in copied {
+        if record::hash(&out.join(&copy.file))? != copy.blake3 {
+            let file = source.join(&copy.file);
+            return Err(RecordError::SourceChanged { file });
+        }
+    }
+    Ok(())
 }
 
 /// Copies config, tokenizer and the like; removes from the record the files that the source lacks.

@@ -54,6 +54,12 @@ pub enum RecordError {
         /// The value in the receipt.
         found: String,
     },
+    /// A file of the source was written to while it was converted.
+    #[error("`{file}` changed while it was converted", file = file.display())]
+    SourceChanged {
+        /// The file.
+        file: PathBuf,
+    },
     /// Another process writes to the folder.
     #[error("`{folder}` is being written to by another process", folder = folder.display())]
     Busy {
@@ -79,6 +85,9 @@ impl Hint for RecordError {
             Self::Overflow { .. } => "bf16 has the range of f32 at the size of f16",
             Self::OtherRecord { .. } => "choose another folder, or remove that one",
             Self::Stopped => "run it again: it resumes",
+            Self::SourceChanged { .. } => {
+                "once nothing writes to the source, convert into a new folder"
+            }
             _ => return self.inner()?.hint(),
         };
         Some(hint.into())

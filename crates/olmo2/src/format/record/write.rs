@@ -55,22 +55,36 @@ pub(crate) fn source(
     label: String,
     revision: Option<String>,
 ) -> Result<Source, WeightsError> {
-    let stat = |path: &std::path::PathBuf| {
-        let metadata = fs::metadata(path).map_err(WeightsError::io(path))?;
-        let modified = metadata.modified().map_err(WeightsError::io(path))?;
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        Ok(SourceFile {
-            name: name.to_string_lossy().into_owned(),
-            size: metadata.len(),
-            modified_us: since.as_micros() as u64,
-        })
-    };
+    let files = weights.files().iter().map(|path| source_file(path));
     Ok(Source {
         label,
         revision,
-        files: weights.files().iter().map(stat).collect::<Result<_, _>>()?,
+        files: files.collect::<Result<_, _>>()?,
     })
+}
+
+fn source_file(path: &Path) -> Result<SourceFile, WeightsError> {
+    let metadata = fs::metadata(path).map_err(WeightsError::io(path))?;
+    let modified = metadata.modified().map_err(WeightsError::io(path))?;
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    Ok(SourceFile {
+        name: name.to_string_lossy().into_owned(),
+        size: metadata.len(),
+        modified_us: since.as_micros() as u64,
+    })
+}
+
+/// Whether the files of the source are still those of the receipt: they are mapped, so that a file
+/// that is overwritten meanwhile would mix two models.
+fn check_unchanged(weights: &Weights, source: &Source) -> Result<(), RecordError> {
+    for (path, expected) in weights.files().iter().zip(&source.files) {
+        if source_file(path)? != *expected {
+            let file = path.clone();
+            return Err(RecordError::SourceChanged { file });
+        }
+    }
+    Ok(())
 }
 
 /// Writes the missing parts of a record.
@@ -104,6 +118,7 @@ pub(crate) fn write(
         }
         let written = |bytes| report(progress, ConvertEvent::Written { bytes });
         let part = plan.write(folder, written)?;
+        check_unchanged(weights, &receipt.source)?;
         done[index] = Some(part.clone());
         receipt.parts = done.iter().flatten().cloned().collect();
         store(folder, &receipt)?;
