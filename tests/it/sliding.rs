@@ -139,9 +139,14 @@ on_cpus!(
 mod wgpu {
     use olmo2_tests::backends::Wgpu;
 
-    /// Of the tests above the one of few shapes, which are tuned on Vulkan in software.
+    // Of the tests above those of few shapes, which are tuned on Vulkan in software.
     #[test]
     fn greedy_decoding_moves_the_window() {
         super::greedy_decoding_moves_the_window::<Wgpu>();
+    }
+
+    #[test]
+    fn runs_of_several_slots_equal_each_alone() {
+        super::runs_of_several_slots_equal_each_alone::<Wgpu>();
     }
 }

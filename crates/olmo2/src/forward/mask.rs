@@ -73,10 +73,15 @@ fn causal_mask<B: Backend>(
     let positions = Tensor::<B, 1, Int>::arange(0..keys as i64, device);
     let positions = positions.reshape([1, 1, 1, keys]);
     let shape = [runs.len(), 1, tokens, keys];
+    // Both are moved: where a view that is expanded has a second reader, burn's fusion (0.21) reads
+    // other elements.
     let (positions, own) = (positions.expand(shape), own.expand(shape));
-    let later = positions.clone().greater(own.clone());
     Some(match window {
-        Some(window) => later.bool_or(positions.lower_equal(own - window as i64)),
-        None => later,
+        Some(window) => {
+            let behind = own - positions;
+            let later = behind.clone().lower_elem(0);
+            later.bool_or(behind.greater_equal_elem(window as i64))
+        }
+        None => positions.greater(own),
     })
 }
