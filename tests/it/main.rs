@@ -24,3 +24,4 @@ mod sliding;
 mod slow;
 mod tokenizer;
 mod training;
+mod wild;

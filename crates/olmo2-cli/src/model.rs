@@ -101,6 +101,9 @@ impl Model {
         let (verbosity, options) = (request.model.verbosity, request.options);
         let config = checkpoint.config()?;
         let weights = checkpoint.weights(&config)?;
+        for warning in weights.warnings() {
+            verbosity.note(warning);
+        }
         for note in weights.notes() {
             verbosity.detail(note);
         }

@@ -145,7 +145,11 @@ pub fn convert(
     let parts = record::write(out, &config, &weights, receipt, progress)?;
     Ok(ConvertReport {
         parts,
-        notes: weights.notes().iter().cloned().chain(note).collect(),
+        notes: [weights.warnings(), weights.notes()]
+            .concat()
+            .into_iter()
+            .chain(note)
+            .collect(),
     })
 }
 

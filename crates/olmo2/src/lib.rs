@@ -12,6 +12,7 @@ pub mod config;
 pub mod convert;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod foreign;
 pub mod format;
 mod forward;
 mod generate;

@@ -7,7 +7,14 @@ use super::modules::Crate;
 /// Modules of `crates/olmo2`, the lowest floor first. A module uses modules of lower floors and, on
 /// its own floor, those to its left.
 const FLOORS: &[&[&str]] = &[
-    &["hint", "precision", "storage", "sampling", "config"],
+    &[
+        "hint",
+        "foreign",
+        "precision",
+        "storage",
+        "sampling",
+        "config",
+    ],
     &["weights", "text"],
     &["cache", "quantize", "format"],
     &["backend"],
@@ -28,7 +35,7 @@ const NAMES_OF_BACKENDS: &[&str] = &["Flex", "NdArray", "Wgpu", "Vulkan", "Metal
 const SEAM: &str = "backend";
 
 /// Modules that work on the host alone: they name no tensor library.
-const HOST_ONLY: &[&str] = &["hint", "sampling", "config", "text"];
+const HOST_ONLY: &[&str] = &["hint", "foreign", "sampling", "config", "text"];
 
 /// Uses of the library that lead to a higher floor, or to the right on the same one.
 pub(super) fn upward(edges: &[Edge<'_>]) -> Vec<Violation> {

@@ -19,8 +19,10 @@ pub struct GenerationConfig {
     #[serde(deserialize_with = "json::ids")]
     pub eos_token_id: Vec<u32>,
     /// The id that pads a batch.
+    #[serde(deserialize_with = "json::optional_id")]
     pub pad_token_id: Option<u32>,
     /// The id that starts a text.
+    #[serde(deserialize_with = "json::optional_id")]
     pub bos_token_id: Option<u32>,
     /// Whether to sample; greedy if false or not given.
     pub do_sample: Option<bool>,

@@ -7,6 +7,8 @@ use serde::de::{
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::foreign;
+
 /// Characters of a value that a message repeats.
 const LONGEST: usize = 60;
 
@@ -27,6 +29,8 @@ pub struct JsonError {
 /// # Errors
 /// Contents that are no JSON, no object, or have a field of another type than `T`'s.
 pub(crate) fn parse<T: DeserializeOwned>(file: &'static str, json: &[u8]) -> Result<T, JsonError> {
+    // Editors of Windows put a byte-order mark in front.
+    let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
     // serde also reads a struct from a list of its fields, which no file means.
     let is_object = json.trim_ascii_start().starts_with(b"{");
     match serde_json::from_slice(json) {
@@ -43,7 +47,10 @@ fn explain<T: DeserializeOwned>(file: &'static str, json: &[u8], is_object: bool
         reason,
     };
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(json) {
-        return whole(format!("not valid JSON: {error}"));
+        return whole(match foreign::kind(json).filter(|_| !is_object) {
+            Some(kind) => format!("expected JSON, found {kind}"),
+            None => format!("not valid JSON: {error}"),
+        });
     }
     if !is_object {
         return whole("expected an object of fields".into());
@@ -84,6 +91,20 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.into(),
+    }
+}
+
+/// An id, or none: -1 means none, as some trainers write it.
+///
+/// # Errors
+/// A value of another type or range.
+pub(crate) fn optional_id<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
+    match Option::<i64>::deserialize(field)? {
+        None | Some(-1) => Ok(None),
+        Some(id) => u32::try_from(id).map(Some).map_err(|_| {
+            let expected = "a whole number of 0 or more";
+            D::Error::invalid_value(Unexpected::Signed(id), &expected)
+        }),
     }
 }
 

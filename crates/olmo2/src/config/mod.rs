@@ -172,10 +172,11 @@ struct RawConfig {
     layer_types: Option<Vec<LayerType>>,
     #[serde(default, deserialize_with = "json::given")]
     sliding_window: Option<Option<usize>>,
+    #[serde(default, deserialize_with = "json::optional_id")]
     bos_token_id: Option<u32>,
     #[serde(default = "default_eos", deserialize_with = "json::ids")]
     eos_token_id: Vec<u32>,
-    #[serde(default = "default_pad")]
+    #[serde(default = "default_pad", deserialize_with = "json::optional_id")]
     pad_token_id: Option<u32>,
 }
 

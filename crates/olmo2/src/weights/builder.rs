@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::layout::{TensorSpec, parts};
-use super::{Entry, StoredWeight, Weights, WeightsError};
+use super::layout::{self, TensorSpec, parts};
+use super::{Entry, StoredTensor, StoredWeight, Weights, WeightsError};
 use crate::config::Olmo2Config;
 use crate::storage::element;
 
@@ -15,7 +15,10 @@ pub(crate) struct WeightsBuilder {
     found: Vec<Option<Entry>>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
+    warnings: Vec<String>,
     tied: bool,
+    /// The head of a file whose config ties it to the embedding, and its file.
+    tied_head: Option<(PathBuf, StoredTensor)>,
 }
 
 impl WeightsBuilder {
@@ -31,6 +34,8 @@ impl WeightsBuilder {
             expected,
             files: Vec::new(),
             notes: Vec::new(),
+            warnings: Vec::new(),
+            tied_head: None,
             tied: config.tie_word_embeddings,
         }
     }
@@ -41,9 +46,34 @@ impl WeightsBuilder {
         self.files.len() - 1
     }
 
-    /// Whether the model has a tensor of that name.
-    pub(crate) fn expects(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
+    /// The model's own name of a tensor: without the prefixes of wrappers, and with `model.` where
+    /// the body alone was saved.
+    pub(crate) fn known_name(&self, name: &str) -> Option<String> {
+        let name = layout::without_prefixes(name);
+        let names = [name.to_owned(), format!("model.{name}")];
+        names
+            .into_iter()
+            .find(|name| self.by_name.contains_key(name))
+    }
+
+    /// Keeps a head that the config ties to the embedding, to be compared with it; false where
+    /// `name` is another tensor.
+    pub(crate) fn keep_tied_head(&mut self, file: &Path, name: &str, tensor: StoredTensor) -> bool {
+        let is_head = self.tied && layout::without_prefixes(name) == layout::HEAD;
+        if is_head {
+            self.notes.push(format!(
+                "`{}`: tensor `{name}` is left out: it is the embedding, which \
+                 `tie_word_embeddings` makes the head",
+                file.display()
+            ));
+            self.tied_head = Some((file.to_owned(), tensor));
+        }
+        is_head
+    }
+
+    /// Something that a user should know of.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Adds a tensor of a registered file.
@@ -55,7 +85,10 @@ impl WeightsBuilder {
     ) -> Result<(), WeightsError> {
         let path = self.files[file].clone();
         let Some(&index) = self.by_name.get(name) else {
-            return self.leave_out(&path, name, weight.shape());
+            return match weight.float() {
+                Some(head) if self.keep_tied_head(&path, name, head.clone()) => Ok(()),
+                _ => self.leave_out(&path, name, weight.shape()),
+            };
         };
         self.check(&path, index, &weight)?;
         if let Some(first) = &self.found[index] {
@@ -116,25 +149,30 @@ impl WeightsBuilder {
         shape: &[usize],
     ) -> Result<(), WeightsError> {
         refuse_pre_norm(file, tensor)?;
-        let reason = match tensor {
-            "lm_head.weight" if self.tied => "`tie_word_embeddings` makes the embedding the head",
-            _ if tensor.ends_with("rotary_emb.inv_freq") => "the config gives the frequencies",
-            _ => {
-                return Err(WeightsError::Surplus {
-                    file: file.to_owned(),
-                    tensor: tensor.to_owned(),
-                    shape: shape.to_vec(),
-                });
-            }
-        };
-        let file = file.display();
-        let note = format!("`{file}`: tensor `{tensor}` is left out: {reason}");
-        self.notes.push(note);
+        if tensor.starts_with("v_head.") {
+            let file = file.display();
+            self.warn(format!(
+                "`{file}`: tensor `{tensor}` is left out: it is the value head of a reward model"
+            ));
+            return Ok(());
+        }
+        if !tensor.ends_with("rotary_emb.inv_freq") {
+            return Err(WeightsError::Surplus {
+                file: file.to_owned(),
+                tensor: tensor.to_owned(),
+                shape: shape.to_vec(),
+            });
+        }
+        self.notes.push(format!(
+            "`{}`: tensor `{tensor}` is left out: the config gives the frequencies",
+            file.display()
+        ));
         Ok(())
     }
 
     /// Checks that no tensor is missing; an error names `searched`, a file or folder.
     pub(crate) fn finish(self, searched: &Path) -> Result<Weights, WeightsError> {
+        self.check_tied_head()?;
         let mut tensors = Vec::with_capacity(self.found.len());
         for (entry, spec) in self.found.into_iter().zip(self.expected) {
             tensors.push(entry.ok_or_else(|| WeightsError::Missing {
@@ -148,7 +186,22 @@ impl WeightsBuilder {
             by_name: self.by_name,
             files: self.files,
             notes: self.notes,
+            warnings: self.warnings,
         })
+    }
+
+    /// A head that has values of its own must not be thrown away.
+    fn check_tied_head(&self) -> Result<(), WeightsError> {
+        let embedding = self.by_name.get(layout::EMBEDDING);
+        let embedding = embedding.and_then(|&index| self.found[index].as_ref());
+        let embedding = embedding.and_then(|entry| entry.weight.float());
+        match (&self.tied_head, embedding) {
+            (Some((file, head)), Some(embedding)) if !head.equals(embedding) => {
+                let file = file.clone();
+                Err(WeightsError::UntiedHead { file })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -83,6 +83,20 @@ pub enum WeightsError {
         /// Its shape in the file.
         shape: Vec<usize>,
     },
+    /// A file of another kind, such as a git-lfs pointer or a web page.
+    #[error("`{file}`: expected safetensors, found {kind}", file = file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        kind: String,
+    },
+    /// A head with values of its own in a checkpoint whose config ties it to the embedding.
+    #[error("`{file}`: `lm_head.weight` is not the embedding, as `tie_word_embeddings` in `config.json` says", file = file.display())]
+    UntiedHead {
+        /// The file.
+        file: PathBuf,
+    },
     /// A norm before attention: the checkpoint is of another model, such as Llama.
     #[error("`{file}`: tensor `{tensor}` is not of OLMo 2: expected norms after attention and feed-forward only, found one before", file = file.display())]
     NotOlmo2 {
@@ -129,6 +143,9 @@ impl Hint for WeightsError {
             Self::NoWeights { found, .. } if found.contains(".bin") => {
                 "PyTorch's pickled files are not read: take the checkpoint's safetensors files"
             }
+            Self::NoWeights { found, .. } if found.contains("adapter_model") => {
+                "an adapter must be merged into its base model first"
+            }
             Self::NoWeights { .. } => "a checkpoint folder holds its weights beside `config.json`",
             Self::Incomplete { .. } => "run the conversion again: it resumes",
             Self::Mismatch { name, .. } if name == "format_version" => {
@@ -142,8 +159,24 @@ impl Hint for WeightsError {
                 "the file is damaged: run the conversion again, which replaces it"
             }
             Self::Missing { tensor, .. } if tensor == "lm_head.weight" => {
-                "`tie_word_embeddings` in `config.json` says whether there is a head"
+                "the checkpoint has no head: its body alone was saved, or \
+                 `tie_word_embeddings` in `config.json` should be true"
             }
+            Self::Surplus { tensor, .. } if tensor.ends_with("score.weight") => {
+                "that is the head of a classifier (`Olmo2ForSequenceClassification`): only language \
+                 models run here"
+            }
+            Self::Mismatch {
+                what: "shape",
+                found,
+                ..
+            } if found == "[0]" => {
+                "the weights were saved without being gathered from all devices (ZeRO-3, FSDP)"
+            }
+            Self::UntiedHead { .. } => {
+                "set `tie_word_embeddings` to false to run the file's own head"
+            }
+            Self::Foreign { .. } => "fetch the file again, or convert it to safetensors",
             Self::Missing { .. } | Self::Surplus { .. } => {
                 "`config.json` and the weights must come from the same checkpoint"
             }

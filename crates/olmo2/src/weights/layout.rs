@@ -10,6 +10,17 @@ pub const HEAD: &str = "lm_head.weight";
 /// File name of a record's receipt, which lists the parts.
 pub const RECEIPT: &str = "olmo2-record.json";
 
+/// What wrappers of PyTorch put in front of every name: `torch.compile`, `DataParallel`, PEFT.
+const PREFIXES: [&str; 3] = ["_orig_mod.", "module.", "base_model.model."];
+
+/// A name without the prefixes of wrappers.
+pub(crate) fn without_prefixes(mut name: &str) -> &str {
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest;
+    }
+    name
+}
+
 /// A tensor that a checkpoint must hold, under the checkpoint's own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {

@@ -30,6 +30,7 @@ pub struct Weights {
     by_name: HashMap<String, usize>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -121,6 +122,12 @@ impl Weights {
     /// Tensors that were left out or must be copied at load, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What a user should know of, one sentence each: files or tensors that belong to something else
+    /// than the model.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// A copy of the set with the weights that `replace` returns; `None` keeps a weight. `replace`

@@ -30,6 +30,24 @@ impl StoredTensor {
         element::widen(&self.bytes[index * len..][..len], self.dtype, out);
     }
 
+    /// Whether two tensors have the same shape and values; their dtypes may differ.
+    pub(crate) fn equals(&self, other: &Self) -> bool {
+        if self.shape != other.shape {
+            return false;
+        }
+        if self.dtype == other.dtype {
+            return self.bytes == other.bytes;
+        }
+        let width = self.shape.last().copied().unwrap_or(1).max(1);
+        let rows = self.shape.iter().product::<usize>() / width;
+        let (mut a, mut b) = (vec![0.0; width], vec![0.0; width]);
+        (0..rows).all(|row| {
+            self.row(row, &mut a);
+            other.row(row, &mut b);
+            a == b
+        })
+    }
+
     /// The elements in `dtype`. They share memory with `self` if the dtype stays, and are copied if
     /// it changes or if they are not aligned, since burn would panic on those.
     pub(crate) fn to_data(&self, dtype: DType) -> TensorData {

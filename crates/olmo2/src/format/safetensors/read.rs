@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::Olmo2Config;
+use crate::foreign;
+use crate::weights::layout::HEAD;
 use crate::weights::{
     StoredTensor, StoredWeight, Weights, WeightsBuilder, WeightsError, read_small, refuse_pre_norm,
 };
@@ -17,8 +19,13 @@ use crate::weights::{
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Adapters, which Python's loaders would apply.
+const ADAPTERS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+
 /// The largest checkpoint has a header of 90 KB; a length beyond this is damage.
 const MAX_HEADER: u64 = 8 << 20;
+/// The largest checkpoint has 29 shards.
+const MAX_SHARDS: usize = 10_000;
 /// The largest checkpoint has an index of 60 KB.
 const MAX_INDEX: u64 = 8 << 20;
 
@@ -29,12 +36,26 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     let mut builder = WeightsBuilder::new(config);
     let single = folder.join(SINGLE);
     let index = folder.join(INDEX);
+    if let Some(adapter) = ADAPTERS.iter().find(|name| folder.join(name).exists()) {
+        builder.warn(format!(
+            "`{}`: `{adapter}` is left out: an adapter must be merged into the model",
+            folder.display()
+        ));
+    }
     if single.exists() {
         add_file(&mut builder, &single, |_| Ok(()))?;
         return builder.finish(&single);
     }
     if !index.exists() {
-        return Err(no_weights(folder));
+        let shards = shards_by_name(folder);
+        if shards.is_empty() {
+            return Err(no_weights(folder));
+        }
+        // "i of n" tells that all are there.
+        for shard in shards {
+            add_file(&mut builder, &folder.join(shard), |_| Ok(()))?;
+        }
+        return builder.finish(folder);
     }
     let map = read_index(&index)?;
     for tensor in map.keys() {
@@ -44,8 +65,9 @@ pub(crate) fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, Weigh
     for shard in shards {
         add_file(&mut builder, &folder.join(shard), |tensor| {
             match map.get(tensor) {
-                Some(named) if named == shard => Ok(()),
-                named => Err(in_other_shard(&index, tensor, named, shard)),
+                Some(named) if named != shard => Err(in_other_shard(&index, tensor, named, shard)),
+                // Some programs leave tensors out of the index that they added to a shard.
+                _ => Ok(()),
             }
         })?;
     }
@@ -91,11 +113,26 @@ fn no_weights(folder: &Path) -> WeightsError {
     WeightsError::NoWeights { folder, found }
 }
 
-fn in_other_shard(index: &Path, tensor: &str, named: Option<&String>, shard: &str) -> WeightsError {
-    let expected = match named {
-        Some(named) => format!("`{named}`"),
-        None => "an entry in `weight_map`".into(),
-    };
+/// Names of all shards `model-00001-of-0000n.safetensors` of a folder without an index, those that are
+/// missing too; none if there is no shard.
+fn shards_by_name(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let count = names.find_map(|name| {
+        let rest = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
+        let (number, count) = rest.split_once("-of-")?;
+        number.parse::<usize>().ok()?;
+        count
+            .parse::<usize>()
+            .ok()
+            .filter(|count| *count <= MAX_SHARDS)
+    });
+    let name = |i| format!("model-{i:05}-of-{:05}.safetensors", count.unwrap_or(0));
+    (1..=count.unwrap_or(0)).map(name).collect()
+}
+
+fn in_other_shard(index: &Path, tensor: &str, named: &str, shard: &str) -> WeightsError {
+    let expected = format!("`{named}`");
     WeightsError::mismatch(index, "shard", tensor, expected, format!("it in `{shard}`"))
 }
 
@@ -105,14 +142,19 @@ fn parse_index(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     serde_json::from_slice(text).map(|index: Index| index.weight_map)
 }
 
 /// Reads an index and checks that its shards are in its folder.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let text = read_small(path, MAX_INDEX)?;
-    let weight_map =
-        parse_index(&text).map_err(|error| WeightsError::damaged(path, error.to_string()))?;
+    let weight_map = parse_index(&text).map_err(|error| match foreign::kind(&text) {
+        Some(kind) if !text.trim_ascii_start().starts_with(b"{") => {
+            WeightsError::damaged(path, format!("expected an index, found {kind}"))
+        }
+        _ => WeightsError::damaged(path, error.to_string()),
+    })?;
     for (tensor, shard) in &weight_map {
         // The name comes from the network: it may not lead out of the folder.
         let is_plain = Path::new(shard).file_name() == Some(shard.as_ref());
@@ -142,7 +184,13 @@ fn add_tensors(
     bytes: &bytes::Bytes,
     check_name: impl Fn(&str) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
-    let header = header_len(path, bytes)?;
+    let header = header_len(path, bytes).map_err(|error| match foreign::kind(bytes) {
+        Some(kind) => {
+            let file = path.to_owned();
+            WeightsError::Foreign { file, kind }
+        }
+        None => error,
+    })?;
     let (_, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| explain(path, bytes, header, &error))?;
     let names = metadata.offset_keys();
@@ -156,17 +204,19 @@ fn add_tensors(
         let Some(info) = metadata.info(name) else {
             continue;
         };
-        if !builder.expects(name) {
-            builder.leave_out(path, name, &info.shape)?;
-            continue;
-        }
-        let (start, end) = info.data_offsets;
-        let tensor = StoredTensor {
-            dtype: dtype(path, name, info.dtype)?,
-            shape: info.shape.clone(),
-            bytes: data.slice(start..end),
+        let tensor = || {
+            let (start, end) = info.data_offsets;
+            Ok(StoredTensor {
+                dtype: dtype(path, name, info.dtype)?,
+                shape: info.shape.clone(),
+                bytes: data.slice(start..end),
+            })
         };
-        builder.add(file, name, StoredWeight::Float(tensor))?;
+        if let Some(known) = builder.known_name(name) {
+            builder.add(file, &known, StoredWeight::Float(tensor()?))?;
+        } else if !(name.ends_with(HEAD) && builder.keep_tied_head(path, name, tensor()?)) {
+            builder.leave_out(path, name, &info.shape)?;
+        }
     }
     Ok(())
 }
