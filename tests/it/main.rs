@@ -2,6 +2,7 @@
 
 mod cache;
 mod cache_dtype;
+mod changing;
 mod chat;
 mod checkpoint;
 mod config;

@@ -73,14 +73,23 @@ impl Prompt {
 /// # Errors
 /// It cannot be read, or is not UTF-8.
 fn read_text(path: &Path) -> Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("cannot read stdin")?;
-        return Ok(text);
+    let mut text = String::new();
+    match path == Path::new("-") {
+        true => {
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read stdin")?;
+        }
+        false => {
+            text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read `{}`", path.display()))?;
+        }
     }
-    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+    // Editors of Windows put a byte-order mark in front.
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 /// Ids as `--ids` takes them.

@@ -24,6 +24,17 @@ pub(crate) fn chosen(
     let chosen = checked(request, defaults)?;
     verbosity.detail(describe_defaults(defaults));
     verbosity.detail(format_args!("sampling: {}", describe(&chosen)));
+    if !defaults.unused.is_empty() {
+        verbosity.note(format_args!(
+            "`generation_config.json`: `{}` {} no effect here",
+            defaults.unused.join("`, `"),
+            if defaults.unused.len() == 1 {
+                "has"
+            } else {
+                "have"
+            }
+        ));
+    }
     if let Some(note) = surplus_ids(config, tokenizer) {
         verbosity.note(note);
     }

@@ -333,3 +333,35 @@ fn a_tokenizer_with_more_ids_than_the_model_is_told() {
          cannot be used\n"
     );
 }
+
+#[test]
+fn settings_without_effect_are_noted() {
+    let config = r#"{"eos_token_id": 510, "suppress_tokens": [261], "num_beams": 1}"#;
+    let model = Model::new().with("generation_config.json", config);
+    let args = [
+        "generate",
+        "--ids",
+        "1,2",
+        "-n",
+        "1",
+        "--model",
+        model.path(),
+    ];
+    let ran = run(&args).ok();
+    let expected = "note: `generation_config.json`: `suppress_tokens` has no effect here\n";
+    assert_eq!(ran.stderr, expected);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_prompt() {
+    let model = Model::new()
+        .with("a.txt", "\u{feff}Hi\n")
+        .with("b.txt", "Hi\n");
+    let ids = |name: &str| {
+        let file = format!("{}/{name}", model.path());
+        run(&["tokenize", "--file", &file, "--model", model.path()])
+            .ok()
+            .stdout
+    };
+    assert_eq!(ids("a.txt"), ids("b.txt"));
+}

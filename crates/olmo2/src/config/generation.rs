@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::unused;
 use crate::config::json::{self, JsonError};
 use crate::hint::Hint;
 use crate::sampling::SamplingParams;
@@ -28,7 +29,8 @@ pub struct GenerationConfig {
     pub do_sample: Option<bool>,
     /// See [`SamplingParams::temperature`].
     pub temperature: Option<f32>,
-    /// See [`SamplingParams::top_k`]; 0 is off.
+    /// See [`SamplingParams::top_k`]; 0 is off, and so is -1 in the file.
+    #[serde(deserialize_with = "json::count_or_off")]
     pub top_k: Option<usize>,
     /// See [`SamplingParams::top_p`].
     pub top_p: Option<f32>,
@@ -38,6 +40,9 @@ pub struct GenerationConfig {
     pub repetition_penalty: Option<f32>,
     /// How many tokens to generate.
     pub max_new_tokens: Option<usize>,
+    /// Names of further settings that transformers follows and this library does not.
+    #[serde(skip)]
+    pub unused: Vec<String>,
 }
 
 impl GenerationConfig {
@@ -57,7 +62,11 @@ impl GenerationConfig {
     /// # Errors
     /// [`GenerationConfigError::Json`].
     pub fn from_bytes(json: &[u8]) -> Result<Self, GenerationConfigError> {
-        Ok(json::parse("generation_config.json", json)?)
+        let config: Self = json::parse("generation_config.json", json)?;
+        Ok(Self {
+            unused: unused::names(json),
+            ..config
+        })
     }
 
     /// Writes these defaults into `params`; apply the user's choices after it.
@@ -132,12 +141,14 @@ mod tests {
     fn unknown_fields_are_ignored_and_wrong_ones_named() {
         let config = parse(r#"{"transformers_version": "5.23.0", "max_new_tokens": 8}"#);
         assert_eq!(config.max_new_tokens, Some(8));
-        let error = GenerationConfig::from_bytes(br#"{"top_k": -1}"#).expect_err("negative");
+        let error = GenerationConfig::from_bytes(br#"{"top_k": -2}"#).expect_err("negative");
         assert_eq!(
             error.to_string(),
             "`top_k` in `generation_config.json`: expected a whole number of 0 or more, found \
-             integer `-1`"
+             integer `-2`"
         );
+        assert_eq!(parse(r#"{"top_k": -1}"#).top_k, Some(0));
+        assert_eq!(parse(r#"{"min_new_tokens": 4}"#).unused, ["min_new_tokens"]);
     }
 
     #[test]

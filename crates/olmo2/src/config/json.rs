@@ -99,11 +99,28 @@ fn shortened(text: &str) -> String {
 /// # Errors
 /// A value of another type or range.
 pub(crate) fn optional_id<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
+    whole_or(field, None)
+}
+
+/// A count that 0, or -1 as in other engines, turns off.
+///
+/// # Errors
+/// A value of another type or range.
+pub(crate) fn count_or_off<'de, D: Deserializer<'de>>(field: D) -> Result<Option<usize>, D::Error> {
+    whole_or(field, Some(0))
+}
+
+/// A whole number, or `otherwise` in place of -1.
+fn whole_or<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    field: D,
+    otherwise: Option<T>,
+) -> Result<Option<T>, D::Error> {
     match Option::<i64>::deserialize(field)? {
-        None | Some(-1) => Ok(None),
-        Some(id) => u32::try_from(id).map(Some).map_err(|_| {
+        None => Ok(None),
+        Some(-1) => Ok(otherwise),
+        Some(found) => T::try_from(found).map(Some).map_err(|_| {
             let expected = "a whole number of 0 or more";
-            D::Error::invalid_value(Unexpected::Signed(id), &expected)
+            D::Error::invalid_value(Unexpected::Signed(found), &expected)
         }),
     }
 }

@@ -4,6 +4,7 @@ pub mod generation;
 pub(crate) mod json;
 mod layers;
 mod rope;
+mod unused;
 
 use std::path::{Path, PathBuf};
 

@@ -101,11 +101,11 @@ impl ChatTemplate {
             None => (SpecialTexts::default(), None),
         };
         let source = match template {
-            Some(bytes) => Some(
-                std::str::from_utf8(bytes)
-                    .map_err(|_| ChatError::NotUtf8)?
-                    .to_owned(),
-            ),
+            Some(bytes) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| ChatError::NotUtf8)?;
+                // Editors of Windows put a byte-order mark in front.
+                Some(text.trim_start_matches('\u{feff}').to_owned())
+            }
             None => field.map(default_template).transpose()?,
         };
         source.map(|source| Self::new(source, special)).transpose()
@@ -117,7 +117,9 @@ impl ChatTemplate {
     /// [`ChatError::Syntax`].
     pub fn new(source: impl Into<String>, special: SpecialTexts) -> Result<Self, ChatError> {
         let source = source.into();
-        let environment = jinja::environment(&source).map_err(|error| ChatError::Syntax {
+        // As jinja2's lexer: line ends are `\n`, whatever the file has, in literals too.
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        let environment = jinja::environment(&lines).map_err(|error| ChatError::Syntax {
             message: error.to_string(),
         })?;
         Ok(Self {

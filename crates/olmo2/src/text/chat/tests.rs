@@ -177,3 +177,31 @@ fn a_long_conversation_has_fuel_enough() {
     let text = template(source).render(&messages, true).expect("text");
     assert_eq!(text.len(), 400 * ("USER: \n".len() + content.len() - 1) + 2);
 }
+
+/// jinja2's lexer turns all line ends into `\n`, those inside of literals too.
+#[test]
+fn line_ends_of_windows_and_a_byte_order_mark_are_those_of_unix() {
+    let unix = "{{ 'a\n' }}\nb\n{{ messages[0].content }}";
+    let template = |text: &str| {
+        let template = ChatTemplate::from_bytes(Some(text.as_bytes()), None).expect("valid");
+        template.expect("a template")
+    };
+    let render = |text: &str| {
+        let messages = [Message::user("x\r\ny")];
+        template(text).render(&messages, false).expect("rendered")
+    };
+    let right = render(unix);
+    assert!(
+        right.ends_with("x\r\ny"),
+        "a message keeps its own line ends"
+    );
+    for text in [
+        unix.replace('\n', "\r\n"),
+        unix.replace('\n', "\r"),
+        format!("\u{feff}{unix}"),
+    ] {
+        assert_eq!(render(&text), right);
+    }
+    let dos = unix.replace('\n', "\r\n");
+    assert_eq!(template(&dos).source(), dos);
+}
