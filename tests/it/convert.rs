@@ -397,37 +397,3 @@ fn two_conversions_into_one_folder_do_not_mix() {
     convert(&options, &mut second).expect("the first conversion");
     assert!(second.1 > 2);
 }
-
-#[test]
-fn leftovers_of_other_programs_are_left_out_with_a_note() {
-    let mut source = Checkpoint::golden("mqa-tied");
-    let name = "model.layers.0.self_attn.rotary_emb.inv_freq";
-    let mut stale = RawTensor::f32(name, &[8], &[1.0; 8]);
-    stale.dtype = "F64".into();
-    stale.shape = vec![4];
-    source.tensors.push(stale);
-    let mut head = source.tensor("model.embed_tokens.weight").clone();
-    head.name = "lm_head.weight".into();
-    source.tensors.push(head);
-    source.write();
-    let out = tempfile::tempdir().unwrap();
-    let mut notes = to_record(source.path(), out.path()).notes;
-    notes.sort();
-    assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(
-        notes[0].contains("`lm_head.weight` is left out"),
-        "{notes:?}"
-    );
-    assert!(
-        notes[1].contains(&format!("`{name}` is left out")),
-        "{notes:?}"
-    );
-    let plain = tempfile::tempdir().unwrap();
-    to_record(&golden_folder("mqa-tied"), plain.path());
-    let parts = |folder| {
-        let mut files = files(folder);
-        files.retain(|(name, _)| name.ends_with(".bpk"));
-        files
-    };
-    assert!(parts(out.path()) == parts(plain.path()));
-}

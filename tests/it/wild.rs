@@ -2,8 +2,11 @@
 //! what their name says.
 
 use std::fs;
+use std::path::Path;
 
+use olmo2::convert::{ConvertOptions, convert};
 use olmo2::{Hint, Weights, WeightsError};
+use olmo2_tests::golden_folder;
 use serde_json::json;
 
 use crate::checkpoint::{Checkpoint, RawTensor};
@@ -230,4 +233,39 @@ fn byte_order_marks_and_ids_of_minus_one_are_read() {
     let path = golden.path().join("model.safetensors.index.json");
     fs::write(path, format!("\u{feff}{index}")).expect("written");
     assert_equal(&golden, "gqa-tiny");
+}
+
+#[test]
+fn leftovers_of_other_programs_are_left_out_with_a_note() {
+    let mut source = Checkpoint::golden("mqa-tied");
+    let name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+    let mut stale = RawTensor::f32(name, &[8], &[1.0; 8]);
+    stale.dtype = "F64".into();
+    stale.shape = vec![4];
+    source.tensors.push(stale);
+    let mut head = source.tensor("model.embed_tokens.weight").clone();
+    head.name = "lm_head.weight".into();
+    source.tensors.push(head);
+    source.write();
+    let out = tempfile::tempdir().unwrap();
+    let to_record = |from: &Path, to: &Path| {
+        convert(&ConvertOptions::new(from, to), &mut ()).expect("a conversion")
+    };
+    let mut notes = to_record(source.path(), out.path()).notes;
+    notes.sort();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes[0].contains("`lm_head.weight` is left out"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[1].contains(&format!("`{name}` is left out")),
+        "{notes:?}"
+    );
+    let plain = tempfile::tempdir().unwrap();
+    to_record(&golden_folder("mqa-tied"), plain.path());
+    for part in ["head.bpk", "layer-000.bpk", "layer-001.bpk"] {
+        let read = |folder: &Path| fs::read(folder.join(part)).expect("a part");
+        assert!(read(out.path()) == read(plain.path()), "{part}");
+    }
 }
