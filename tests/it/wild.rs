@@ -269,3 +269,33 @@ fn leftovers_of_other_programs_are_left_out_with_a_note() {
         assert!(read(out.path()) == read(plain.path()), "{part}");
     }
 }
+
+#[test]
+fn weights_quantized_by_another_tool_are_named_by_its_method() {
+    for (field, value, expected) in [
+        (
+            "quantization",
+            json!({"bits": 4, "group_size": 32}),
+            "`quantization` of mlx, 4 bits",
+        ),
+        (
+            "quantization_config",
+            json!({"quant_method": "gptq", "bits": 4}),
+            "`gptq`, 4 bits",
+        ),
+        (
+            "quantization_config",
+            json!({"quant_method": "fp8"}),
+            "`fp8`",
+        ),
+    ] {
+        let mut checkpoint = Checkpoint::golden("gqa-tiny");
+        checkpoint.config[field] = value;
+        // The field alone was left: the weights are floats.
+        assert_equal(checkpoint.write(), "gqa-tiny");
+        checkpoint.tensors[0].dtype = "U16".into();
+        let message = checkpoint.write().refusal();
+        assert!(message.contains(expected), "{message}");
+        assert!(hint(&checkpoint).contains("unquantized checkpoint"));
+    }
+}

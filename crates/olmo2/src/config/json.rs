@@ -1,5 +1,7 @@
 //! JSON files of a checkpoint, whose errors name the file and the field.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::{
     DeserializeOwned, Deserializer, Error as _, IgnoredAny, SeqAccess, Unexpected, Visitor,
@@ -8,6 +10,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::foreign;
+
+/// Numbers that Python writes and JSON does not have.
+const PYTHON_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// Characters of a value that a message repeats.
 const LONGEST: usize = 60;
@@ -29,8 +34,7 @@ pub struct JsonError {
 /// # Errors
 /// Contents that are no JSON, no object, or have a field of another type than `T`'s.
 pub(crate) fn parse<T: DeserializeOwned>(file: &'static str, json: &[u8]) -> Result<T, JsonError> {
-    // Editors of Windows put a byte-order mark in front.
-    let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
+    let json = &*standard(json);
     // serde also reads a struct from a list of its fields, which no file means.
     let is_object = json.trim_ascii_start().starts_with(b"{");
     match serde_json::from_slice(json) {
@@ -38,6 +42,40 @@ pub(crate) fn parse<T: DeserializeOwned>(file: &'static str, json: &[u8]) -> Res
         // Only a failure pays for the path to a field.
         _ => Err(explain::<T>(file, json, is_object)),
     }
+}
+
+/// The text without what other programs put into JSON: the byte-order mark of Windows' editors, and
+/// Python's `NaN` and `Infinity`, which become texts, so that a field that needs a number refuses
+/// them and any other passes them over.
+pub(crate) fn standard(json: &[u8]) -> Cow<'_, [u8]> {
+    let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
+    let mut quoted = Vec::new();
+    let (mut copied, mut at, mut in_text) = (0, 0, false);
+    while at < json.len() {
+        match json[at] {
+            b'\\' if in_text => at += 1,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            _ => {
+                let starts = |name: &&&[u8]| json[at..].starts_with(name);
+                if let Some(name) = PYTHON_NUMBERS.iter().find(starts) {
+                    quoted.extend_from_slice(&json[copied..at]);
+                    quoted.push(b'"');
+                    quoted.extend_from_slice(name);
+                    quoted.push(b'"');
+                    at += name.len();
+                    copied = at;
+                    continue;
+                }
+            }
+        }
+        at += 1;
+    }
+    if copied == 0 {
+        return json.into();
+    }
+    quoted.extend_from_slice(&json[copied..]);
+    quoted.into()
 }
 
 fn explain<T: DeserializeOwned>(file: &'static str, json: &[u8], is_object: bool) -> JsonError {
@@ -206,6 +244,17 @@ mod tests {
     #[allow(dead_code, reason = "only read by serde")]
     struct Inner {
         factor: f64,
+    }
+
+    #[test]
+    fn pythons_numbers_are_refused_only_where_a_number_is_needed() {
+        let read =
+            r#"{"other": NaN, "more": [-Infinity, Infinity], "token": "NaN \"NaN", "size": 1}"#;
+        let file = parse::<File>("a.json", read.as_bytes()).expect("valid");
+        assert_eq!(file.token.as_deref(), Some("NaN \"NaN"));
+        let expected = "`rate` in `a.json`: expected a number, found string \"-Infinity\"";
+        assert_eq!(message_of(r#"{"rate": -Infinity}"#), expected);
+        assert_eq!(&*standard(b"{}"), b"{}");
     }
 
     #[track_caller]

@@ -73,6 +73,8 @@ pub struct Olmo2Config {
     pub eos_token_id: Vec<u32>,
     /// Padding id.
     pub pad_token_id: Option<u32>,
+    /// The method by which another tool says that it quantized the weights.
+    pub quantization: Option<String>,
 }
 
 /// Why a `config.json` was refused.
@@ -171,6 +173,10 @@ struct RawConfig {
     rope_parameters: Option<RopeParameters>,
     original_max_position_embeddings: Option<usize>,
     layer_types: Option<Vec<LayerType>>,
+    /// Of transformers.
+    quantization_config: Option<serde_json::Value>,
+    /// Of mlx-lm.
+    quantization: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "json::given")]
     sliding_window: Option<Option<usize>>,
     #[serde(default, deserialize_with = "json::optional_id")]
@@ -380,6 +386,10 @@ impl RawConfig {
             bos_token_id: self.bos_token_id,
             eos_token_id: self.eos_token_id,
             pad_token_id: self.pad_token_id,
+            quantization: quantization(
+                self.quantization_config.as_ref(),
+                self.quantization.as_ref(),
+            ),
         })
     }
 }
@@ -388,5 +398,36 @@ fn check_size(field: &'static str, value: usize, max: usize) -> Result<(), Confi
     match value == 0 || value > max {
         true => Err(ConfigError::field(field, format!("1 to {max}"), value)),
         false => Ok(()),
+    }
+}
+
+/// Name and bits of the method of another tool.
+fn quantization(
+    config: Option<&serde_json::Value>,
+    mlx: Option<&serde_json::Value>,
+) -> Option<String> {
+    let of = |fields: &serde_json::Value, name: &str| {
+        let bits = fields["bits"].as_u64();
+        format!(
+            "{name}{}",
+            bits.map_or(String::new(), |bits| format!(", {bits} bits"))
+        )
+    };
+    let config = config.filter(|fields| fields.is_object());
+    let mlx = mlx.filter(|fields| fields.is_object());
+    match (config, mlx) {
+        (_, Some(fields)) => Some(of(fields, "`quantization` of mlx")),
+        (Some(fields), None) => {
+            let method = fields["quant_method"]
+                .as_str()
+                .unwrap_or("quantization_config");
+            let method: String = method
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(40)
+                .collect();
+            Some(of(fields, &format!("`{method}`")))
+        }
+        (None, None) => None,
     }
 }

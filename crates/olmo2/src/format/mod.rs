@@ -22,6 +22,26 @@ pub use safetensors::{
 pub fn open(folder: &Path, config: &Olmo2Config) -> Result<Weights, WeightsError> {
     match record::Receipt::read(folder)? {
         Some(receipt) => record::open(folder, config, &receipt),
-        None => safetensors::open(folder, config),
+        None => safetensors::open(folder, config).map_err(|error| explain(folder, config, error)),
+    }
+}
+
+/// The cause of tensors that do not fit a config by which another tool quantized them.
+fn explain(folder: &Path, config: &Olmo2Config, error: WeightsError) -> WeightsError {
+    let is_of_tensors = matches!(
+        error,
+        WeightsError::Surplus { .. }
+            | WeightsError::Missing { .. }
+            | WeightsError::Mismatch {
+                what: "dtype" | "shape",
+                ..
+            }
+    );
+    match &config.quantization {
+        Some(method) if is_of_tensors => WeightsError::Quantized {
+            folder: folder.to_owned(),
+            method: method.clone(),
+        },
+        _ => error,
     }
 }

@@ -91,6 +91,14 @@ pub enum WeightsError {
         /// What it is.
         kind: String,
     },
+    /// Weights that another tool quantized.
+    #[error("the weights in `{folder}` are quantized by another tool ({method}), which is not read here", folder = folder.display())]
+    Quantized {
+        /// The folder.
+        folder: PathBuf,
+        /// The method, as `config.json` names it.
+        method: String,
+    },
     /// A head with values of its own in a checkpoint whose config ties it to the embedding.
     #[error("`{file}`: `lm_head.weight` is not the embedding, as `tie_word_embeddings` in `config.json` says", file = file.display())]
     UntiedHead {
@@ -172,6 +180,9 @@ impl Hint for WeightsError {
                 ..
             } if found == "[0]" => {
                 "the weights were saved without being gathered from all devices (ZeRO-3, FSDP)"
+            }
+            Self::Quantized { .. } => {
+                "take the unquantized checkpoint: `--quantize q8` or `q4` quantizes it here"
             }
             Self::UntiedHead { .. } => {
                 "set `tie_word_embeddings` to false to run the file's own head"

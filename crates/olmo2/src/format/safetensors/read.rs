@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::config::Olmo2Config;
+use crate::config::{Olmo2Config, json};
 use crate::foreign;
 use crate::weights::layout::HEAD;
 use crate::weights::{
@@ -142,8 +142,7 @@ fn parse_index(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-    serde_json::from_slice(text).map(|index: Index| index.weight_map)
+    serde_json::from_slice(&json::standard(text)).map(|index: Index| index.weight_map)
 }
 
 /// Reads an index and checks that its shards are in its folder.
